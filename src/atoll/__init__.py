@@ -1,0 +1,3 @@
+"""Atoll: a decentralised cloud on independent providers."""
+
+__version__ = "0.1.0"
