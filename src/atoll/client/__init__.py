@@ -1,0 +1,1 @@
+"""The way of the data: encrypt, encode, place, transfer; and the SDK."""

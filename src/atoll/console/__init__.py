@@ -1,0 +1,1 @@
+"""The live page: what runs, what is lost, what heals."""

@@ -1,0 +1,1 @@
+"""The provider's agent: piece store, service, HTTP interface."""

@@ -1,0 +1,1 @@
+"""The real world: clocks, disks, databases, sockets and processes as they are."""

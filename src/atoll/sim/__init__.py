@@ -1,0 +1,1 @@
+"""The simulated world: the same ports, answered for a seed."""
