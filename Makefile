@@ -1,0 +1,76 @@
+# Everything starts here: `make demo` runs the main job, `make test` runs all tests.
+# Each makes the virtual environment it needs; `make help` lists the rest.
+PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
+VENV ?= .venv
+BIN := $(VENV)/bin
+SEED ?= 1
+SEEDS ?= 500
+JOBS ?= 2
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check setup setup-dev system sim sim-soak bench clients soak fmt docs clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+$(VENV)/.made:
+	@test -n "$(PYTHON)" || { echo "Atoll needs Python 3.11 or newer. Next: install it (Debian: apt install python3 python3-venv)."; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { echo "Could not make a virtual environment. Next: apt install python3-venv, then run make again."; exit 1; }
+	@$(BIN)/python -m pip install --quiet --upgrade pip
+	@touch $@
+
+$(VENV)/.product: $(VENV)/.made pyproject.toml
+	@echo "installing Atoll into $(VENV) (once) …" >&2
+	@$(BIN)/python -m pip install --quiet -e .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.product
+	@echo "installing the test tools into $(VENV) (once) …" >&2
+	@$(BIN)/python -m pip install --quiet -e '.[dev]'
+	@touch $@
+
+setup: $(VENV)/.product ## install the product into .venv
+setup-dev: $(VENV)/.dev ## install product and test tools into .venv
+
+system: ## install or ask for the system packages the tests use
+	@scripts/system-packages postgresql chromium
+
+system-clients:
+	@scripts/system-packages rclone restic
+
+demo: setup ## the main job: a cloud, real files, dead nodes, repair
+	@$(BIN)/atoll demo $(DEMO)
+
+check: setup-dev ## lint, types, import contracts (seconds)
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache
+	@$(BIN)/codespell README.md ARCHITECTURE.md docs src tests bench
+	@$(BIN)/deptry . 2>&1 | tail -n 20
+
+test: setup-dev system ## all tests (under 10 minutes on two cores)
+	@$(BIN)/pytest -q -n $(JOBS) --dist loadgroup $(TESTS)
+
+sim: setup-dev ## one simulated world: make sim SEED=7 [SCENARIO=churn]
+	@$(BIN)/python -m atoll.sim.vopr --seed $(SEED) $(if $(SCENARIO),--scenario $(SCENARIO))
+
+sim-soak: setup-dev ## many seeds: make sim-soak SEEDS=500
+	@$(BIN)/python -m atoll.sim.vopr --seeds $(SEEDS) --jobs $(JOBS)
+
+bench: setup-dev system ## throughput and CPU per byte, appended to bench/history.jsonl
+	@$(BIN)/python -m bench $(BENCH)
+
+clients: setup-dev system-clients ## real clients: aws-cli, rclone, boto3, restic
+	@$(BIN)/pytest -q tests/clients $(TESTS)
+
+soak: setup-dev system ## every kind of process killed at random under load, on SQLite and PostgreSQL
+	@$(BIN)/python -m tests.soak $(SOAK)
+
+fmt: setup-dev ## format the code
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+clean: ## remove what make made
+	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
