@@ -1,0 +1,1 @@
+"""Benchmarks: CPU per byte and operations per second of the whole product."""
