@@ -100,7 +100,7 @@ class Supervisor:
         self._say = say
         self._parent_pid = parent_pid
         self._children: dict[str, _Child] = {}
-        self._stopping = False
+        self._stopping = asyncio.Event()
 
     def start(self, specs: Sequence[ChildSpec]) -> None:
         """Start children; returns at once."""
@@ -139,7 +139,7 @@ class Supervisor:
 
     async def stop(self, grace_s: float = STOP_GRACE_S) -> list[str]:
         """Stop all, stage by stage. Return the names of those that had to be killed."""
-        self._stopping = True
+        self._stopping.set()
         forced: list[str] = []
         for stage in sorted({child.spec.stage for child in self._children.values()}):
             forced += await self._stop_stage(stage, grace_s)
@@ -176,15 +176,15 @@ class Supervisor:
 
     async def _keep(self, child: _Child) -> None:
         """One child's life: run, judge its end, wait, run again."""
-        while not self._stopping:
+        while not self._stopping.is_set():
             if child.state in (ChildState.HELD, ChildState.UNFIT):
                 await child.wake.wait()
             child.wake.clear()
-            if self._stopping:
+            if self._stopping.is_set():
                 break
             if child.state is ChildState.WAITING:
                 status, ran_s = await self._run_once(child)
-                if not self._stopping and not child.held:
+                if not self._stopping.is_set() and not child.held:
                     await self._judge_end(child, status, ran_s)
         child.state = ChildState.STOPPED
 
@@ -201,7 +201,7 @@ class Supervisor:
             self._say(ChildEvent(spec.name, "ended", f"{spec.name} cannot start: {cause}"))
             return 1, 0.0
         # Orders may have arrived while the process was being made.
-        if self._stopping:
+        if self._stopping.is_set():
             child.process.terminate()
         elif child.held:
             child.process.kill()

@@ -18,8 +18,7 @@ from atoll.runtime.supervisor import ChildEvent, ChildSpec, Supervisor, end_in_w
 WAIT_S = 10.0
 STAY = "import signal,sys; signal.signal(15, lambda *a: sys.exit(0)); signal.pause()"
 DEAF = (
-    "import signal; signal.signal(15, signal.SIG_IGN); print(1, flush=True)
-"
+    "import signal; signal.signal(15, signal.SIG_IGN); print(1, flush=True)\n"
     "while 1: signal.pause()"
 )
 
