@@ -1,0 +1,1 @@
+"""What the coordinator knows about customers' data: credentials, buckets, objects, segments."""

@@ -1,0 +1,382 @@
+"""Segments, the pieces on nodes, and garbage: what placement, repair and collection act upon."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from sqlalchemy.engine import Connection
+
+from atoll.coordinator.metadata.model import (
+    GarbagePiece,
+    StoredSegment,
+    Usage,
+    pack_pieces,
+    segment_usage,
+    unpack_pieces,
+)
+from atoll.coordinator.sql import Statement
+from atoll.core.messages import SegmentRecord, StoredPiece
+
+COLUMNS = (
+    "s.serial, s.segment, s.bucket, s.stream, s.position, s.k, s.n, s.unit_bytes, s.plain_bytes,"
+    " s.root, s.wrapped_key, s.policy, s.pieces, s.created_ms, s.repaired_ms"
+)
+"""What ``stored_segment`` reads, of a table ``segment s``."""
+
+_INSERT = Statement("""
+    INSERT INTO segment (segment, bucket, stream, position, k, n, unit_bytes, plain_bytes, root,
+        wrapped_key, policy, pieces, created_ms, repaired_ms)
+    VALUES (:segment, :bucket, :stream, :position, :k, :n, :unit_bytes, :plain_bytes, :root,
+        :wrapped_key, :policy, :pieces, :now_ms, 0)
+    RETURNING serial""")
+_INSERT_PIECE = Statement("""
+    INSERT INTO piece (alias, serial, piece_index) VALUES (:alias, :serial, :index)""")
+_DELETE_PIECE = Statement("""
+    DELETE FROM piece WHERE alias = :alias AND serial = :serial AND piece_index = :index""")
+_OF_STREAM = Statement(
+    """SELECT {columns} FROM segment s WHERE s.stream = :stream AND s.position >= :first
+    AND s.position < :end ORDER BY s.position""",
+    columns=COLUMNS,
+)
+_BY_ID = Statement("SELECT {columns} FROM segment s WHERE s.segment = :segment", columns=COLUMNS)
+_BY_SERIAL = Statement("SELECT {columns} FROM segment s WHERE s.serial = :serial", columns=COLUMNS)
+_AFTER = Statement(
+    "SELECT {columns} FROM segment s WHERE s.serial > :after ORDER BY s.serial LIMIT :limit",
+    columns=COLUMNS,
+)
+_OF_NODE = Statement(
+    """SELECT {columns} FROM piece p JOIN segment s ON s.serial = p.serial
+    WHERE p.alias = :alias AND p.serial > :after ORDER BY p.serial LIMIT :limit""",
+    columns=COLUMNS,
+)
+_COUNT_OF_NODE = Statement("SELECT count(*) FROM piece WHERE alias = :alias")
+_SWAP = Statement("""
+    UPDATE segment SET pieces = :pieces, repaired_ms = :now_ms
+    WHERE serial = :serial AND pieces = :old_pieces""")
+_DELETE = Statement("DELETE FROM segment WHERE serial = :serial")
+_DROP_REPAIR = Statement("DELETE FROM repair WHERE serial = :serial")
+
+_INSERT_GARBAGE = Statement("""
+    INSERT INTO garbage (alias, segment, piece_index, bucket, since_ms)
+    VALUES (:alias, :segment, :index, :bucket, :since_ms)
+    ON CONFLICT (alias, segment, piece_index) DO NOTHING""")
+_GARBAGE_OF_NODE = Statement("""
+    SELECT alias, segment, piece_index, bucket, since_ms FROM garbage
+    WHERE alias = :alias ORDER BY segment, piece_index LIMIT :limit""")
+_GARBAGE_AFTER = Statement("""
+    SELECT alias, segment, piece_index, bucket, since_ms FROM garbage
+    WHERE alias = :alias AND (segment, piece_index) > (:segment, :index)
+    ORDER BY segment, piece_index LIMIT :limit""")
+_FORGET_GARBAGE = Statement("""
+    DELETE FROM garbage WHERE alias = :alias AND segment = :segment AND piece_index = :index""")
+_GARBAGE_COUNTS = Statement("SELECT alias, count(*) FROM garbage GROUP BY alias ORDER BY alias")
+_ADD_USAGE = Statement("""
+    INSERT INTO usage (bucket, shard, objects, object_bytes, segments, pieces, piece_bytes)
+    VALUES (:bucket, :shard, :objects, :object_bytes, :segments, :pieces, :piece_bytes)
+    ON CONFLICT (bucket, shard) DO UPDATE SET
+        objects = usage.objects + excluded.objects,
+        object_bytes = usage.object_bytes + excluded.object_bytes,
+        segments = usage.segments + excluded.segments,
+        pieces = usage.pieces + excluded.pieces,
+        piece_bytes = usage.piece_bytes + excluded.piece_bytes""")
+_ALL_USAGE = Statement("""
+    SELECT coalesce(sum(objects), 0), coalesce(sum(object_bytes), 0), coalesce(sum(segments), 0),
+        coalesce(sum(pieces), 0), coalesce(sum(piece_bytes), 0) FROM usage""")
+_BUCKET_USAGE = Statement("""
+    SELECT coalesce(sum(objects), 0), coalesce(sum(object_bytes), 0), coalesce(sum(segments), 0),
+        coalesce(sum(pieces), 0), coalesce(sum(piece_bytes), 0) FROM usage
+    WHERE bucket = :bucket""")
+_ADD_COUNTER = Statement("""
+    INSERT INTO counter (name, value) VALUES (:name, :value)
+    ON CONFLICT (name) DO UPDATE SET value = counter.value + excluded.value""")
+_COUNTERS = Statement("SELECT name, value FROM counter")
+
+POSITION_END = (1 << 63) - 1
+"""Above every position."""
+USAGE_SHARDS = 16
+"""Rows of ``usage`` per bucket where writers are concurrent."""
+
+
+def stored_segment(row: Any) -> StoredSegment:
+    """Return the segment of a row with this module's columns."""
+    (
+        serial,
+        segment,
+        bucket,
+        stream,
+        position,
+        k,
+        n,
+        unit_bytes,
+        plain_bytes,
+        root,
+        wrapped_key,
+        policy,
+        pieces,
+        created_ms,
+        repaired_ms,
+    ) = row
+    return StoredSegment(
+        serial,
+        segment,
+        bucket,
+        stream,
+        position,
+        k,
+        n,
+        unit_bytes,
+        plain_bytes,
+        root,
+        wrapped_key,
+        policy,
+        unpack_pieces(pieces),
+        created_ms,
+        repaired_ms,
+        pieces,
+    )
+
+
+def insert_segments(
+    connection: Connection,
+    bucket: bytes,
+    stream: bytes,
+    first_position: int,
+    records: Sequence[SegmentRecord],
+    policy: int,
+    now_ms: int,
+) -> Usage:
+    """Write segments at consecutive positions with their pieces; return what they add.
+
+    Raises ``BAD_REQUEST`` for pieces that cannot be; a segment id used before is a unique
+    violation of the database.
+    """
+    usage = Usage()
+    rows: list[dict[str, Any]] = []
+    for place, record in enumerate(records):
+        serial = _INSERT.scalar(
+            connection,
+            segment=record.segment,
+            bucket=bucket,
+            stream=stream,
+            position=first_position + place,
+            k=record.k,
+            n=record.n,
+            unit_bytes=record.unit_bytes,
+            plain_bytes=record.plain_bytes,
+            root=record.root,
+            wrapped_key=record.wrapped_key,
+            policy=policy,
+            pieces=pack_pieces(record.pieces),
+            now_ms=now_ms,
+        )
+        rows.extend(_piece_row(serial, piece) for piece in record.pieces)
+        usage = usage.plus(
+            segment_usage(
+                record.plain_bytes, record.k, record.n, record.unit_bytes, len(record.pieces)
+            )
+        )
+    _INSERT_PIECE.many(connection, rows)
+    return usage
+
+
+def _piece_row(serial: int, piece: StoredPiece) -> dict[str, Any]:
+    return {"alias": piece.alias, "serial": serial, "index": piece.index}
+
+
+def segments_of_stream(
+    connection: Connection, stream: bytes, first: int = 0, end: int = POSITION_END
+) -> list[StoredSegment]:
+    """Return a stream's segments with positions first..end-1 in order."""
+    rows = _OF_STREAM.all(connection, stream=stream, first=first, end=end)
+    return [stored_segment(row) for row in rows]
+
+
+def segment_by_id(connection: Connection, segment: bytes) -> StoredSegment | None:
+    """Find a committed segment by its id."""
+    row = _BY_ID.first(connection, segment=segment)
+    return None if row is None else stored_segment(row)
+
+
+def segment_by_serial(connection: Connection, serial: int) -> StoredSegment | None:
+    """Find a committed segment by its serial."""
+    row = _BY_SERIAL.first(connection, serial=serial)
+    return None if row is None else stored_segment(row)
+
+
+def segments_after(connection: Connection, after: int, limit: int) -> list[StoredSegment]:
+    """Return up to ``limit`` segments with serials above ``after``: a full scan's step."""
+    return [stored_segment(row) for row in _AFTER.all(connection, after=after, limit=limit)]
+
+
+def segments_of_node(
+    connection: Connection, alias: int, after: int, limit: int
+) -> list[StoredSegment]:
+    """Return up to ``limit`` segments with a piece on a node, serials above ``after``, in order."""
+    rows = _OF_NODE.all(connection, alias=alias, after=after, limit=limit)
+    return [stored_segment(row) for row in rows]
+
+
+def count_pieces_of_node(connection: Connection, alias: int) -> int:
+    """Return how many pieces a node should hold."""
+    return int(_COUNT_OF_NODE.scalar(connection, alias=alias))
+
+
+def replace_pieces(
+    connection: Connection,
+    old: StoredSegment,
+    pieces: Sequence[StoredPiece],
+    now_ms: int,
+    *,
+    collect: bool,
+) -> bool:
+    """Say that a segment's pieces now lie elsewhere, if nothing changed since ``old`` was read.
+
+    Returns False, with nothing done, if it did (another repair, a deletion). With ``collect`` the
+    pieces no longer named become garbage on their nodes.
+    """
+    packed = pack_pieces(pieces)
+    swapped = _SWAP.run(
+        connection,
+        serial=old.serial,
+        old_pieces=old.packed_pieces,
+        pieces=packed,
+        now_ms=now_ms,
+    )
+    if not swapped:
+        return False
+    before, after = set(old.pieces), set(pieces)
+    gone = sorted(before - after, key=_piece_order)
+    come = sorted(after - before, key=_piece_order)
+    _DELETE_PIECE.many(connection, [_piece_row(old.serial, piece) for piece in gone])
+    _INSERT_PIECE.many(connection, [_piece_row(old.serial, piece) for piece in come])
+    if collect:
+        add_garbage(connection, (_garbage(old, piece, now_ms) for piece in gone))
+    count = len(pieces) - len(old.pieces)
+    add_usage(
+        connection,
+        old.bucket,
+        Usage(pieces=count, piece_bytes=count * old.layout.piece_bytes),
+    )
+    return True
+
+
+def _piece_order(piece: StoredPiece) -> tuple[int, int]:
+    return piece.alias, piece.index
+
+
+def _garbage(segment: StoredSegment, piece: StoredPiece, now_ms: int) -> GarbagePiece:
+    return GarbagePiece(piece.alias, segment.segment, piece.index, segment.bucket, now_ms)
+
+
+def collect_segments(
+    connection: Connection, segments: Iterable[StoredSegment], now_ms: int
+) -> Usage:
+    """Remove segments that nothing needs any more; their pieces become garbage.
+
+    Returns what they held: the caller takes it from the bucket's usage.
+    """
+    usage = Usage()
+    piece_rows: list[dict[str, Any]] = []
+    serial_rows: list[dict[str, Any]] = []
+    garbage: list[GarbagePiece] = []
+    for segment in segments:
+        piece_rows.extend(_piece_row(segment.serial, piece) for piece in segment.pieces)
+        serial_rows.append({"serial": segment.serial})
+        garbage.extend(_garbage(segment, piece, now_ms) for piece in segment.pieces)
+        usage = usage.plus(
+            segment_usage(
+                segment.plain_bytes,
+                segment.k,
+                segment.n,
+                segment.unit_bytes,
+                len(segment.pieces),
+            )
+        )
+    _DELETE_PIECE.many(connection, piece_rows)
+    _DELETE.many(connection, serial_rows)
+    _DROP_REPAIR.many(connection, serial_rows)
+    add_garbage(connection, garbage)
+    return usage
+
+
+def add_garbage(connection: Connection, pieces: Iterable[GarbagePiece]) -> None:
+    """Note pieces that their nodes shall delete; one noted before stays as it is."""
+    _INSERT_GARBAGE.many(
+        connection,
+        [
+            {
+                "alias": piece.alias,
+                "segment": piece.segment,
+                "index": piece.index,
+                "bucket": piece.bucket,
+                "since_ms": piece.since_ms,
+            }
+            for piece in pieces
+        ],
+    )
+
+
+def garbage_of_node(
+    connection: Connection, alias: int, limit: int, after: GarbagePiece | None = None
+) -> list[GarbagePiece]:
+    """Return up to ``limit`` pieces that a node shall delete, after one of an earlier page."""
+    if after is None:
+        rows = _GARBAGE_OF_NODE.all(connection, alias=alias, limit=limit)
+    else:
+        rows = _GARBAGE_AFTER.all(
+            connection, alias=alias, segment=after.segment, index=after.index, limit=limit
+        )
+    return [GarbagePiece(*row) for row in rows]
+
+
+def forget_garbage(connection: Connection, pieces: Iterable[GarbagePiece]) -> None:
+    """Note that nodes deleted these pieces (or are gone for good)."""
+    _FORGET_GARBAGE.many(
+        connection,
+        [
+            {"alias": piece.alias, "segment": piece.segment, "index": piece.index}
+            for piece in pieces
+        ],
+    )
+
+
+def garbage_counts(connection: Connection) -> dict[int, int]:
+    """Return the number of garbage pieces by node alias, nodes without any left out."""
+    return {alias: count for alias, count in _GARBAGE_COUNTS.all(connection)}
+
+
+def add_usage(connection: Connection, bucket: bytes, change: Usage, shard_by: bytes = b"") -> None:
+    """Add a change to a bucket's usage. Call it last: its row is the one most waited for."""
+    shard = 0
+    if connection.dialect.name != "sqlite" and shard_by:
+        shard = shard_by[-1] % USAGE_SHARDS
+    _ADD_USAGE.run(
+        connection,
+        bucket=bucket,
+        shard=shard,
+        objects=change.objects,
+        object_bytes=change.object_bytes,
+        segments=change.segments,
+        pieces=change.pieces,
+        piece_bytes=change.piece_bytes,
+    )
+
+
+def read_usage(connection: Connection, bucket: bytes | None = None) -> Usage:
+    """Return what a bucket, or all together, hold."""
+    if bucket is None:
+        row = _ALL_USAGE.first(connection)
+    else:
+        row = _BUCKET_USAGE.first(connection, bucket=bucket)
+    assert row is not None, "a sum always has a row"
+    return Usage(*(int(value) for value in row))
+
+
+def add_counters(connection: Connection, changes: dict[str, int]) -> None:
+    """Add to named counters that live as long as the database."""
+    rows = [{"name": name, "value": value} for name, value in sorted(changes.items()) if value]
+    _ADD_COUNTER.many(connection, rows)
+
+
+def read_counters(connection: Connection) -> dict[str, int]:
+    """Return all counters."""
+    return {name: value for name, value in _COUNTERS.all(connection)}

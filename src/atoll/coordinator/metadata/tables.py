@@ -1,0 +1,206 @@
+"""The tables of the metadata. docs/spec/metadata.md says why they look like this.
+
+Times are milliseconds since the Unix epoch. ``key`` columns hold UTF-8 bytes. There are no foreign
+keys: each transaction that removes an owner removes what it owns, and tests check that nothing is
+left behind.
+"""
+
+from sqlalchemy import Column, Index, Integer, String, Table, UniqueConstraint
+
+from atoll.coordinator.sql import SCHEMA, Big, Bytes, Small
+
+ACCOUNT = Table(
+    "account",
+    SCHEMA,
+    Column("account", Bytes, primary_key=True),
+    Column("owner_name", String, nullable=False),
+    Column("status", String, nullable=False),
+    Column("created_ms", Big, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+CREDENTIAL = Table(
+    "credential",
+    SCHEMA,
+    Column("access_key", String, primary_key=True),
+    Column("account", Bytes, nullable=False, index=True),
+    Column("sealed_secret", Bytes, nullable=False),
+    Column("status", String, nullable=False),
+    Column("created_ms", Big, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+BUCKET = Table(
+    "bucket",
+    SCHEMA,
+    Column("bucket", Bytes, primary_key=True),
+    Column("account", Bytes, nullable=False),
+    # Names are ASCII; as bytes they sort alike on every database and locale.
+    Column("name", Bytes, nullable=False),
+    Column("region", String, nullable=False),
+    Column("mode", String, nullable=False),
+    Column("policy", Big, nullable=False),
+    Column("created_ms", Big, nullable=False),
+    UniqueConstraint("name"),
+    Index(None, "account", "name"),
+    sqlite_with_rowid=False,
+)
+
+# One row per key: what a reader sees. Earlier versions will get a table of their own, so that
+# neither a read nor a listing ever steps over them.
+OBJECT = Table(
+    "object",
+    SCHEMA,
+    Column("bucket", Bytes, primary_key=True),
+    Column("key", Bytes, primary_key=True),
+    Column("version", Bytes, nullable=False),
+    Column("status", Small, nullable=False),
+    Column("modified_ms", Big, nullable=False),
+    Column("size", Big, nullable=False),
+    Column("stream", Bytes, nullable=False),
+    Column("segments", Integer, nullable=False),
+    Column("facts", Bytes, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+# ``stream`` names a run of segments: the first segment's id for an object written at once, the
+# upload's id for a multipart object (whose parts thus never move). ``position`` orders them:
+# part number * 2^32 + place in the part.
+SEGMENT = Table(
+    "segment",
+    SCHEMA,
+    Column("serial", Big().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("segment", Bytes, nullable=False),
+    Column("bucket", Bytes, nullable=False),
+    Column("stream", Bytes, nullable=False),
+    Column("position", Big, nullable=False),
+    Column("k", Small, nullable=False),
+    Column("n", Small, nullable=False),
+    Column("unit_bytes", Integer, nullable=False),
+    Column("plain_bytes", Integer, nullable=False),
+    Column("root", Bytes, nullable=False),
+    Column("wrapped_key", Bytes, nullable=False),
+    Column("policy", Big, nullable=False),
+    Column("pieces", Bytes, nullable=False),
+    Column("created_ms", Big, nullable=False),
+    Column("repaired_ms", Big, nullable=False),
+    UniqueConstraint("segment"),
+    UniqueConstraint("stream", "position"),
+    sqlite_autoincrement=True,  # a serial is never given twice, whatever was deleted
+)
+
+PIECE = Table(
+    "piece",
+    SCHEMA,
+    Column("alias", Integer, primary_key=True, autoincrement=False),
+    Column("serial", Big, primary_key=True, autoincrement=False),
+    Column("piece_index", Small, primary_key=True, autoincrement=False),
+    sqlite_with_rowid=False,
+)
+
+UPLOAD = Table(
+    "upload",
+    SCHEMA,
+    Column("bucket", Bytes, primary_key=True),
+    Column("key", Bytes, primary_key=True),
+    Column("upload", Bytes, primary_key=True),
+    Column("facts", Bytes, nullable=False),
+    Column("checksum_algorithm", String, nullable=False),
+    Column("created_ms", Big, nullable=False, index=True),
+    sqlite_with_rowid=False,
+)
+
+PART = Table(
+    "part",
+    SCHEMA,
+    Column("upload", Bytes, primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("size", Big, nullable=False),
+    Column("etag", String, nullable=False),
+    Column("checksums", Bytes, nullable=False),
+    Column("modified_ms", Big, nullable=False),
+    Column("segments", Integer, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+# The answer to a CompleteUpload, kept for a day: a client whose connection broke asks again.
+COMPLETED = Table(
+    "completed",
+    SCHEMA,
+    Column("upload", Bytes, primary_key=True),
+    Column("bucket", Bytes, nullable=False),
+    Column("key", Bytes, nullable=False),
+    Column("parts_digest", Bytes, nullable=False),
+    Column("answer", Bytes, nullable=False),
+    Column("completed_ms", Big, nullable=False, index=True),
+    sqlite_with_rowid=False,
+)
+
+# Pieces that no object needs any more and that their nodes have not yet confirmed as deleted.
+GARBAGE = Table(
+    "garbage",
+    SCHEMA,
+    Column("alias", Integer, primary_key=True, autoincrement=False),
+    Column("segment", Bytes, primary_key=True),
+    Column("piece_index", Small, primary_key=True, autoincrement=False),
+    Column("bucket", Bytes, nullable=False),
+    Column("since_ms", Big, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+# Segments below full strength, found by a scan or a dead node; leased so that several
+# coordinators share the work. ``healthy`` is the count when it was judged last.
+REPAIR = Table(
+    "repair",
+    SCHEMA,
+    Column("serial", Big, primary_key=True, autoincrement=False),
+    Column("healthy", Small, nullable=False),
+    Column("urgent", Small, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("due_ms", Big, nullable=False),
+    Column("lease_owner", Bytes, nullable=False),
+    Column("lease_until_ms", Big, nullable=False),
+    Column("reason", String, nullable=False),
+    Index(None, "urgent", "healthy", "due_ms"),
+    sqlite_with_rowid=False,
+)
+
+# Placement rules by version: a segment keeps the id under which its pieces were placed.
+POLICY = Table(
+    "policy",
+    SCHEMA,
+    Column("policy", Big, primary_key=True, autoincrement=False),
+    Column("facts", Bytes, nullable=False),
+    Column("created_ms", Big, nullable=False),
+)
+
+# Sums per bucket, changed in the transaction that changes the bucket. Several rows (shards) per
+# bucket on databases with concurrent writers, so that commits do not queue for one row.
+USAGE = Table(
+    "usage",
+    SCHEMA,
+    Column("bucket", Bytes, primary_key=True),
+    Column("shard", Small, primary_key=True, autoincrement=False),
+    Column("objects", Big, nullable=False),
+    Column("object_bytes", Big, nullable=False),
+    Column("segments", Big, nullable=False),
+    Column("pieces", Big, nullable=False),
+    Column("piece_bytes", Big, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+COUNTER = Table(
+    "counter",
+    SCHEMA,
+    Column("name", String, primary_key=True),
+    Column("value", Big, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+SETTING = Table(
+    "setting",
+    SCHEMA,
+    Column("name", String, primary_key=True),
+    Column("value", Bytes, nullable=False),
+    sqlite_with_rowid=False,
+)

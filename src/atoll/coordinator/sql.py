@@ -1,0 +1,79 @@
+"""What every ``store`` of the coordinator stands on: the shared schema and prepared statements.
+
+SQL is written once, as one visible string with ``:named`` parameters, in the words that SQLite
+(3.35 or later), PostgreSQL and its kin have in common. Tables are declared with SQLAlchemy, so
+that migrations and the golden schema can be checked against them; hot statements skip SQLAlchemy's
+compiler, which costs more than the lookups themselves (docs/spec/metadata.md).
+"""
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import BigInteger, LargeBinary, MetaData, SmallInteger
+from sqlalchemy.engine import Connection
+
+SCHEMA = MetaData(
+    naming_convention={
+        "ix": "%(table_name)s_by_%(column_0_N_name)s",
+        "uq": "%(table_name)s_one_%(column_0_N_name)s",
+        "pk": "%(table_name)s_key",
+    }
+)
+"""All tables of a coordinator. Keys of objects are bytes: both databases order them by byte."""
+
+Bytes = LargeBinary
+Big = BigInteger
+Small = SmallInteger
+
+_NAMED = re.compile(r"(?<!:):([a-z_]+)")
+_LOCK = re.compile(r"\s+FOR (NO KEY )?(UPDATE|KEY SHARE|SHARE)( SKIP LOCKED)?\s*$")
+
+
+class Statement:
+    """One SQL statement, ready for both dialects.
+
+    A ``FOR …`` clause at its end locks rows on PostgreSQL and is left out on SQLite, where one
+    writer runs at a time.
+    """
+
+    __slots__ = ("_postgresql", "_sqlite")
+
+    def __init__(self, sql: str, columns: str = "") -> None:
+        """Prepare ``sql``, with ``:name`` for each parameter and no literal percent sign.
+
+        ``columns`` stands for ``{columns}`` in the text: a list that several statements share.
+        """
+        sql = sql.replace("{columns}", columns)
+        if "%" in sql:
+            raise ValueError("a percent sign has a meaning of its own to psycopg")
+        words = " ".join(sql.split())
+        self._sqlite = _LOCK.sub("", words)
+        self._postgresql = _NAMED.sub(r"%(\1)s", words)
+
+    def __str__(self) -> str:
+        return self._sqlite
+
+    def _text(self, connection: Connection) -> str:
+        return self._sqlite if connection.dialect.name == "sqlite" else self._postgresql
+
+    def all(self, connection: Connection, **parameters: Any) -> Sequence[Any]:
+        """Run; return all rows."""
+        return connection.exec_driver_sql(self._text(connection), parameters).all()
+
+    def first(self, connection: Connection, **parameters: Any) -> Any:
+        """Run; return the first row or None."""
+        return connection.exec_driver_sql(self._text(connection), parameters).first()
+
+    def scalar(self, connection: Connection, **parameters: Any) -> Any:
+        """Run; return the first column of the first row or None."""
+        return connection.exec_driver_sql(self._text(connection), parameters).scalar()
+
+    def run(self, connection: Connection, **parameters: Any) -> int:
+        """Run; return the number of rows concerned."""
+        return connection.exec_driver_sql(self._text(connection), parameters).rowcount
+
+    def many(self, connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
+        """Run once for each of ``rows``; no rows, no statement."""
+        if rows:
+            connection.exec_driver_sql(self._text(connection), list(rows))
