@@ -1,0 +1,316 @@
+"""Settings of every part: defaults < TOML file < environment < flags, each with its origin.
+
+A setting is one field of one section. ``[node] capacity_bytes`` in the file is
+``ATOLL_NODE_CAPACITY_BYTES`` in the environment. A field's unit is the last word of its name; sizes
+may be written with a unit (``500 GB``) and are shown so that they read back the same. Secrets are
+no settings: they live in files of the data folder.
+"""
+
+import dataclasses
+import difflib
+import os
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from atoll.core.errors import AtollError, Kind
+from atoll.core.units import exact_bytes, parse_bytes
+
+PREFIX = "ATOLL_"
+FILE_NAME = "atoll.toml"
+FILE_BYTES_MAX = 1 << 20
+TIERS = ("edge", "home", "pro", "dc")
+PROFILES = ("local", "wan")
+
+
+def _setting(
+    default: Any,
+    doc: str,
+    *,
+    least: int | None = None,
+    most: int | None = None,
+    choices: Sequence[str] = (),
+) -> Any:
+    return field(
+        default=default, metadata={"doc": doc, "least": least, "most": most, "choices": choices}
+    )
+
+
+def _port(default: int, doc: str, *, least: int = 0) -> Any:
+    return _setting(default, doc, least=least, most=65_535)
+
+
+@dataclass(frozen=True, slots=True)
+class CloudSettings:
+    """A whole cloud on one machine: ``atoll up``."""
+
+    nodes: int = _setting(12, "Node processes to run.", least=1, most=250)
+    port: int = _port(
+        9000, "Port of the S3 endpoint; the four ports after it serve the other parts. 0: any."
+    )
+    workers: int = _setting(2, "Gateway processes that share the port.", least=1, most=64)
+    node_capacity_bytes: int = _setting(
+        20 << 30, "Room that each node offers, before the disk itself is full.", least=64 << 20
+    )
+    node_log_bytes: int = _setting(
+        256 << 20, "Size at which a node starts its next log file.", least=80 << 20
+    )
+    ready_timeout_s: int = _setting(60, "Longest wait for the cloud to serve.", least=1, most=3600)
+
+
+@dataclass(frozen=True, slots=True)
+class CoordinatorSettings:
+    """A coordinator: ``atoll coordinator run``."""
+
+    host: str = _setting("127.0.0.1", "Address to listen on; beyond loopback always with TLS.")
+    port: int = _port(9001, "Port for nodes and gateways.")
+    page_port: int = _port(9002, "Port of the live page, on loopback only. 0: none.")
+    database: str = _setting(
+        "", "SQL database as a URL (postgresql://… or sqlite:///…); empty: SQLite in the folder."
+    )
+    profile: str = _setting(
+        "wan", "Timers: local (dead after 10 s) or wan (dead after 4 h).", choices=PROFILES
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class GatewaySettings:
+    """An S3 gateway: ``atoll gateway run``."""
+
+    host: str = _setting("127.0.0.1", "Address to listen on.")
+    port: int = _port(9000, "Port of the S3 endpoint.")
+    workers: int = _setting(2, "Processes that share the port.", least=1, most=64)
+    region: str = _setting("us-east-1", "Region name that clients sign for.")
+    domain: str = _setting("", "Domain whose sub-domains are bucket names; empty: paths only.")
+    coordinator: str = _setting("", "URL of the coordinator; empty: share its database.")
+    fingerprint: str = _setting("", "SHA-256 of the coordinator's certificate, in hex.")
+    transfer_bytes_max: int = _setting(
+        96 << 20, "Buffers for bodies on their way, per process.", least=16 << 20
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSettings:
+    """A storage node: ``atoll node run``, ``atoll join``."""
+
+    host: str = _setting("127.0.0.1", "Address to listen on.")
+    port: int = _port(9003, "Port to listen on.")
+    advertise: str = _setting("", "Host (or host:port) that others reach it at; empty: as bound.")
+    coordinator: str = _setting("http://127.0.0.1:9001", "URL of the coordinator.")
+    fingerprint: str = _setting("", "SHA-256 of the coordinator's certificate, in hex.")
+    capacity_bytes: int = _setting(100 << 30, "Room offered.", least=64 << 20)
+    log_bytes: int = _setting(1 << 30, "Size at which the next log file starts.", least=80 << 20)
+    operator: str = _setting("", "Who runs it; nodes of one operator count as one risk.")
+    site: str = _setting("", "Where it stands, as one word; nodes of one site count as one risk.")
+    region: str = _setting("", "Region, as eu-central.")
+    country: str = _setting("", "Country, two letters (ISO 3166).")
+    tier: str = _setting("home", "Kind of place.", choices=TIERS)
+    price_micro: int = _setting(0, "Price asked, in micro-euro per TB and month.", least=0)
+
+
+@dataclass(frozen=True, slots=True)
+class ClientSettings:
+    """The S3 commands: ``atoll cp``, ``ls`` and the others."""
+
+    endpoint: str = _setting("", "S3 endpoint; empty: the cloud that runs on this machine.")
+    region: str = _setting("us-east-1", "Region name to sign for.")
+    part_bytes: int = _setting(32 << 20, "Part of a large file.", least=5 << 20, most=5 << 30)
+    parallel: int = _setting(4, "Parts on their way at once.", least=1, most=64)
+    attempts: int = _setting(5, "Tries of one request.", least=1, most=20)
+
+
+@dataclass(frozen=True, slots=True)
+class LogSettings:
+    """What a process writes to standard error."""
+
+    level: str = _setting(
+        "info",
+        "Least important line that is written.",
+        choices=("debug", "info", "warning", "error"),
+    )
+    form: str = _setting("text", "Form of a line.", choices=("text", "json"))
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """All settings."""
+
+    cloud: CloudSettings = field(default_factory=CloudSettings)
+    coordinator: CoordinatorSettings = field(default_factory=CoordinatorSettings)
+    gateway: GatewaySettings = field(default_factory=GatewaySettings)
+    node: NodeSettings = field(default_factory=NodeSettings)
+    client: ClientSettings = field(default_factory=ClientSettings)
+    log: LogSettings = field(default_factory=LogSettings)
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """One setting as ``atoll config show`` prints it."""
+
+    name: str
+    """``section.field``"""
+    value: str | int
+    origin: str
+    """``default``, ``file PATH``, ``environment NAME`` or ``flag --NAME``."""
+    doc: str
+
+    @property
+    def text(self) -> str:
+        """The value as it may be written in the file."""
+        if isinstance(self.value, int) and self.name.endswith("_bytes"):
+            return exact_bytes(self.value)
+        return str(self.value)
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A configuration and where each value came from."""
+
+    config: Config
+    origins: Mapping[str, str]
+
+    def shown(self) -> Iterator[Shown]:
+        """Yield every setting in the order of the sections."""
+        for section, setting in _settings():
+            name = f"{section}.{setting.name}"
+            value = getattr(getattr(self.config, section), setting.name)
+            yield Shown(name, value, self.origins.get(name, "default"), setting.metadata["doc"])
+
+
+def _settings() -> Iterator[tuple[str, "dataclasses.Field[Any]"]]:
+    for section in dataclasses.fields(Config):
+        for setting in dataclasses.fields(section.type):  # type: ignore[arg-type]
+            yield section.name, setting
+
+
+_KNOWN = {f"{section}.{setting.name}": setting for section, setting in _settings()}
+
+
+def load(
+    files: Sequence[Path] = (),
+    environment: Mapping[str, str] | None = None,
+    flags: Mapping[str, object] | None = None,
+) -> Loaded:
+    """Merge defaults, files (later ones win; absent ones are skipped), environment and flags.
+
+    ``flags`` maps ``section.field`` to a value; None means not given. Raises ``CONFIG`` for an
+    unknown name, a value of the wrong type or outside its range, naming where it came from.
+    """
+    values: dict[str, str | int] = {}
+    origins: dict[str, str] = {}
+    sources: list[tuple[str, str, object]] = []
+    for path in files:
+        sources += [(name, f"file {path}", value) for name, value in _read_file(path)]
+    for name in _KNOWN:
+        variable = PREFIX + name.replace(".", "_").upper()
+        if environment is not None and variable in environment:
+            sources.append((name, f"environment {variable}", environment[variable]))
+    for name, value in (flags or {}).items():
+        if value is not None:
+            word = name.split(".")[1].removesuffix("_bytes").replace("_", "-")
+            sources.append((name, f"flag --{word}", value))
+    for name, origin, value in sources:
+        values[name] = _checked(name, value, origin)
+        origins[name] = origin
+    sections = {
+        section.name: section.type(  # type: ignore[operator]
+            **{k.split(".")[1]: v for k, v in values.items() if k.startswith(section.name + ".")}
+        )
+        for section in dataclasses.fields(Config)
+    }
+    return Loaded(Config(**sections), origins)
+
+
+def load_here(
+    data: Path | None = None, file: Path | None = None, flags: Mapping[str, object] | None = None
+) -> Loaded:
+    """Load for a command: ``atoll.toml`` of the data folder, a named file, this environment."""
+    named = file or (Path(os.environ["ATOLL_CONFIG"]) if "ATOLL_CONFIG" in os.environ else None)
+    if named is not None and not named.is_file():
+        raise _wrong(f"there is no configuration file {named}", "check --config or ATOLL_CONFIG")
+    found = [data / FILE_NAME] if data is not None else []
+    return load([*found, *([named] if named else [])], os.environ, flags)
+
+
+def _read_file(path: Path) -> Iterator[tuple[str, object]]:
+    try:
+        raw = path.read_bytes()[: FILE_BYTES_MAX + 1]
+    except FileNotFoundError:
+        return
+    except OSError as cause:
+        raise _wrong(f"{path}: {cause.strerror}", "make it readable") from cause
+    try:
+        tree = tomllib.loads(raw.decode())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as cause:
+        raise _wrong(f"{path} is not TOML: {cause}", "correct the file") from cause
+    for section, entries in tree.items():
+        if not isinstance(entries, dict):
+            raise _unknown(section, f"file {path}")
+        for name, value in entries.items():
+            if f"{section}.{name}" not in _KNOWN:
+                raise _unknown(f"{section}.{name}", f"file {path}")
+            yield f"{section}.{name}", value
+
+
+def _checked(name: str, value: object, origin: str) -> str | int:
+    setting = _KNOWN.get(name)
+    if setting is None:
+        raise _unknown(name, origin)
+    wants_number = isinstance(setting.default, int)
+    checked: str | int
+    if wants_number:
+        checked = _number(name, value, origin)
+        least, most = setting.metadata["least"], setting.metadata["most"]
+        if (least is not None and checked < least) or (most is not None and checked > most):
+            span = f"at least {least}" if most is None else f"{least} to {most}"
+            raise _wrong(f"{name} is {checked}, allowed: {span}", f"change it in {origin}")
+    elif isinstance(value, str):
+        checked = value
+        choices = setting.metadata["choices"]
+        if choices and value not in choices:
+            raise _wrong(f"{name} is {value!r}, allowed: {', '.join(choices)}", f"see {origin}")
+    else:
+        raise _wrong(f"{name} wants a text, not {value!r}", f"change it in {origin}")
+    return checked
+
+
+def _number(name: str, value: object, origin: str) -> int:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        if name.endswith("_bytes"):
+            return parse_bytes(value)
+        try:
+            return int(value)
+        except ValueError:
+            pass
+    raise _wrong(f"{name} wants a whole number, not {value!r}", f"change it in {origin}")
+
+
+def _unknown(name: str, origin: str) -> AtollError:
+    near = difflib.get_close_matches(name, _KNOWN, n=1, cutoff=0.75)
+    hint = f"did you mean {near[0]}?" if near else "`atoll config show` lists all settings"
+    return _wrong(f"there is no setting {name} (from {origin})", hint)
+
+
+def _wrong(message: str, hint: str) -> AtollError:
+    return AtollError(Kind.CONFIG, "read configuration", message, hint=hint)
+
+
+def to_toml(section: str, values: object) -> str:
+    """Write one section as TOML with its documentation; a default value stays a comment."""
+    lines = [f"[{section}]"]
+    for setting in dataclasses.fields(values):  # type: ignore[arg-type]
+        shown = Shown(f"{section}.{setting.name}", getattr(values, setting.name), "", "")
+        quoted = isinstance(shown.value, str) or setting.name.endswith("_bytes")
+        text = _toml_text(shown.text) if quoted else shown.text
+        mark = "# " if shown.value == setting.default else ""
+        lines += [f"# {setting.metadata['doc']}", f"{mark}{setting.name} = {text}"]
+    return "\n".join(lines) + "\n"
+
+
+def _toml_text(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return '"' + "".join(c if c >= " " else f"\\u{ord(c):04x}" for c in escaped) + '"'
