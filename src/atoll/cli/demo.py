@@ -1,0 +1,425 @@
+"""``atoll demo``: the main job on real input, told step by step; the exit code says if all held.
+
+A cloud of real processes; a real directory and a large file go in through boto3; four of twelve
+nodes are SIGKILLed, two in the middle of an upload, two in the middle of a download; everything is
+read back while they are dead and before repair, then repair brings every segment to full strength.
+"""
+
+import hashlib
+import json
+import os
+import sys
+import sysconfig
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import click
+import psutil
+
+from atoll.cli.local_cloud import LocalCloud
+from atoll.core.errors import AtollError, Kind
+from atoll.core.messages import CloudStatus
+from atoll.runtime.control import send_order
+
+BUCKET = "demo"
+NODES = 12
+KILLED_PER_BLOW = 2
+LARGE_BYTES = 256 << 20
+LARGE_KEY = "large.bin"
+PART_BYTES = 16 << 20
+TREE_FILES_MAX = 300
+TREE_BYTES_MAX = 48 << 20
+THREADS = 6
+REPAIR_TIMEOUT_S = 90.0
+POLL_S = 0.5
+READ_BYTES = 1 << 20
+
+
+class Teller:
+    """Says what happens: sentences for people, one JSON object a line for machines."""
+
+    def __init__(self, as_json: bool) -> None:
+        self._as_json = as_json
+        self._began = time.monotonic()
+        self._step = 0
+        self._colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+
+    def step(self, text: str) -> None:
+        """Begin a step."""
+        self._step += 1
+        if self._as_json:
+            self._line({"event": "step", "number": self._step, "text": text})
+        else:
+            elapsed = time.monotonic() - self._began
+            click.echo(f"\n{self._paint(f'{self._step}. {text}', '1')}  [{elapsed:.0f} s]")
+
+    def note(self, text: str, **figures: Any) -> None:
+        """Say one thing that was seen, with its figures."""
+        if self._as_json:
+            self._line({"event": "note", "text": text, **figures})
+        else:
+            click.echo(f"   {text}")
+
+    def check(self, held: bool, text: str) -> None:
+        """Say whether a comparison held."""
+        if self._as_json:
+            self._line({"event": "check", "held": held, "text": text})
+        else:
+            mark = self._paint("✓", "32") if held else self._paint("✗ FAILED:", "31;1")
+            click.echo(f"   {mark} {text}")
+
+    def result(self, facts: dict[str, Any]) -> None:
+        """Say how it ended."""
+        if self._as_json:
+            self._line({"event": "result", **facts})
+
+    def _paint(self, text: str, code: str) -> str:
+        return f"\x1b[{code}m{text}\x1b[0m" if self._colour else text
+
+    def _line(self, facts: dict[str, Any]) -> None:
+        click.echo(json.dumps(facts))
+
+
+@dataclass
+class Demo:
+    """The demo's state: what went in, what held, what it cost."""
+
+    cloud: LocalCloud
+    teller: Teller
+    expected: dict[str, tuple[str, int]] = field(default_factory=dict)
+    """Key to (SHA-256, bytes) of what was uploaded."""
+    checks: list[tuple[bool, str]] = field(default_factory=list)
+    figures: dict[str, Any] = field(default_factory=dict)
+    killed: list[str] = field(default_factory=list)
+
+    def check(self, held: bool, text: str) -> None:
+        """Record and tell one comparison."""
+        self.checks.append((held, text))
+        self.teller.check(held, text)
+
+    def status(self) -> CloudStatus:
+        """Ask the cloud how it is."""
+        from atoll.cli.status import fetch_status
+
+        return fetch_status(self.folder)
+
+    @property
+    def folder(self) -> Path:
+        """The cloud's data folder."""
+        return Path(str(self.cloud.facts["data"]))
+
+    def kill_nodes(self, count: int) -> None:
+        """SIGKILL that many nodes; the supervisor leaves them dead."""
+        alive = [n for n in self.node_names() if n not in self.killed]
+        # Every third one: neighbours in the list share nothing, but a picture with gaps reads well.
+        for name in (alive[1::3] + alive[2::3])[:count]:
+            send_order(self.folder, "kill", name)
+            self.killed.append(name)
+        self.teller.note(f"SIGKILL {', '.join(self.killed[-count:])}", killed=self.killed[-count:])
+
+    def node_names(self) -> list[str]:
+        """The supervisor's names of all nodes."""
+        return [c.name for c in send_order(self.folder, "facts") if c.name.startswith("node")]
+
+
+class CountedFile:
+    """A binary file that counts and hashes what is read, and calls out once at half way."""
+
+    def __init__(self, path: Path, at_half: Any = None) -> None:
+        self._file = path.open("rb")
+        self._size = path.stat().st_size
+        self._at_half = at_half
+        self._lock = threading.Lock()
+
+    def read(self, count: int = -1) -> bytes:
+        """Read on; the callback runs when half of the file has been handed out."""
+        with self._lock:
+            block = self._file.read(count)
+            due = self._at_half is not None and self._file.tell() >= self._size // 2
+            callback, self._at_half = (self._at_half, None) if due else (None, self._at_half)
+        if callback:
+            callback()
+        return block
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        """Move, as files do."""
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        """Where we are, as files do."""
+        return self._file.tell()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def default_folder() -> Path:
+    """A real directory that every machine with Python has: its standard library."""
+    return Path(sysconfig.get_paths()["stdlib"])
+
+
+def files_of(folder: Path) -> list[Path]:
+    """Return the folder's regular files in order, up to the demo's limits."""
+    found: list[Path] = []
+    total = 0
+    for path in sorted(folder.rglob("*")):
+        if not path.is_file() or path.is_symlink() or "__pycache__" in path.parts:
+            continue
+        total += path.stat().st_size
+        if len(found) >= TREE_FILES_MAX or total > TREE_BYTES_MAX:
+            break
+        found.append(path)
+    if not found:
+        raise AtollError(
+            Kind.NOT_FOUND,
+            "demo",
+            "the folder has no files",
+            about=str(folder),
+            hint="name another",
+        )
+    return found
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def upload_tree(demo: Demo, folder: Path) -> None:
+    """Upload a real directory, a file each."""
+    files = files_of(folder)
+    client, began = demo.cloud.boto3_client(), time.monotonic()
+
+    def put(path: Path) -> None:
+        key = f"tree/{path.relative_to(folder).as_posix()}"
+        demo.expected[key] = (_sha256(path), path.stat().st_size)
+        with path.open("rb") as body:
+            client.put_object(Bucket=BUCKET, Key=key, Body=body)
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        list(pool.map(put, files))
+    total, seconds = sum(path.stat().st_size for path in files), time.monotonic() - began
+    demo.figures["tree"] = {"files": len(files), "bytes": total, "seconds": round(seconds, 2)}
+    demo.teller.note(
+        f"{len(files)} files, {total / 1e6:.1f} MB from {folder} in {seconds:.1f} s",
+        **demo.figures["tree"],
+    )
+
+
+def upload_large(demo: Demo, path: Path) -> None:
+    """Upload the large file by multipart; two nodes die half way."""
+    from boto3.s3.transfer import TransferConfig
+
+    demo.expected[LARGE_KEY] = (_sha256(path), path.stat().st_size)
+    body = CountedFile(path, at_half=lambda: demo.kill_nodes(KILLED_PER_BLOW))
+    began = time.monotonic()
+    demo.cloud.boto3_client().upload_fileobj(
+        body,
+        BUCKET,
+        LARGE_KEY,
+        Config=TransferConfig(
+            multipart_threshold=PART_BYTES, multipart_chunksize=PART_BYTES, max_concurrency=4
+        ),
+    )
+    seconds = time.monotonic() - began
+    demo.figures["upload_mb_per_s"] = round(LARGE_BYTES / seconds / 1e6, 1)
+    demo.teller.note(
+        f"{LARGE_BYTES >> 20} MiB by multipart in {seconds:.1f} s: "
+        f"{demo.figures['upload_mb_per_s']:.0f} MB/s, two nodes lost on the way",
+        mb_per_s=demo.figures["upload_mb_per_s"],
+    )
+
+
+def _read(client: Any, key: str, at_half: Any = None) -> tuple[str, int]:
+    answer = client.get_object(Bucket=BUCKET, Key=key)
+    size, got, total = answer["ContentLength"], 0, hashlib.sha256()
+    while block := answer["Body"].read(READ_BYTES):
+        total.update(block)
+        got += len(block)
+        if at_half is not None and got >= size // 2:
+            at_half()
+            at_half = None
+    return total.hexdigest(), got
+
+
+def download_large(demo: Demo) -> None:
+    """Read the large file back; two more nodes die half way."""
+    began = time.monotonic()
+    got = _read(
+        demo.cloud.boto3_client(), LARGE_KEY, at_half=lambda: demo.kill_nodes(KILLED_PER_BLOW)
+    )
+    rate = LARGE_BYTES / (time.monotonic() - began) / 1e6
+    demo.figures["download_mb_per_s"] = round(rate, 1)
+    demo.teller.note(f"read at {rate:.0f} MB/s, two more nodes lost on the way", mb_per_s=rate)
+    demo.check(got == demo.expected[LARGE_KEY], f"{LARGE_KEY}: SHA-256 equal")
+
+
+def read_everything(demo: Demo, when: str) -> None:
+    """Read every object and compare its SHA-256 with what was uploaded."""
+    client, began = demo.cloud.boto3_client(), time.monotonic()
+    with ThreadPoolExecutor(THREADS) as pool:
+        got = dict(
+            zip(demo.expected, pool.map(lambda key: _read(client, key), demo.expected), strict=True)
+        )
+    wrong = [key for key, value in demo.expected.items() if got[key] != value]
+    total, seconds = sum(size for _, size in got.values()), time.monotonic() - began
+    demo.check(
+        not wrong,
+        f"{len(got) - len(wrong)} of {len(got)} objects equal by SHA-256 {when} "
+        f"({total / 1e6:.0f} MB in {seconds:.1f} s)" + (f"; wrong: {wrong[:3]}" if wrong else ""),
+    )
+
+
+def compare_listing(demo: Demo) -> None:
+    """Compare the bucket's listing with what was uploaded."""
+    listed: dict[str, int] = {}
+    for page in demo.cloud.boto3_client().get_paginator("list_objects_v2").paginate(Bucket=BUCKET):
+        listed |= {row["Key"]: row["Size"] for row in page.get("Contents", [])}
+    expected = {key: size for key, (_, size) in demo.expected.items()}
+    demo.check(listed == expected, f"the listing shows the same {len(expected)} keys and sizes")
+
+
+def watch_repair(demo: Demo) -> None:
+    """Wait until every segment is at full strength again, telling the progress."""
+    began, said = time.monotonic(), -1
+    while True:
+        status = demo.status()
+        dead = sum(node.state in ("dead", "lost") for node in status.nodes)
+        repair = status.repair
+        if dead >= len(demo.killed) and not repair.segments_degraded and repair.pieces_repaired:
+            break
+        if time.monotonic() - began > REPAIR_TIMEOUT_S:
+            demo.check(False, f"repair did not finish in {REPAIR_TIMEOUT_S:.0f} s")
+            return
+        if repair.pieces_repaired != said and repair.pieces_missing:
+            said = repair.pieces_repaired
+            demo.teller.note(
+                f"{dead} nodes dead, {repair.segments_degraded} segments degraded, "
+                f"{repair.pieces_missing} pieces missing, {said} repaired",
+                pieces_missing=repair.pieces_missing,
+                pieces_repaired=said,
+            )
+        time.sleep(POLL_S)
+    demo.figures["repair"] = {
+        "seconds": round(time.monotonic() - began, 1),
+        "pieces": repair.pieces_repaired,
+        "bytes_downloaded": repair.bytes_downloaded,
+        "bytes_uploaded": repair.bytes_uploaded,
+    }
+    demo.check(
+        True,
+        f"every segment at full strength: {repair.pieces_repaired} pieces rebuilt, "
+        f"{repair.bytes_downloaded / 1e6:.0f} MB read, "
+        f"{repair.bytes_uploaded / 1e6:.0f} MB written",
+    )
+
+
+def restart_node(demo: Demo) -> None:
+    """Start one dead node again and see it return."""
+    name = demo.killed[0]
+    send_order(demo.folder, "start", name)
+    deadline = time.monotonic() + REPAIR_TIMEOUT_S / 2
+    wanted = NODES - len(demo.killed) + 1
+    while time.monotonic() < deadline:
+        alive = sum(node.state == "alive" for node in demo.status().nodes)
+        if alive >= wanted:
+            demo.check(True, f"{name} is back with its pieces: {alive} of {NODES} nodes alive")
+            return
+        time.sleep(POLL_S)
+    demo.check(False, f"{name} did not return")
+
+
+def tell_figures(demo: Demo) -> None:
+    """Print throughput, expansion and memory."""
+    status = demo.status()
+    expansion = status.stored_bytes / max(1, status.object_bytes)
+    rss = {use.kind: use.rss_bytes for use in sorted(demo.cloud.uses(), key=lambda u: u.rss_bytes)}
+    demo.figures["expansion"] = round(expansion, 3)
+    demo.figures["rss_mib_max"] = {kind: round(size / (1 << 20)) for kind, size in rss.items()}
+    demo.teller.note(
+        f"{status.objects} objects, {status.object_bytes / 1e6:.0f} MB stored as "
+        f"{status.stored_bytes / 1e6:.0f} MB of pieces: expansion {expansion:.2f}",
+        expansion=expansion,
+    )
+    demo.teller.note(
+        "largest process by kind: "
+        + ", ".join(f"{kind} {mib} MiB" for kind, mib in demo.figures["rss_mib_max"].items()),
+        rss_mib_max=demo.figures["rss_mib_max"],
+    )
+    demo.teller.note("all of it on one machine: no protection against the loss of this machine")
+
+
+def make_large_file(folder: Path) -> Path:
+    """Write a file of random bytes, so that nothing can be squeezed out of it."""
+    path = folder / "demo-large.bin"
+    with path.open("wb") as file:
+        for _ in range(LARGE_BYTES >> 20):
+            file.write(os.urandom(1 << 20))
+    return path
+
+
+def run(demo: Demo, folder: Path) -> bool:
+    """Tell the whole story; return whether every comparison held."""
+    teller = demo.teller
+    teller.step("A real directory goes in, through boto3")
+    demo.cloud.boto3_client().create_bucket(Bucket=BUCKET)
+    upload_tree(demo, folder)
+    teller.step(f"A {LARGE_BYTES >> 20} MiB file by multipart; two nodes die in the middle")
+    large = make_large_file(demo.folder)
+    upload_large(demo, large)
+    large.unlink()
+    before = demo.status().repair.pieces_repaired
+    teller.step("The file is read back; two more nodes die in the middle")
+    download_large(demo)
+    teller.step("Everything is read while four of twelve nodes are dead")
+    read_everything(demo, "with 4 of 12 nodes dead")
+    compare_listing(demo)
+    repaired = demo.status().repair.pieces_repaired - before
+    demo.check(repaired == 0, f"that was before repair: {repaired} pieces had been rebuilt")
+    teller.step("Repair brings every segment back to full strength")
+    watch_repair(demo)
+    read_everything(demo, "after repair")
+    teller.step("A dead node comes back")
+    restart_node(demo)
+    teller.step("Figures")
+    tell_figures(demo)
+    return all(held for held, _ in demo.checks)
+
+
+@click.command()
+@click.option(
+    "--dir",
+    "folder",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="A real directory to upload (the first 300 files, 48 MB). Default: Python's own library.",
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+def demo(folder: Path | None, as_json: bool) -> None:
+    """Store real data on a cloud of 12 nodes, kill 4, read everything, watch it heal."""
+    teller, began = Teller(as_json), time.monotonic()
+    teller.step(f"A cloud of {NODES} nodes starts on this machine")
+    with LocalCloud("--ephemeral", "--nodes", str(NODES), "--port", "0") as cloud:
+        story = Demo(cloud, teller)
+        machine = f"{psutil.cpu_count()} cores"
+        teller.note(f"S3 endpoint {cloud.endpoint}, {machine}", endpoint=cloud.endpoint)
+        held = run(story, folder or default_folder())
+    seconds = time.monotonic() - began
+    good = sum(held for held, _ in story.checks)
+    teller.result(
+        {
+            "held": held,
+            "checks": [{"held": ok, "text": text} for ok, text in story.checks],
+            "seconds": round(seconds, 1),
+            **story.figures,
+        }
+    )
+    if not as_json:
+        click.echo(f"\n{good} of {len(story.checks)} checks held in {seconds:.0f} s.")
+        if held:
+            click.echo("Next: `atoll up` keeps such a cloud running; `atoll cp FILE s3://bucket/`.")
+    sys.exit(0 if held else 1)
