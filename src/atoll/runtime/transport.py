@@ -1,48 +1,31 @@
-"""Pieces and messages over HTTP/1.1 with aiohttp."""
+"""Pieces and messages over HTTP/1.1: the real answer to the ``PieceTransport`` port."""
 
 import asyncio
 import base64
-import contextlib
-import ipaddress
-import ssl
 from collections.abc import AsyncIterator, Mapping
-from typing import Any
 
-import aiohttp
 from typing_extensions import Buffer
 
 from atoll.core.errors import AtollError, Kind
 from atoll.core.messages import MESSAGE_BYTES_MAX, Failure, decode
 from atoll.core.ports import Address, PiecePart, Reply
+from atoll.runtime.http import CONNECTIONS_PER_NODE_MAX, AnswerHead, Connection, Pool
 
-CONNECTIONS_PER_NODE_MAX = 32
-IDLE_S = 60.0
-CONNECT_S_MAX = 5.0
 ORDER_HEADER = "x-atoll-order"
-
-
-def check_plain_allowed(address: Address) -> None:
-    """Raise ``FORBIDDEN`` where plain HTTP would leave this machine."""
-    if address.fingerprint or address.host == "localhost":
-        return
-    with contextlib.suppress(ValueError):
-        if ipaddress.ip_address(address.host).is_loopback:
-            return
-    raise AtollError(
-        Kind.FORBIDDEN,
-        "connect",
-        "plain HTTP is allowed on loopback only",
-        hint="give the fingerprint of its certificate",
-        about=str(address),
-    )
+GATHER_BYTES_MAX = 64 << 10
+"""A piece up to this size is gathered and sent with its head in one go."""
 
 
 class HttpPieceTransport:
-    """``core.ports.PieceTransport`` for a process: kept connections, pinned certificates."""
+    """``core.ports.PieceTransport`` for a process: kept connections, pinned certificates.
 
-    def __init__(self) -> None:
-        """Open nothing yet; connections belong to the loop of the first call."""
-        self._session: aiohttp.ClientSession | None = None
+    The timeout of ``put_piece`` and of a stream bounds every wait for the network, not the sum;
+    that of ``get_piece`` and ``call`` bounds the whole call.
+    """
+
+    def __init__(self, *, connections_per_node_max: int = CONNECTIONS_PER_NODE_MAX) -> None:
+        """Open nothing yet; connections belong to the loop that uses them."""
+        self._pool = Pool(connections_per_node_max)
 
     async def put_piece(
         self,
@@ -53,22 +36,30 @@ class HttpPieceTransport:
         body_bytes: int,
         timeout_s: float,
     ) -> bytes:
-        """Send one piece and return the node's receipt."""
+        """Send one piece and return the node's receipt.
 
-        async def send() -> AsyncIterator[bytes]:
-            async for part in body:
-                yield part  # type: ignore[misc]
-
-        headers = _order_header(order) | {"content-length": str(body_bytes)}
-        path = f"/v1/pieces/{piece_id.hex()}"
-        with _network_faults(address):
-            async with (
-                asyncio.timeout(timeout_s),
-                self._request(address, "PUT", path, headers, send()) as reply,
-            ):
-                answer = await _whole(reply)
-        _raise_failure(reply.status, answer, address)
-        return answer
+        A buffer that ``body`` yields is not looked at any more once the next one is asked for.
+        """
+        head = _head("PUT", f"/v1/pieces/{piece_id.hex()}", address, _order(order), body_bytes)
+        if body_bytes <= GATHER_BYTES_MAX:
+            whole = b"".join([bytes(part) async for part in body])
+            _check_length(len(whole), body_bytes)
+            answer, receipt = await self._exchange(
+                address, head, whole, MESSAGE_BYTES_MAX, timeout_s, again=True
+            )
+            return _accepted(answer.status, receipt, address)
+        connection = await self._pool.acquire(address, timeout_s)
+        try:
+            connection.send_head(head)
+            whole_sent = await _send_all(connection, body, body_bytes, timeout_s)
+            answer = await connection.head(timeout_s)
+            receipt = await connection.body(answer, MESSAGE_BYTES_MAX, timeout_s)
+        except BaseException:
+            connection.abort()
+            raise
+        # After an early answer the node still waits for the rest of the body.
+        connection.done(keep=answer.keep and whole_sent)
+        return _accepted(answer.status, receipt, address)
 
     async def get_piece(
         self,
@@ -81,15 +72,13 @@ class HttpPieceTransport:
         timeout_s: float,
     ) -> bytes:
         """Return a part of a piece record, whole in memory."""
-        path = _read_path(piece_id, part, offset, length)
-        with _network_faults(address):
-            async with (
-                asyncio.timeout(timeout_s),
-                self._request(address, "GET", path, _order_header(order)) as reply,
-            ):
-                answer = await _whole(reply)
-        _raise_failure(reply.status, answer, address)
-        return answer
+        head = _head("GET", _read_path(piece_id, part, offset, length), address, _order(order))
+        limit = max(MESSAGE_BYTES_MAX, length)
+        answer, body = await self._exchange(address, head, b"", limit, timeout_s, again=True)
+        body = _accepted(answer.status, body, address)
+        if part is PiecePart.DATA and len(body) != length:
+            raise _short(address, len(body), length)
+        return body
 
     async def open_piece(
         self,
@@ -102,13 +91,20 @@ class HttpPieceTransport:
     ) -> "HttpPieceStream":
         """Start reading a piece's data area."""
         path = _read_path(piece_id, PiecePart.DATA, offset, length)
-        with _network_faults(address):
-            async with asyncio.timeout(timeout_s):
-                reply = await self._request(address, "GET", path, _order_header(order))
-            if reply.status >= 300:
-                async with asyncio.timeout(timeout_s), reply:
-                    _raise_failure(reply.status, await _whole(reply), address)
-        return HttpPieceStream(reply, address, timeout_s)
+        head = _head("GET", path, address, _order(order))
+        connection = await self._pool.acquire(address, timeout_s)
+        try:
+            connection.send_head(head)
+            answer = await connection.head(timeout_s)
+            if answer.status >= 300:
+                body = await connection.body(answer, MESSAGE_BYTES_MAX, timeout_s)
+                _accepted(answer.status, body, address)
+            if answer.body_bytes != length:
+                raise _short(address, answer.body_bytes, length)
+        except BaseException:
+            connection.abort()
+            raise
+        return HttpPieceStream(connection, answer, length, timeout_s)
 
     async def call(
         self,
@@ -120,95 +116,139 @@ class HttpPieceTransport:
         timeout_s: float,
     ) -> Reply:
         """Send a small message; return the answer, whatever its status."""
-        with _network_faults(address):
-            async with (
-                asyncio.timeout(timeout_s),
-                self._request(address, method, path, headers, body) as reply,
-            ):
-                answer = await _whole(reply)
-        return Reply(reply.status, {k.lower(): v for k, v in reply.headers.items()}, answer)
+        lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        head = _head(method, path, address, lines, len(body))
+        answer, received = await self._exchange(
+            address, head, body, MESSAGE_BYTES_MAX, timeout_s, again=method in ("GET", "HEAD")
+        )
+        return Reply(answer.status, answer.headers(), received)
 
     async def close(self) -> None:
         """Close all connections."""
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+        await self._pool.close()
 
-    def _request(
-        self, address: Address, method: str, path: str, headers: Mapping[str, str], body: Any = None
-    ) -> Any:
-        check_plain_allowed(address)
-        if self._session is None:
-            self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(
-                    limit=0, limit_per_host=CONNECTIONS_PER_NODE_MAX, keepalive_timeout=IDLE_S
-                ),
-                timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S_MAX),
-                auto_decompress=False,
-                trust_env=False,
-                skip_auto_headers=("user-agent", "accept", "accept-encoding", "content-type"),
-                cookie_jar=aiohttp.DummyCookieJar(),
-            )
-        pinned: Any = aiohttp.Fingerprint(address.fingerprint) if address.fingerprint else True
-        return self._session.request(
-            method, str(address) + path, headers=headers, data=body, ssl=pinned,
-            allow_redirects=False,
-        )  # fmt: skip
+    async def _exchange(
+        self,
+        address: Address,
+        head: bytes,
+        body: bytes,
+        limit: int,
+        timeout_s: float,
+        *,
+        again: bool,
+    ) -> tuple[AnswerHead, bytes]:
+        """Send a request that is whole in memory, return the whole answer.
+
+        With ``again`` (the request is idempotent) a kept connection that turns out to be closed is
+        replaced by a new one, once.
+        """
+        until = asyncio.get_running_loop().time() + timeout_s
+        while True:
+            connection = await self._pool.acquire(address, timeout_s)
+            reused = connection.used
+            try:
+                connection.send_head(head, body)
+                answer = await connection.head(timeout_s, bodyless=head.startswith(b"HEAD "))
+                left = max(0.0, until - asyncio.get_running_loop().time())
+                received = await connection.body(answer, limit, left)
+            except AtollError as fault:
+                connection.abort()
+                if again and reused and fault.kind is Kind.UNREACHABLE:
+                    again = False
+                    continue
+                raise
+            except BaseException:
+                connection.abort()
+                raise
+            connection.done(keep=answer.keep)
+            return answer, received
 
 
 class HttpPieceStream:
     """``core.ports.PieceStream`` over one answer."""
 
-    def __init__(self, reply: aiohttp.ClientResponse, address: Address, timeout_s: float) -> None:
-        """Read the body of ``reply``."""
-        self._reply = reply
-        self._address = address
+    __slots__ = ("_connection", "_keep", "_left", "_timeout_s")
+
+    def __init__(
+        self, connection: Connection, answer: AnswerHead, length: int, timeout_s: float
+    ) -> None:
+        """Read ``length`` bytes of body."""
+        self._connection: Connection | None = connection
+        self._keep = answer.keep
+        self._left = length
         self._timeout_s = timeout_s
-        self._rest: memoryview = memoryview(b"")
 
     async def read_into(self, buffer: memoryview) -> None:
-        """Fill ``buffer`` with the next bytes."""
-        have = 0
-        with _network_faults(self._address):
-            while have < len(buffer):
-                if not self._rest:
-                    async with asyncio.timeout(self._timeout_s):
-                        self._rest = memoryview(await self._reply.content.readany())
-                    if not self._rest:
-                        raise AtollError(
-                            Kind.UNREACHABLE, "read piece", "the stream ended early",
-                            about=str(self._address),
-                        )  # fmt: skip
-                part = self._rest[: len(buffer) - have]
-                buffer[have : have + len(part)] = part
-                have += len(part)
-                self._rest = self._rest[len(part) :]
+        """Fill ``buffer`` with the next bytes, received straight into it where possible."""
+        connection = self._connection
+        if connection is None or len(buffer) > self._left:
+            raise AtollError(Kind.UNREACHABLE, "read piece", "the stream is at its end")
+        try:
+            await connection.read_into(buffer, self._timeout_s)
+        except BaseException:
+            self._connection = None
+            connection.abort()
+            raise
+        self._left -= len(buffer)
 
     async def close(self) -> None:
-        """Stop; the connection is kept only if the answer was read to its end."""
-        if self._reply.content.at_eof():
-            self._reply.release()
-        else:
-            self._reply.close()
+        """Stop; the connection is kept if the stream was read to its end."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.done(keep=self._keep and self._left == 0)
 
 
-def _order_header(order: bytes) -> dict[str, str]:
-    return {ORDER_HEADER: base64.b64encode(order).decode()}
+def _order(order: bytes) -> str:
+    return f"{ORDER_HEADER}: {base64.b64encode(order).decode()}\r\n"
+
+
+def _head(method: str, path: str, address: Address, lines: str, body_bytes: int = -1) -> bytes:
+    host = f"[{address.host}]" if ":" in address.host else address.host
+    length = f"content-length: {body_bytes}\r\n" if body_bytes >= 0 else ""
+    return (
+        f"{method} {path} HTTP/1.1\r\nhost: {host}:{address.port}\r\n{lines}{length}\r\n"
+    ).encode("latin-1")
 
 
 def _read_path(piece_id: bytes, part: PiecePart, offset: int, length: int) -> str:
     return f"/v1/pieces/{piece_id.hex()}?part={part.value}&offset={offset}&length={length}"
 
 
-async def _whole(reply: aiohttp.ClientResponse) -> bytes:
-    if (reply.content_length or 0) > MESSAGE_BYTES_MAX:
-        raise AtollError(Kind.TOO_LARGE, "read answer", "the answer is longer than allowed")
-    return await reply.read()
+async def _send_all(
+    connection: Connection, body: AsyncIterator[Buffer], body_bytes: int, timeout_s: float
+) -> bool:
+    """Send the body; stop early, with False, where the node answers before it has all of it."""
+    sent = 0
+    async for part in body:
+        sent += memoryview(part).nbytes
+        if sent > body_bytes:
+            _check_length(sent, body_bytes)
+        if not await connection.send_part(part, timeout_s):
+            return False
+    _check_length(sent, body_bytes)
+    return True
 
 
-def _raise_failure(status: int, body: bytes, address: Address) -> None:
+def _check_length(have: int, body_bytes: int) -> None:
+    if have != body_bytes:
+        raise AtollError(
+            Kind.BAD_REQUEST, "put piece", f"the body has {have} bytes, not {body_bytes}"
+        )
+
+
+def _short(address: Address, have: int, want: int) -> AtollError:
+    return AtollError(
+        Kind.UNREACHABLE,
+        "read piece",
+        f"the node answers with {have} bytes instead of {want}",
+        about=str(address),
+    )
+
+
+def _accepted(status: int, body: bytes, address: Address) -> bytes:
+    """Return the body of a success; raise what a failure tells."""
     if status < 300:
-        return
+        return body
     try:
         failure: Failure = decode(body, Failure)
     except AtollError:
@@ -216,15 +256,3 @@ def _raise_failure(status: int, body: bytes, address: Address) -> None:
             Kind.INTERNAL, "call node", f"answered {status} without a reason", about=str(address)
         ) from None
     raise failure.to_error()
-
-
-@contextlib.contextmanager
-def _network_faults(address: Address) -> Any:
-    try:
-        yield
-    except TimeoutError as cause:
-        raise AtollError(Kind.TIMEOUT, "call", "no answer in time", about=str(address)) from cause
-    except (aiohttp.ClientError, ConnectionError, ssl.SSLError, OSError) as cause:
-        raise AtollError(
-            Kind.UNREACHABLE, "call", str(cause) or type(cause).__name__, about=str(address)
-        ) from cause
