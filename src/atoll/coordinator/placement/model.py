@@ -1,0 +1,90 @@
+"""Nouns of placement: a candidate node, a policy, the caps of independence."""
+
+import ipaddress
+from dataclasses import dataclass, field
+from enum import Enum
+
+from atoll.core.ports import Address
+
+IPV4_GROUP_BITS = 24
+IPV6_GROUP_BITS = 48
+EVERYWHERE = 1
+"""Id of the policy that admits every node."""
+
+
+class NodeState(Enum):
+    """How sure the coordinator is that a node is there."""
+
+    ALIVE = "alive"
+    SUSPECT = "suspect"
+    """Late with its heartbeat: still read from, given nothing new."""
+    DEAD = "dead"
+    """Gone for long enough that its pieces are rebuilt elsewhere; it may come back."""
+    LOST = "lost"
+    """Gone for so long that nothing is expected of it any more."""
+
+
+def network_of(host: str) -> str:
+    """Return the network group of a host: its /24 (IPv4) or /48 (IPv6), else the name itself."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host.lower()
+    bits = IPV4_GROUP_BITS if address.version == 4 else IPV6_GROUP_BITS
+    return str(ipaddress.ip_network((address, bits), strict=False))
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A registered node as placement sees it."""
+
+    alias: int
+    node_id: bytes
+    address: Address
+    operator: str
+    site: str
+    region: str
+    country: str
+    tier: str
+    state: NodeState
+    full: bool
+    free_bytes: int
+    success: float = 1.0
+    """Share of its recent transfers that succeeded, 0..1."""
+    latency_ms: float = 0.0
+    """Usual time to its first byte; 0 where nothing is known."""
+    network: str = field(default="")
+    """Network group; derived from the address where it is not given."""
+
+    def __post_init__(self) -> None:
+        if not self.network:
+            object.__setattr__(self, "network", network_of(self.address.host))
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """Which nodes may hold a piece. Empty sets admit everything.
+
+    A segment stores the id of the policy it was placed by; a change is a new id.
+    """
+
+    policy: int
+    name: str
+    countries: frozenset[str] = frozenset()
+    regions: frozenset[str] = frozenset()
+    tiers: frozenset[str] = frozenset()
+    operators: frozenset[str] = frozenset()
+    operators_refused: frozenset[str] = frozenset()
+
+    def admits(self, node: Candidate) -> bool:
+        """Say whether this policy lets the node hold a piece."""
+        return (
+            (not self.countries or node.country in self.countries)
+            and (not self.regions or node.region in self.regions)
+            and (not self.tiers or node.tier in self.tiers)
+            and (not self.operators or node.operator in self.operators)
+            and node.operator not in self.operators_refused
+        )
+
+
+POLICY_EVERYWHERE = Policy(EVERYWHERE, "everywhere")

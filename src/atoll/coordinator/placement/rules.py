@@ -1,0 +1,285 @@
+"""Pure decisions of placement: who is eligible, how independent they are, who is drawn.
+
+Caps are hard: at most one piece of a segment per operator, per network group (/24 or /48) and per
+site. Spread over regions is soft: it gives way when nothing else is left. Weight is
+``sqrt(free) x success x latency``, so that big nodes fill faster but do not drown small ones.
+"""
+
+import math
+import struct
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import accumulate
+
+from atoll.coordinator.placement.model import Candidate, NodeState, Policy
+from atoll.core.errors import AtollError, Kind
+from atoll.core.ports import Rng
+from atoll.core.scheme import Scheme, scheme_for
+
+LATENCY_REFERENCE_MS = 100.0
+"""A node this slow weighs half as much as an immediate one."""
+SUCCESS_MIN = 0.05
+"""Even a node with a bad record gets a few pieces: else it could never improve it."""
+WEIGHT_MIN = 1e-3
+OPERATOR_SHARE_MAX = 0.10
+"""An operator's part of all weight, where there are enough operators for that to be possible."""
+FREE_MARGIN = 2
+"""A node needs room for this many records of the size asked: figures are seconds old."""
+REGION_SHARE_MAX = 0.4
+"""Part of a segment's pieces in one region that is not exceeded while others have room."""
+POOL_SCAN_MAX = 256
+"""Pools up to this size are ordered whole; in larger ones members are drawn one by one."""
+DRAW_ROUNDS_MAX = 4
+"""Times a large pool is drawn from before it is ordered whole."""
+ORDER_TRIES_MAX = 3
+"""Random orders tried before fewer nodes than possible are accepted."""
+
+
+def eligible(node: Candidate, policy: Policy, record_bytes: int) -> bool:
+    """Say whether a node may get a new piece record of that length."""
+    return (
+        node.state is NodeState.ALIVE
+        and not node.full
+        and node.free_bytes >= FREE_MARGIN * record_bytes
+        and policy.admits(node)
+    )
+
+
+def weight(node: Candidate) -> float:
+    """Return how often a node is drawn, relative to others; always above zero."""
+    latency = LATENCY_REFERENCE_MS / (LATENCY_REFERENCE_MS + max(0.0, node.latency_ms))
+    success = min(1.0, max(SUCCESS_MIN, node.success))
+    return max(WEIGHT_MIN, math.sqrt(max(0, node.free_bytes) / 2**30) * success * latency)
+
+
+def weights(nodes: Sequence[Candidate]) -> list[float]:
+    """Return the nodes' weights with no operator above ``OPERATOR_SHARE_MAX`` of the whole.
+
+    Where operators are too few for that, the cap is twice an even share.
+    """
+    plain = [weight(node) for node in nodes]
+    by_operator: dict[str, float] = {}
+    for node, one in zip(nodes, plain, strict=True):
+        by_operator[node.operator] = by_operator.get(node.operator, 0.0) + one
+    if len(by_operator) < 2:
+        return plain
+    share = max(OPERATOR_SHARE_MAX, 2 / len(by_operator))
+    limit = share * sum(by_operator.values())
+    return [
+        one if by_operator[node.operator] <= limit else one * limit / by_operator[node.operator]
+        for node, one in zip(nodes, plain, strict=True)
+    ]
+
+
+class Domains:
+    """What a segment already occupies: operators, network groups, sites, nodes."""
+
+    __slots__ = ("_aliases", "_networks", "_operators", "_regions", "_sites")
+
+    def __init__(self, holders: Iterable[Candidate] = (), refused: Iterable[int] = ()) -> None:
+        """Start from the nodes that hold a piece and aliases that must not be given again."""
+        self._aliases = set(refused)
+        self._operators: set[str] = set()
+        self._networks: set[str] = set()
+        self._sites: set[str] = set()
+        self._regions: Counter[str] = Counter()
+        for node in holders:
+            self.take(node)
+
+    def admit(self, node: Candidate) -> bool:
+        """Say whether the node is independent of all that is occupied."""
+        return not (
+            node.operator in self._operators
+            or node.alias in self._aliases
+            or node.network in self._networks
+            or node.site in self._sites
+        )
+
+    def take(self, node: Candidate) -> None:
+        """Occupy the node's domains."""
+        self._aliases.add(node.alias)
+        self._operators.add(node.operator)
+        self._networks.add(node.network)
+        self._sites.add(node.site)
+        self._regions[node.region] += 1
+
+    def in_region(self, region: str) -> int:
+        """Return the pieces already in a region."""
+        return self._regions[region]
+
+
+def independent(nodes: Sequence[Candidate]) -> int:
+    """Return how many pieces of one segment these nodes can take under the caps.
+
+    The exact figure is a three-dimensional matching; this takes the nodes with the fewest
+    competitors first, which is exact where operators, networks and sites nest, and never too high.
+    """
+    operators = Counter(node.operator for node in nodes)
+    networks = Counter(node.network for node in nodes)
+    sites = Counter(node.site for node in nodes)
+    order = sorted(
+        nodes,
+        key=lambda n: (operators[n.operator] + networks[n.network] + sites[n.site], n.alias),
+    )
+    domains = Domains()
+    count = 0
+    for node in order:
+        if domains.admit(node):
+            domains.take(node)
+            count += 1
+    return count
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """Eligible nodes of one policy and size, prepared for many draws. Immutable."""
+
+    nodes: tuple[Candidate, ...]
+    weights: tuple[float, ...]
+    cumulative: tuple[float, ...] = field(repr=False)
+    independent: int
+    """Pieces of one segment that fit under the caps: counts as independent operators."""
+    alive: int
+    """Nodes alive under the policy, with or without room."""
+    regions: int
+
+
+def pool_of(nodes: Iterable[Candidate], policy: Policy, record_bytes: int) -> Pool:
+    """Filter and weigh nodes for records of one size."""
+    alive = [n for n in nodes if n.state is NodeState.ALIVE and policy.admits(n)]
+    members = tuple(n for n in alive if eligible(n, policy, record_bytes))
+    weighed = tuple(weights(members))
+    return Pool(
+        nodes=members,
+        weights=weighed,
+        cumulative=tuple(accumulate(weighed)),
+        independent=independent(members),
+        alive=len(alive),
+        regions=len({n.region for n in members}),
+    )
+
+
+def _uniforms(rng: Rng, count: int) -> tuple[float, ...]:
+    """Return ``count`` numbers in (0, 1] from one call of the port."""
+    whole = struct.unpack(f"<{count}I", rng.bytes(4 * count))
+    return tuple((number + 1) / 4294967296 for number in whole)
+
+
+def _ordered(pool: Pool, rng: Rng) -> list[Candidate]:
+    """Return the whole pool in weighted random order (exponential keys: Efraimidis, Spirakis)."""
+    log = math.log
+    keys = [
+        (-log(u) / w, position)
+        for position, (u, w) in enumerate(
+            zip(_uniforms(rng, len(pool.nodes)), pool.weights, strict=True)
+        )
+    ]
+    keys.sort()
+    return [pool.nodes[position] for _, position in keys]
+
+
+def _drawn(pool: Pool, rng: Rng, count: int) -> list[Candidate]:
+    """Draw ``count`` times with replacement; return the distinct nodes in order of first draw."""
+    total = pool.cumulative[-1]
+    last = len(pool.nodes) - 1
+    positions = dict.fromkeys(
+        min(last, bisect_right(pool.cumulative, u * total)) for u in _uniforms(rng, count)
+    )
+    return [pool.nodes[position] for position in positions]
+
+
+def _greedy(
+    order: Sequence[Candidate], count: int, domains: Domains, region_cap: int
+) -> list[Candidate]:
+    """Take nodes in order under the caps; those beyond the region's soft cap come last."""
+    chosen: list[Candidate] = []
+    late: list[Candidate] = []
+    for node in order:
+        if len(chosen) == count:
+            return chosen
+        if not domains.admit(node):
+            continue
+        if domains.in_region(node.region) >= region_cap:
+            late.append(node)
+            continue
+        domains.take(node)
+        chosen.append(node)
+    for node in late:
+        if len(chosen) == count:
+            break
+        if domains.admit(node):
+            domains.take(node)
+            chosen.append(node)
+    return chosen
+
+
+def choose(
+    pool: Pool,
+    count: int,
+    rng: Rng,
+    *,
+    holders: Sequence[Candidate] = (),
+    refused: Iterable[int] = (),
+) -> list[Candidate]:
+    """Draw up to ``count`` nodes, best first in random weighted order, under the caps.
+
+    ``holders`` are nodes that keep their pieces of this segment; ``refused`` aliases are never
+    given. The answer is shorter where independent nodes run out.
+    """
+    if count <= 0 or not pool.nodes:
+        return []
+    gone = set(refused)
+    whole = count + len(holders)
+    region_cap = whole if pool.regions < 2 else _region_cap(whole, pool.regions)
+    if len(pool.nodes) > POOL_SCAN_MAX:
+        for round_ in range(DRAW_ROUNDS_MAX):
+            order = _drawn(pool, rng, 4 * count << round_)
+            chosen = _greedy(order, count, Domains(holders, gone), region_cap)
+            if len(chosen) == count:
+                return chosen
+    best: list[Candidate] = []
+    for _ in range(ORDER_TRIES_MAX):
+        chosen = _greedy(_ordered(pool, rng), count, Domains(holders, gone), region_cap)
+        if len(chosen) > len(best):
+            best = chosen
+        if len(best) >= min(count, pool.independent - len(holders)):
+            break
+    return best
+
+
+def _region_cap(count: int, regions: int) -> int:
+    return max(math.ceil(count * REGION_SHARE_MAX), math.ceil(count / regions))
+
+
+def scheme_in(pool: Pool, plain_bytes: int) -> Scheme:
+    """Choose the scheme of a new segment, or say what is missing.
+
+    Fewer than ``n`` but at least ``durable`` independent nodes are enough: the segment starts
+    below full strength and repair fills it. Raises ``TOO_FEW_NODES``.
+    """
+    scheme = scheme_for(plain_bytes, pool.independent)
+    if pool.independent < scheme.durable:
+        raise too_few(scheme, pool)
+    return scheme
+
+
+def too_few(scheme: Scheme, pool: Pool) -> AtollError:
+    """Return the error that tells in words which nodes are missing for a scheme."""
+    room = pool.independent
+    if pool.alive > len(pool.nodes):
+        found = f"{pool.alive} nodes are alive, {room} of them independent with room"
+    elif pool.alive > room:
+        found = f"{pool.alive} nodes are alive, but they make only {room} independent operators"
+    else:
+        found = f"{room} {'is' if room == 1 else 'are'} alive"
+    missing = scheme.durable - room
+    return AtollError(
+        Kind.TOO_FEW_NODES,
+        "place segment",
+        f"needs {scheme.durable} independent operators with free space for a {scheme.name} "
+        f"segment; {found}",
+        hint=f"start or add {missing} more node{'' if missing == 1 else 's'} "
+        "of other operators, networks and sites",
+    )
