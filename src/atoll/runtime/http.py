@@ -12,7 +12,6 @@ into a small buffer of the connection's own only while nobody reads (then readin
 import asyncio
 import collections
 import hashlib
-import ipaddress
 import ssl
 from dataclasses import dataclass
 from typing import Any, cast
@@ -20,6 +19,7 @@ from typing import Any, cast
 from typing_extensions import Buffer, override
 
 from atoll.core.errors import AtollError, Kind
+from atoll.core.piece_http import check_plain_allowed
 from atoll.core.ports import Address
 
 CONNECTIONS_PER_NODE_MAX = 64
@@ -31,24 +31,6 @@ AHEAD_BYTES = 32 << 10
 """Room for what arrives while nobody reads; also the longest answer head."""
 CHUNK_LINE_BYTES_MAX = 1024
 _HEAD_END = b"\r\n\r\n"
-
-
-def check_plain_allowed(address: Address) -> None:
-    """Raise ``FORBIDDEN`` where plain HTTP would leave this machine."""
-    if address.fingerprint or address.host == "localhost":
-        return
-    try:
-        if ipaddress.ip_address(address.host).is_loopback:
-            return
-    except ValueError:
-        pass
-    raise AtollError(
-        Kind.FORBIDDEN,
-        "connect",
-        "plain HTTP is allowed on loopback only",
-        hint="give the fingerprint of its certificate",
-        about=str(address),
-    )
 
 
 @dataclass(frozen=True, slots=True)

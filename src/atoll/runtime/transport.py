@@ -1,17 +1,24 @@
 """Pieces and messages over HTTP/1.1: the real answer to the ``PieceTransport`` port."""
 
 import asyncio
-import base64
 from collections.abc import AsyncIterator, Mapping
 
 from typing_extensions import Buffer
 
 from atoll.core.errors import AtollError, Kind
-from atoll.core.messages import MESSAGE_BYTES_MAX, Failure, decode
+from atoll.core.messages import MESSAGE_BYTES_MAX
+from atoll.core.piece_http import (
+    ORDER_HEADER,
+    accepted,
+    check_length,
+    order_value,
+    piece_path,
+    read_path,
+    short_answer,
+)
 from atoll.core.ports import Address, PiecePart, Reply
 from atoll.runtime.http import CONNECTIONS_PER_NODE_MAX, AnswerHead, Connection, Pool
 
-ORDER_HEADER = "x-atoll-order"
 GATHER_BYTES_MAX = 64 << 10
 """A piece up to this size is gathered and sent with its head in one go."""
 
@@ -40,14 +47,14 @@ class HttpPieceTransport:
 
         A buffer that ``body`` yields is not looked at any more once the next one is asked for.
         """
-        head = _head("PUT", f"/v1/pieces/{piece_id.hex()}", address, _order(order), body_bytes)
+        head = _head("PUT", piece_path(piece_id), address, _order(order), body_bytes)
         if body_bytes <= GATHER_BYTES_MAX:
             whole = b"".join([bytes(part) async for part in body])
-            _check_length(len(whole), body_bytes)
+            check_length(len(whole), body_bytes)
             answer, receipt = await self._exchange(
                 address, head, whole, MESSAGE_BYTES_MAX, timeout_s, again=True
             )
-            return _accepted(answer.status, receipt, address)
+            return accepted(answer.status, receipt, address)
         connection = await self._pool.acquire(address, timeout_s)
         try:
             connection.send_head(head)
@@ -59,7 +66,7 @@ class HttpPieceTransport:
             raise
         # After an early answer the node still waits for the rest of the body.
         connection.done(keep=answer.keep and whole_sent)
-        return _accepted(answer.status, receipt, address)
+        return accepted(answer.status, receipt, address)
 
     async def get_piece(
         self,
@@ -72,12 +79,12 @@ class HttpPieceTransport:
         timeout_s: float,
     ) -> bytes:
         """Return a part of a piece record, whole in memory."""
-        head = _head("GET", _read_path(piece_id, part, offset, length), address, _order(order))
+        head = _head("GET", read_path(piece_id, part, offset, length), address, _order(order))
         limit = max(MESSAGE_BYTES_MAX, length)
         answer, body = await self._exchange(address, head, b"", limit, timeout_s, again=True)
-        body = _accepted(answer.status, body, address)
+        body = accepted(answer.status, body, address)
         if part is PiecePart.DATA and len(body) != length:
-            raise _short(address, len(body), length)
+            raise short_answer(address, len(body), length)
         return body
 
     async def open_piece(
@@ -90,7 +97,7 @@ class HttpPieceTransport:
         timeout_s: float,
     ) -> "HttpPieceStream":
         """Start reading a piece's data area."""
-        path = _read_path(piece_id, PiecePart.DATA, offset, length)
+        path = read_path(piece_id, PiecePart.DATA, offset, length)
         head = _head("GET", path, address, _order(order))
         connection = await self._pool.acquire(address, timeout_s)
         try:
@@ -98,9 +105,9 @@ class HttpPieceTransport:
             answer = await connection.head(timeout_s)
             if answer.status >= 300:
                 body = await connection.body(answer, MESSAGE_BYTES_MAX, timeout_s)
-                _accepted(answer.status, body, address)
+                accepted(answer.status, body, address)
             if answer.body_bytes != length:
-                raise _short(address, answer.body_bytes, length)
+                raise short_answer(address, answer.body_bytes, length)
         except BaseException:
             connection.abort()
             raise
@@ -199,7 +206,7 @@ class HttpPieceStream:
 
 
 def _order(order: bytes) -> str:
-    return f"{ORDER_HEADER}: {base64.b64encode(order).decode()}\r\n"
+    return f"{ORDER_HEADER}: {order_value(order)}\r\n"
 
 
 def _head(method: str, path: str, address: Address, lines: str, body_bytes: int = -1) -> bytes:
@@ -210,10 +217,6 @@ def _head(method: str, path: str, address: Address, lines: str, body_bytes: int 
     ).encode("latin-1")
 
 
-def _read_path(piece_id: bytes, part: PiecePart, offset: int, length: int) -> str:
-    return f"/v1/pieces/{piece_id.hex()}?part={part.value}&offset={offset}&length={length}"
-
-
 async def _send_all(
     connection: Connection, body: AsyncIterator[Buffer], body_bytes: int, timeout_s: float
 ) -> bool:
@@ -222,37 +225,8 @@ async def _send_all(
     async for part in body:
         sent += memoryview(part).nbytes
         if sent > body_bytes:
-            _check_length(sent, body_bytes)
+            check_length(sent, body_bytes)
         if not await connection.send_part(part, timeout_s):
             return False
-    _check_length(sent, body_bytes)
+    check_length(sent, body_bytes)
     return True
-
-
-def _check_length(have: int, body_bytes: int) -> None:
-    if have != body_bytes:
-        raise AtollError(
-            Kind.BAD_REQUEST, "put piece", f"the body has {have} bytes, not {body_bytes}"
-        )
-
-
-def _short(address: Address, have: int, want: int) -> AtollError:
-    return AtollError(
-        Kind.UNREACHABLE,
-        "read piece",
-        f"the node answers with {have} bytes instead of {want}",
-        about=str(address),
-    )
-
-
-def _accepted(status: int, body: bytes, address: Address) -> bytes:
-    """Return the body of a success; raise what a failure tells."""
-    if status < 300:
-        return body
-    try:
-        failure: Failure = decode(body, Failure)
-    except AtollError:
-        raise AtollError(
-            Kind.INTERNAL, "call node", f"answered {status} without a reason", about=str(address)
-        ) from None
-    raise failure.to_error()
