@@ -59,7 +59,18 @@ OBJECT = Table(
     Column("size", Big, nullable=False),
     Column("stream", Bytes, nullable=False),
     Column("segments", Integer, nullable=False),
+    Column("parts", Integer, nullable=False),
     Column("facts", Bytes, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+# Sizes and checksums of a multipart object's parts, up to 10,000: apart from ``object`` so that
+# listings and plain reads never load them.
+COMPOSITION = Table(
+    "composition",
+    SCHEMA,
+    Column("stream", Bytes, primary_key=True),
+    Column("parts", Bytes, nullable=False),
     sqlite_with_rowid=False,
 )
 

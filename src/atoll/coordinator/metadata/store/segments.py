@@ -17,10 +17,12 @@ from atoll.coordinator.sql import Statement
 from atoll.core.messages import SegmentRecord, StoredPiece
 
 COLUMNS = (
-    "s.serial, s.segment, s.bucket, s.stream, s.position, s.k, s.n, s.unit_bytes, s.plain_bytes,"
-    " s.root, s.wrapped_key, s.policy, s.pieces, s.created_ms, s.repaired_ms"
+    "segment.serial, segment.segment, segment.bucket, segment.stream, segment.position,"
+    " segment.k, segment.n, segment.unit_bytes, segment.plain_bytes, segment.root,"
+    " segment.wrapped_key, segment.policy, segment.pieces, segment.created_ms,"
+    " segment.repaired_ms"
 )
-"""What ``stored_segment`` reads, of a table ``segment s``."""
+"""What ``stored_segment`` reads, of the table ``segment``."""
 
 _INSERT = Statement("""
     INSERT INTO segment (segment, bucket, stream, position, k, n, unit_bytes, plain_bytes, root,
@@ -33,18 +35,23 @@ _INSERT_PIECE = Statement("""
 _DELETE_PIECE = Statement("""
     DELETE FROM piece WHERE alias = :alias AND serial = :serial AND piece_index = :index""")
 _OF_STREAM = Statement(
-    """SELECT {columns} FROM segment s WHERE s.stream = :stream AND s.position >= :first
-    AND s.position < :end ORDER BY s.position""",
+    """SELECT {columns} FROM segment WHERE segment.stream = :stream AND segment.position >= :first
+    AND segment.position < :end ORDER BY segment.position""",
     columns=COLUMNS,
 )
-_BY_ID = Statement("SELECT {columns} FROM segment s WHERE s.segment = :segment", columns=COLUMNS)
-_BY_SERIAL = Statement("SELECT {columns} FROM segment s WHERE s.serial = :serial", columns=COLUMNS)
+_BY_ID = Statement(
+    "SELECT {columns} FROM segment WHERE segment.segment = :segment", columns=COLUMNS
+)
+_BY_SERIAL = Statement(
+    "SELECT {columns} FROM segment WHERE segment.serial = :serial", columns=COLUMNS
+)
 _AFTER = Statement(
-    "SELECT {columns} FROM segment s WHERE s.serial > :after ORDER BY s.serial LIMIT :limit",
+    """SELECT {columns} FROM segment WHERE segment.serial > :after
+    ORDER BY segment.serial LIMIT :limit""",
     columns=COLUMNS,
 )
 _OF_NODE = Statement(
-    """SELECT {columns} FROM piece p JOIN segment s ON s.serial = p.serial
+    """SELECT {columns} FROM piece p JOIN segment ON segment.serial = p.serial
     WHERE p.alias = :alias AND p.serial > :after ORDER BY p.serial LIMIT :limit""",
     columns=COLUMNS,
 )
@@ -52,8 +59,11 @@ _COUNT_OF_NODE = Statement("SELECT count(*) FROM piece WHERE alias = :alias")
 _SWAP = Statement("""
     UPDATE segment SET pieces = :pieces, repaired_ms = :now_ms
     WHERE serial = :serial AND pieces = :old_pieces""")
-_DELETE = Statement("DELETE FROM segment WHERE serial = :serial")
-_DROP_REPAIR = Statement("DELETE FROM repair WHERE serial = :serial")
+_DELETE = Statement(
+    """DELETE FROM segment WHERE segment.stream = :stream AND segment.position >= :first
+    AND segment.position < :end RETURNING {columns}""",
+    columns=COLUMNS,
+)
 
 _INSERT_GARBAGE = Statement("""
     INSERT INTO garbage (alias, segment, piece_index, bucket, since_ms)
@@ -68,6 +78,8 @@ _GARBAGE_AFTER = Statement("""
     ORDER BY segment, piece_index LIMIT :limit""")
 _FORGET_GARBAGE = Statement("""
     DELETE FROM garbage WHERE alias = :alias AND segment = :segment AND piece_index = :index""")
+_IS_GARBAGE = Statement("""
+    SELECT 1 FROM garbage WHERE alias = :alias AND segment = :segment AND piece_index = :index""")
 _GARBAGE_COUNTS = Statement("SELECT alias, count(*) FROM garbage GROUP BY alias ORDER BY alias")
 _ADD_USAGE = Statement("""
     INSERT INTO usage (bucket, shard, objects, object_bytes, segments, pieces, piece_bytes)
@@ -230,10 +242,17 @@ def replace_pieces(
 ) -> bool:
     """Say that a segment's pieces now lie elsewhere, if nothing changed since ``old`` was read.
 
-    Returns False, with nothing done, if it did (another repair, a deletion). With ``collect`` the
-    pieces no longer named become garbage on their nodes.
+    Returns False, with nothing done, if it did (another repair, a deletion), or if a piece is said
+    to lie where its deletion is still under way. With ``collect`` the pieces no longer named become
+    garbage on their nodes.
     """
     packed = pack_pieces(pieces)
+    before, after = set(old.pieces), set(pieces)
+    gone = sorted(before - after, key=_piece_order)
+    come = sorted(after - before, key=_piece_order)
+    for piece in come:
+        if _IS_GARBAGE.first(connection, alias=piece.alias, segment=old.segment, index=piece.index):
+            return False
     swapped = _SWAP.run(
         connection,
         serial=old.serial,
@@ -243,9 +262,6 @@ def replace_pieces(
     )
     if not swapped:
         return False
-    before, after = set(old.pieces), set(pieces)
-    gone = sorted(before - after, key=_piece_order)
-    come = sorted(after - before, key=_piece_order)
     _DELETE_PIECE.many(connection, [_piece_row(old.serial, piece) for piece in gone])
     _INSERT_PIECE.many(connection, [_piece_row(old.serial, piece) for piece in come])
     if collect:
@@ -267,33 +283,33 @@ def _garbage(segment: StoredSegment, piece: StoredPiece, now_ms: int) -> Garbage
     return GarbagePiece(piece.alias, segment.segment, piece.index, segment.bucket, now_ms)
 
 
-def collect_segments(
-    connection: Connection, segments: Iterable[StoredSegment], now_ms: int
+def collect_streams(
+    connection: Connection, ranges: Iterable[tuple[bytes, int, int]], now_ms: int
 ) -> Usage:
-    """Remove segments that nothing needs any more; their pieces become garbage.
+    """Remove the segments of ``(stream, first, end)`` position ranges; pieces become garbage.
 
-    Returns what they held: the caller takes it from the bucket's usage.
+    Returns what they held: the caller takes it from the bucket's usage. A repair that runs on such
+    a segment finds it gone when it wants to record its result.
     """
     usage = Usage()
     piece_rows: list[dict[str, Any]] = []
-    serial_rows: list[dict[str, Any]] = []
     garbage: list[GarbagePiece] = []
-    for segment in segments:
-        piece_rows.extend(_piece_row(segment.serial, piece) for piece in segment.pieces)
-        serial_rows.append({"serial": segment.serial})
-        garbage.extend(_garbage(segment, piece, now_ms) for piece in segment.pieces)
-        usage = usage.plus(
-            segment_usage(
-                segment.plain_bytes,
-                segment.k,
-                segment.n,
-                segment.unit_bytes,
-                len(segment.pieces),
+    for stream, first, end in ranges:
+        # One statement finds and removes: no repair can slip in between.
+        for row in _DELETE.all(connection, stream=stream, first=first, end=end):
+            segment = stored_segment(row)
+            piece_rows.extend(_piece_row(segment.serial, piece) for piece in segment.pieces)
+            garbage.extend(_garbage(segment, piece, now_ms) for piece in segment.pieces)
+            usage = usage.plus(
+                segment_usage(
+                    segment.plain_bytes,
+                    segment.k,
+                    segment.n,
+                    segment.unit_bytes,
+                    len(segment.pieces),
+                )
             )
-        )
     _DELETE_PIECE.many(connection, piece_rows)
-    _DELETE.many(connection, serial_rows)
-    _DROP_REPAIR.many(connection, serial_rows)
     add_garbage(connection, garbage)
     return usage
 

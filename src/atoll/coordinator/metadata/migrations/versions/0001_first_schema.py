@@ -81,8 +81,16 @@ def _make_objects() -> None:
         sa.Column("size", sa.BigInteger(), nullable=False),
         sa.Column("stream", sa.LargeBinary(), nullable=False),
         sa.Column("segments", sa.Integer(), nullable=False),
+        sa.Column("parts", sa.Integer(), nullable=False),
         sa.Column("facts", sa.LargeBinary(), nullable=False),
         sa.PrimaryKeyConstraint("bucket", "key", name=op.f("object_key")),
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
+        "composition",
+        sa.Column("stream", sa.LargeBinary(), nullable=False),
+        sa.Column("parts", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint("stream", name=op.f("composition_key")),
         sqlite_with_rowid=False,
     )
     op.create_table(
