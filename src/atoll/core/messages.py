@@ -68,6 +68,8 @@ class Registered(Message, frozen=True):
     coordinator_key: bytes
     heartbeat_interval_ms: int
     time_ms: int
+    link_key: bytes = b""
+    """Lets a MAC stand for an order's signature (``orders.check_order``); empty for none."""
 
 
 class NodeCounters(Message, frozen=True):

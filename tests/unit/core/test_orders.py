@@ -115,6 +115,44 @@ def test_a_batch_signature_does_not_serve_another_count() -> None:
         check_order(bytes(signed), KEYS, NOW_MS, SKEW_MS)
 
 
+LINK_KEY = orders.link_key(b"x" * 32, PROVIDER.node_id)
+LINKS = {COORDINATOR.public_key: LINK_KEY}
+
+
+def test_a_right_mac_stands_for_the_signature(monkeypatch: pytest.MonkeyPatch) -> None:
+    (signed,) = sign_orders(COORDINATOR, [limit_of()], {PROVIDER.node_id: LINK_KEY})
+    assert check_order(signed, KEYS, NOW_MS, SKEW_MS) == limit_of()
+    monkeypatch.setattr(orders, "_batch_holds", lambda *given: pytest.fail("verified"))
+    assert check_order(signed, KEYS, NOW_MS, SKEW_MS, LINKS) == limit_of()
+    with pytest.raises(AtollError) as refusal:
+        check_order(signed, KEYS, NOW_MS + 10**9, SKEW_MS, LINKS)
+    assert refusal.value.kind is Kind.EXPIRED
+
+
+def test_an_order_with_a_mac_altered_anywhere_but_there_is_refused() -> None:
+    (signed,) = sign_orders(COORDINATOR, [limit_of()], {PROVIDER.node_id: LINK_KEY})
+    for place in range(len(signed)):
+        altered = bytearray(signed)
+        altered[place] ^= 0x20
+        if place >= len(signed) - orders.LINK_MAC_BYTES:  # then the signature decides
+            assert check_order(bytes(altered), KEYS, NOW_MS, SKEW_MS, LINKS) == limit_of()
+            continue
+        with pytest.raises(AtollError):
+            check_order(bytes(altered), KEYS, NOW_MS, SKEW_MS, LINKS)
+
+
+def test_an_attacker_without_the_link_key_has_no_mac() -> None:
+    (signed,) = sign_orders(ATTACKER, [limit_of()], {PROVIDER.node_id: b"guess" + bytes(27)})
+    forged = signed.replace(ATTACKER.public_key, COORDINATOR.public_key)
+    with pytest.raises(AtollError, match="signature"):
+        check_order(forged, KEYS, NOW_MS, SKEW_MS, LINKS)
+
+
+def test_link_keys_differ_by_node() -> None:
+    assert orders.link_key(b"x" * 32, ATTACKER.node_id) != LINK_KEY
+    assert orders.link_key(b"y" * 32, PROVIDER.node_id) != LINK_KEY
+
+
 @pytest.mark.parametrize(
     ("now_ms", "kind"),
     [
