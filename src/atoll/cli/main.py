@@ -1,0 +1,132 @@
+"""The ``atoll`` command: finds the command's module only when it is called for.
+
+Data goes to standard output, talk to standard error. Every failure is one line that says what, and
+one that says what to do; exit codes come from the table in ``core.errors``.
+"""
+
+import importlib
+import json
+import os
+import sys
+from typing import Any, NoReturn
+
+import click
+from typing_extensions import override
+
+import atoll
+from atoll.core.errors import AtollError, Kind, meaning_of
+
+USAGE_STATUS = 64
+
+_SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
+    "A cloud on this machine": {
+        "up": ("atoll.cli.up:up", "Start a whole cloud and keep it running."),
+        "status": ("atoll.cli.status:status", "Show nodes, objects, repair and what may die."),
+        "demo": ("atoll.cli.demo:demo", "Store real data, kill nodes, read on, heal."),
+    },
+    "Objects": {
+        "cp": ("atoll.cli.cp:cp", "Copy files and objects, either way."),
+        "ls": ("atoll.cli.ls:ls", "List buckets or objects."),
+        "cat": ("atoll.cli.cat:cat", "Write an object to standard output."),
+        "rm": ("atoll.cli.rm:rm", "Remove objects."),
+        "mb": ("atoll.cli.buckets:mb", "Make a bucket."),
+        "rb": ("atoll.cli.buckets:rb", "Remove an empty bucket."),
+    },
+    "Parts, one by one": {
+        "join": ("atoll.cli.join:join", "Offer this machine's disk to a coordinator."),
+        "node": ("atoll.cli.node:node", "Run a storage node."),
+        "gateway": ("atoll.cli.gateway:gateway", "Run an S3 gateway."),
+        "coordinator": ("atoll.cli.coordinator:coordinator", "Run a coordinator."),
+    },
+    "Settings": {
+        "config": ("atoll.cli.configuration:config", "Show settings and where each came from."),
+    },
+}
+_COMMANDS = {name: entry for section in _SECTIONS.values() for name, entry in section.items()}
+
+
+class _LazyGroup(click.Group):
+    """A group whose commands are imported when they are called for, not to list them."""
+
+    @override
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    @override
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        module, _, name = _COMMANDS[cmd_name][0].partition(":")
+        command = getattr(importlib.import_module(module), name)
+        assert isinstance(command, click.Command)
+        return command
+
+    @override
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        for title, commands in _SECTIONS.items():
+            with formatter.section(title):
+                formatter.write_dl([(name, text) for name, (_, text) in commands.items()])
+
+
+@click.group(
+    cls=_LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Every command has --help; most have --json. NO_COLOR switches colours off.",
+)
+@click.version_option(atoll.__version__, prog_name="atoll")
+def root() -> None:
+    """Atoll: an S3 cloud on independent disks, encrypted, erasure coded, repaired."""
+
+
+def fail(error: AtollError, *, as_json: bool) -> NoReturn:
+    """Print an error on standard error and leave with its exit code."""
+    if as_json:
+        facts = {
+            "kind": error.kind.value,
+            "operation": error.operation,
+            "message": error.message,
+            "hint": error.hint,
+            "about": error.about,
+        }
+        print(json.dumps({"error": facts}), file=sys.stderr)
+    else:
+        about = f" ({error.about})" if error.about and error.about not in error.message else ""
+        print(f"error: {_line(error.message)}{_line(about)}", file=sys.stderr)
+        if error.hint:
+            print(f"hint:  {_line(error.hint)}", file=sys.stderr)
+    sys.exit(error.meaning.exit_code)
+
+
+def _line(text: str) -> str:
+    """Keep one line one line, whatever an outsider put into it."""
+    return "".join(c if c.isprintable() else " " for c in text)
+
+
+def _usage(error: click.ClickException) -> AtollError:
+    context = getattr(error, "ctx", None)
+    path = context.command_path if context is not None else "atoll"
+    message = error.format_message().rstrip(".")
+    kind = Kind.BAD_REQUEST
+    return AtollError(kind, "read command", message, hint=f"see `{path} --help`")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line; always ends by ``sys.exit``."""
+    given = sys.argv[1:] if arguments is None else arguments
+    as_json = "--json" in given
+    try:
+        result: Any = root.main(args=given, prog_name="atoll", standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as shown:
+        click.echo(shown.format_message())
+        sys.exit(USAGE_STATUS)
+    except click.ClickException as error:
+        fail(_usage(error), as_json=as_json)
+    except AtollError as error:
+        fail(error, as_json=as_json)
+    except (click.Abort, KeyboardInterrupt):
+        sys.exit(meaning_of(Kind.CANCELLED).exit_code)
+    except BrokenPipeError:
+        # The reader (head, less) has had enough. Nothing more can be written, not even at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    sys.exit(result if isinstance(result, int) else 0)
