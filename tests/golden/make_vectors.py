@@ -1,0 +1,472 @@
+"""Makes the golden vectors of docs/spec: ``python -m tests.golden.make_vectors``.
+
+The files under ``vectors/`` are for everybody who writes another implementation, and they hold
+this one to its word: ``test_vectors.py`` makes them anew and compares. A change of a file that is
+already there is a change of format, and needs a new version and a decision.
+
+Byte strings are hex. Long inputs are given by rule: byte ``i`` of ``pattern(length, seed)`` is
+``(131 * i + 7 * (i // 256) + seed) mod 256``.
+"""
+
+import hashlib
+import json
+import typing
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from atoll.core import crypto, erasure, merkle, messages, orders, pieces, scheme
+from atoll.core.errors import AtollError
+from atoll.core.identity import Identity, prove_request
+from atoll.core.ids import (
+    AccountId,
+    BucketId,
+    OrderSerial,
+    PayerTag,
+    SegmentId,
+    node_id_of,
+    piece_id_of,
+)
+
+FOLDER = Path(__file__).parent / "vectors"
+
+COORDINATOR = Identity(b"c" * 32)
+PROVIDER = Identity(b"p" * 32)
+GATEWAY = Identity(b"g" * 32)
+SEGMENT = SegmentId(bytes(range(16)))
+NOW_MS = 1_800_000_000_000
+
+
+def pattern(length: int, seed: int) -> bytes:
+    return bytes((131 * i + 7 * (i // 256) + seed) & 0xFF for i in range(length))
+
+
+def refusal(function: Any, *arguments: Any) -> str:
+    """The kind of error that a call raises."""
+    try:
+        function(*arguments)
+    except AtollError as error:
+        return error.kind.value
+    raise AssertionError(f"{function.__name__} accepted what it must refuse")
+
+
+def identifiers() -> dict[str, Any]:
+    return {
+        "node_ids": [
+            {"public_key": key.hex(), "node_id": node_id_of(key).hex()}
+            for key in (bytes(32), PROVIDER.public_key)
+        ],
+        "piece_ids": [
+            {
+                "segment_id": SEGMENT.hex(),
+                "index": index,
+                "piece_id": piece_id_of(SEGMENT, index).hex(),
+            }
+            for index in (0, 1, 39, 254)
+        ],
+        "identities": [
+            {
+                "seed": (b"p" * 32).hex(),
+                "public_key": PROVIDER.public_key.hex(),
+                "purpose": "node-facts/1",
+                "message": b"message".hex(),
+                "signature": PROVIDER.sign(b"node-facts/1", b"message").hex(),
+            }
+        ],
+        "request_proofs": [
+            {
+                "seed": (b"g" * 32).hex(),
+                "method": "POST",
+                "path": "/v1/control",
+                "time_ms": NOW_MS,
+                "body": b"body".hex(),
+                "header": prove_request(
+                    GATEWAY, "POST", "/v1/control", b"body", NOW_MS
+                ).to_header(),
+            }
+        ],
+    }
+
+
+def keys() -> dict[str, Any]:
+    phrases = []
+    for entropy in (bytes(16), b"\xff" * 16, pattern(16, 1)):
+        phrase = crypto.new_phrase(entropy)
+        root = crypto.root_from_phrase(phrase)
+        phrases.append({"entropy": entropy.hex(), "phrase": phrase, "root": root.hex()})
+    root = crypto.root_from_phrase(crypto.new_phrase(pattern(16, 1)))
+    account = crypto.account_keys(root, AccountId(b"a" * 16))
+    bucket = account.bucket(BucketId(b"b" * 16))
+    names = ["", "a", "photos/2026/reef.jpg", "a//b/", "/", "ключ/鍵", "%2F/../odd name"]
+    kek = bucket.content_key("photos/2026/reef.jpg")
+    wrapped = crypto.wrap_key(kek, SEGMENT, pattern(32, 2))
+    path_key = bucket.path_key("photos/")
+    return {
+        "phrases": phrases,
+        "refused_phrases": [
+            {"phrase": phrase, "kind": refusal(crypto.check_phrase, phrase)}
+            for phrase in ("", "abandon " * 12, "abandon " * 11 + "atoll")
+        ],
+        "account": {
+            "root": root.hex(),
+            "account_id": (b"a" * 16).hex(),
+            "owner_seed": account.owner_seed().hex(),
+            "recovery_key": account.recovery_key().hex(),
+        },
+        "bucket": {
+            "bucket_id": (b"b" * 16).hex(),
+            "recovery_key": bucket.recovery_key().hex(),
+            "lock_seed": bucket.lock_seed().hex(),
+            "content_keys": {name: bucket.content_key(name).hex() for name in names},
+            "prefix_keys": {name: bucket.prefix_key(name).hex() for name in ("", "photos/", "/")},
+            "path_keys": {name: bucket.path_key(name).hex() for name in ("", "photos/", "/")},
+        },
+        "wraps": [
+            {
+                "kek": kek.hex(),
+                "segment_id": SEGMENT.hex(),
+                "content_key": pattern(32, 2).hex(),
+                "wrapped": wrapped.hex(),
+            }
+        ],
+        "names": [
+            {
+                "path_key": path_key.hex(),
+                "name": name,
+                "sealed": crypto.seal_name(path_key, name).hex(),
+            }
+            for name in ("", "reef.jpg", "鍵")
+        ],
+        "secrets": [
+            {
+                "root": root.hex(),
+                "label": "credential/AK1",
+                "plain": b"secret".hex(),
+                "nonce": pattern(12, 3).hex(),
+                "sealed": crypto.seal_secret(
+                    root, "credential/AK1", b"secret", pattern(12, 3)
+                ).hex(),
+            }
+        ],
+    }
+
+
+def encode_segment(
+    plain: bytes, code: scheme.Scheme, content_key: bytes, segment_id: bytes
+) -> list[bytes]:
+    """The data areas of all pieces, by the letter of docs/spec/segment.md."""
+    layout = scheme.layout_for(len(plain), code)
+    columns = [bytearray(layout.piece_bytes) for _ in range(code.k)]
+    cipher = crypto.SegmentCipher(content_key, segment_id)
+    for chunk in range(layout.chunks):
+        start = chunk * layout.chunk_bytes
+        part = plain[start : start + layout.chunk_plain_bytes(chunk)]
+        column, offset = layout.place(chunk)
+        unit = memoryview(columns[column])[offset : offset + len(part) + scheme.TAG_BYTES]
+        cipher.encrypt_chunk(chunk, chunk == layout.chunks - 1, part, unit)
+    parity = [bytearray(layout.piece_bytes) for _ in range(code.n - code.k)]
+    erasure.codec(code.k, code.n).encode(columns, parity, layout.piece_bytes)
+    return [bytes(piece) for piece in (*columns, *parity)]
+
+
+def segment() -> dict[str, Any]:
+    cipher = crypto.SegmentCipher(pattern(32, 4), SEGMENT)
+    chunks = []
+    for number, last, plain_bytes in ((0, False, 40), (1, True, 3), (0, True, 0), (1 << 31, 0, 1)):
+        out = memoryview(bytearray(plain_bytes + 16))
+        cipher.encrypt_chunk(number, bool(last), pattern(plain_bytes, 5), out)
+        chunks.append(
+            {
+                "number": number,
+                "last": bool(last),
+                "plain": pattern(plain_bytes, 5).hex(),
+                "cipher": bytes(out).hex(),
+            }
+        )
+    codes = [scheme.TINY, scheme.RS_2_4, scheme.RS_4_8, scheme.RS_10_20, scheme.RS_20_40]
+    sizes = [0, 1, 1008, 1009, 8192, 8193, 1 << 20, 4 << 20, 16 << 20, 64 << 20]
+    layouts = []
+    for code in codes:
+        for plain_bytes in sizes:
+            layout = scheme.layout_for(plain_bytes, code)
+            fields = ("unit_bytes", "chunks", "rows", "piece_bytes")
+            layouts.append(
+                {"plain_bytes": plain_bytes, "scheme": code.name}
+                | {name: getattr(layout, name) for name in fields}
+            )
+    segments = []
+    for code, plain_bytes in (
+        (scheme.TINY, 0),
+        (scheme.TINY, 100),
+        (scheme.RS_2_4, 9000),
+        (scheme.RS_4_8, 70000),
+        (scheme.RS_10_20, 9000),
+        (scheme.RS_20_40, 70000),
+    ):
+        data = encode_segment(pattern(plain_bytes, 6), code, pattern(32, 4), SEGMENT)
+        roots = [merkle.piece_root(piece) for piece in data]
+        unit = scheme.layout_for(plain_bytes, code).unit_bytes
+        root = merkle.segment_root(SEGMENT, code.k, code.n, unit, plain_bytes, roots)
+        segments.append(
+            {
+                "scheme": code.name,
+                "plain": {"pattern": [plain_bytes, 6]},
+                "data_sha256": [hashlib.sha256(piece).hexdigest() for piece in data],
+                "piece_roots": [root.hex() for root in roots],
+                "segment_root": root.hex(),
+            }
+        )
+    return {
+        "content_key": pattern(32, 4).hex(),
+        "segment_id": SEGMENT.hex(),
+        "chunks": chunks,
+        "layouts": layouts,
+        "segments": segments,
+    }
+
+
+def coding() -> dict[str, Any]:
+    codes = []
+    for k, n in ((2, 4), (4, 8), (10, 20), (20, 40)):
+        columns = [pattern(37, seed) for seed in range(k)]
+        parity = [bytearray(37) for _ in range(n - k)]
+        erasure.codec(k, n).encode(columns, parity, 37)
+        codes.append(
+            {
+                "k": k,
+                "n": n,
+                "parity_rows": [row.hex() for row in erasure.generator_matrix(k, n)[k:]],
+                "columns": {"pattern": [37, "seed is the column's number"]},
+                "parity": [bytes(piece).hex() for piece in parity],
+            }
+        )
+    return {"polynomial": erasure.POLYNOMIAL, "codes": codes}
+
+
+def trees() -> dict[str, Any]:
+    lengths = [0, 1, 4095, 4096, 4097, 8192, 12288, 20480, 28672, 65536, 65537]
+    data = pattern(28673, 7)
+    proofs = [
+        {
+            "leaf": leaf,
+            "leaf_bytes_sha256": hashlib.sha256(data[leaf * 4096 : (leaf + 1) * 4096]).hexdigest(),
+            "path": [hash_.hex() for hash_ in merkle.leaf_proof(data, leaf).path],
+        }
+        for leaf in range(8)
+    ]
+    roots = [pattern(32, seed) for seed in range(5)]
+    return {
+        "piece_roots": [
+            {"pattern": [length, 7], "root": merkle.piece_root(pattern(length, 7)).hex()}
+            for length in lengths
+        ],
+        "proofs": {
+            "pattern": [28673, 7],
+            "root": merkle.piece_root(data).hex(),
+            "leaves": proofs,
+        },
+        "segment_roots": [
+            {
+                "segment_id": SEGMENT.hex(),
+                "k": 2,
+                "n": 5,
+                "unit_bytes": 1024,
+                "plain_bytes": 5000,
+                "piece_roots": [root.hex() for root in roots],
+                "segment_root": merkle.segment_root(SEGMENT, 2, 5, 1024, 5000, roots).hex(),
+            }
+        ],
+    }
+
+
+def record(header: pieces.Header, data: list[bytes]) -> bytes:
+    trailer = pieces.sign_trailer(GATEWAY, header, [merkle.piece_root(piece) for piece in data])
+    before = pieces.encode_header(header) + data[header.index]
+    return before + pieces.encode_trailer(header, trailer, pieces.crc32c(before))
+
+
+def check_record(body: bytes) -> None:
+    checker = pieces.RecordChecker()
+    checker.feed(body)
+    checker.finish()
+
+
+def piece() -> dict[str, Any]:
+    tlvs = (pieces.Tlv(2, b"tag"), pieces.Tlv(60000, b""))
+    data = encode_segment(b"hello", scheme.TINY, pattern(32, 4), SEGMENT)
+    header = pieces.Header(SEGMENT, 1, 1, 4, 21, 5, 21, PayerTag(b"y" * 16), tlvs)
+    tiny = record(header, data)
+    check_record(tiny)
+    wide_data = encode_segment(pattern(9000, 6), scheme.RS_2_4, pattern(32, 4), SEGMENT)
+    wide = [
+        record(
+            pieces.Header(SEGMENT, index, 2, 4, 1024, 9000, len(wide_data[0]), PayerTag(b"y" * 16)),
+            wide_data,
+        )
+        for index in range(4)
+    ]
+    flips = {"magic": 0, "version": 4, "index": 6, "payer tag": 64, "TLV": 100, "data": 115}
+    refused = []
+    for what, place in {**flips, "root": 130, "signature": 330, "commit mark": -1}.items():
+        body = bytearray(tiny)
+        body[place] ^= 1
+        kind = refusal(check_record, bytes(body))
+        refused.append({"flip_bit_0_of_byte": place % len(tiny), "in": what, "kind": kind})
+    return {
+        "signer_seed": (b"g" * 32).hex(),
+        "tiny": {
+            "plain": b"hello".hex(),
+            "content_key": pattern(32, 4).hex(),
+            "header": msgspec.to_builtins(header, builtin_types=[bytes]) | _header_hex(header),
+            "record": tiny.hex(),
+        },
+        "tiny_refused": [
+            *refused,
+            {"cut_to": len(tiny) - 1, "kind": refusal(check_record, tiny[:-1])},
+            {"append": "00", "kind": refusal(check_record, tiny + b"\0")},
+        ],
+        "records": [
+            {"index": index, "bytes": len(body), "sha256": hashlib.sha256(body).hexdigest()}
+            for index, body in enumerate(wide)
+        ],
+    }
+
+
+def _header_hex(header: pieces.Header) -> dict[str, Any]:
+    return {
+        "segment_id": header.segment_id.hex(),
+        "payer_tag": header.payer_tag.hex(),
+        "tlvs": [[tlv.type, tlv.value.hex()] for tlv in header.tlvs],
+    }
+
+
+def order_limit(number: int) -> orders.OrderLimit:
+    return orders.OrderLimit(
+        action=orders.Action(number % 6 + 1),
+        node_id=PROVIDER.node_id,
+        segment_id=SEGMENT,
+        index=number if number < 3 else orders.ANY_INDEX,
+        byte_cap=1 << 20,
+        issued_ms=NOW_MS,
+        expires_ms=NOW_MS + 600_000,
+        serial=OrderSerial(pattern(16, number)),
+        payer_tag=PayerTag(b"y" * 16),
+        gateway_key=GATEWAY.public_key,
+        retention_until_ms=number * NOW_MS,
+    )
+
+
+def order() -> dict[str, Any]:
+    link_key = orders.link_key(pattern(32, 9), PROVIDER.node_id)
+    batches = []
+    for count in (1, 2, 5):
+        limits = [order_limit(number) for number in range(count)]
+        signed = orders.sign_orders(COORDINATOR, limits)
+        batches.append(
+            [
+                {"limit": _hexed(limit), "signed": one.hex()}
+                for limit, one in zip(limits, signed, strict=True)
+            ]
+        )
+    (with_mac,) = orders.sign_orders(COORDINATOR, [order_limit(0)], {PROVIDER.node_id: link_key})
+    trusted = {COORDINATOR.public_key}
+    (foreign,) = orders.sign_orders(GATEWAY, [order_limit(0)])
+    good = bytes.fromhex(batches[0][0]["signed"])
+    bad = good[:-1] + bytes((good[-1] ^ 1,))
+    cases = {
+        "expired": (good, NOW_MS + 660_001),
+        "issued in the future": (good, NOW_MS - 60_001),
+        "another coordinator": (foreign, NOW_MS),
+        "signature does not hold": (bad, NOW_MS),
+        "cut short": (good[:-1], NOW_MS),
+    }
+    receipt = orders.PieceReceipt(
+        PROVIDER.node_id, SEGMENT, 7, pattern(32, 8), OrderSerial(pattern(16, 0)), NOW_MS
+    )
+    return {
+        "coordinator_seed": (b"c" * 32).hex(),
+        "node_seed": (b"p" * 32).hex(),
+        "batches": batches,
+        "link": {
+            "coordinator_secret": pattern(32, 9).hex(),
+            "node_id": PROVIDER.node_id.hex(),
+            "link_key": link_key.hex(),
+            "signed_with_mac": with_mac.hex(),
+        },
+        "refused": [
+            {
+                "what": what,
+                "signed": signed.hex(),
+                "now_ms": now_ms,
+                "skew_ms": 60_000,
+                "kind": refusal(orders.check_order, signed, trusted, now_ms, 60_000),
+            }
+            for what, (signed, now_ms) in cases.items()
+        ],
+        "receipt": {
+            "fields": _hexed(receipt),
+            "signed": orders.sign_receipt(PROVIDER, receipt).hex(),
+        },
+    }
+
+
+def _hexed(value: Any) -> Any:
+    return json.loads(json.dumps(msgspec.to_builtins(value, builtin_types=[bytes]), default=_hex))
+
+
+def _hex(value: Any) -> str:
+    assert isinstance(value, bytes)
+    return value.hex()
+
+
+def _sample(kind: Any, name: str) -> Any:
+    """A value of a field's type that can be told from others."""
+    origin, inner = typing.get_origin(kind), typing.get_args(kind)
+    if origin is list:
+        return [_sample(inner[0], name)]
+    if origin is dict:
+        return {"key": _sample(inner[1], name)}
+    plain: dict[Any, Any] = {bool: True, bytes: name.encode(), int: 7, str: name}
+    if kind in plain:
+        return plain[kind]
+    hints = typing.get_type_hints(kind)
+    return kind(**{f.name: _sample(hints[f.name], f.name) for f in msgspec.structs.fields(kind)})
+
+
+def wire() -> dict[str, Any]:
+    """One example of each message. New messages and new fields with defaults may be added."""
+    return {
+        kind.__name__: {
+            "fields": _hexed(_sample(kind, "")),
+            "encoded": messages.encode(_sample(kind, "")).hex(),
+        }
+        for kind in messages.Message.__subclasses__()
+    }
+
+
+VECTORS = {
+    "identifiers": identifiers,
+    "keys": keys,
+    "segment": segment,
+    "erasure": coding,
+    "merkle": trees,
+    "piece": piece,
+    "orders": order,
+    "messages": wire,
+}
+
+
+def text_of(name: str) -> str:
+    return json.dumps(VECTORS[name](), indent=1, ensure_ascii=False, default=_hex) + "\n"
+
+
+def main() -> None:
+    FOLDER.mkdir(exist_ok=True)
+    for name in VECTORS:
+        (FOLDER / f"{name}.json").write_text(text_of(name), encoding="utf-8")
+        print(FOLDER / f"{name}.json")
+
+
+if __name__ == "__main__":
+    main()
