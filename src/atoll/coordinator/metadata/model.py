@@ -172,3 +172,18 @@ def pack_checksums(checksums: dict[str, str]) -> bytes:
 def unpack_checksums(packed: bytes) -> dict[str, str]:
     """Read a part's checksums from its row."""
     return _CHECKSUMS_DECODER.decode(packed)
+
+
+_Composition = tuple[list[int], list[dict[str, str]]]
+_COMPOSITION_DECODER = msgspec.msgpack.Decoder(_Composition)
+
+
+def pack_composition(facts: ObjectFacts) -> bytes:
+    """Encode the sizes and checksums of a multipart object's parts for their row."""
+    return _FACTS_ENCODER.encode((facts.part_sizes, facts.part_checksums))
+
+
+def unpack_composition(packed: bytes, facts: ObjectFacts) -> ObjectFacts:
+    """Return an object's facts with what its composition's row says."""
+    sizes, checksums = _COMPOSITION_DECODER.decode(packed)
+    return msgspec.structs.replace(facts, part_sizes=sizes, part_checksums=checksums)

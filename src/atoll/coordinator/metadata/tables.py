@@ -159,6 +159,16 @@ GARBAGE = Table(
     sqlite_with_rowid=False,
 )
 
+# Ids of segments collected within the last day. A commit that comes again (its first answer was
+# lost on the way) must not bring back a segment whose pieces are being deleted.
+SPENT = Table(
+    "spent",
+    SCHEMA,
+    Column("segment", Bytes, primary_key=True),
+    Column("since_ms", Big, nullable=False, index=True),
+    sqlite_with_rowid=False,
+)
+
 # Segments below full strength, found by a scan or a dead node; leased so that several
 # coordinators share the work. ``healthy`` is the count when it was judged last.
 REPAIR = Table(

@@ -14,6 +14,7 @@ from atoll.coordinator.metadata.model import (
     unpack_pieces,
 )
 from atoll.coordinator.sql import Statement
+from atoll.core.errors import AtollError, Kind
 from atoll.core.messages import SegmentRecord, StoredPiece
 
 COLUMNS = (
@@ -27,9 +28,15 @@ COLUMNS = (
 _INSERT = Statement("""
     INSERT INTO segment (segment, bucket, stream, position, k, n, unit_bytes, plain_bytes, root,
         wrapped_key, policy, pieces, created_ms, repaired_ms)
-    VALUES (:segment, :bucket, :stream, :position, :k, :n, :unit_bytes, :plain_bytes, :root,
-        :wrapped_key, :policy, :pieces, :now_ms, 0)
+    SELECT :segment, :bucket, :stream, :position, :k, :n, :unit_bytes, :plain_bytes, :root,
+        :wrapped_key, :policy, :pieces, :now_ms, 0
+    WHERE NOT EXISTS (SELECT 1 FROM spent WHERE segment = :segment)
     RETURNING serial""")
+_SPEND = Statement("""
+    INSERT INTO spent (segment, since_ms) VALUES (:segment, :now_ms)
+    ON CONFLICT (segment) DO NOTHING""")
+_FORGET_SPENT = Statement("DELETE FROM spent WHERE since_ms < :before_ms")
+_SEGMENT_EXISTS = Statement("SELECT 1 FROM segment WHERE segment = :segment")
 _INSERT_PIECE = Statement("""
     INSERT INTO piece (alias, serial, piece_index) VALUES (:alias, :serial, :index)""")
 _DELETE_PIECE = Statement("""
@@ -39,6 +46,9 @@ _OF_STREAM = Statement(
     AND segment.position < :end ORDER BY segment.position""",
     columns=COLUMNS,
 )
+_RECORDS = Statement("""
+    SELECT segment, plain_bytes, k, n, unit_bytes, root, wrapped_key, pieces, serial
+    FROM segment WHERE stream = :stream ORDER BY position""")
 _BY_ID = Statement(
     "SELECT {columns} FROM segment WHERE segment.segment = :segment", columns=COLUMNS
 )
@@ -158,8 +168,8 @@ def insert_segments(
 ) -> Usage:
     """Write segments at consecutive positions with their pieces; return what they add.
 
-    Raises ``BAD_REQUEST`` for pieces that cannot be; a segment id used before is a unique
-    violation of the database.
+    Raises ``BAD_REQUEST`` for pieces that cannot be and ``CONFLICT`` for a segment that was
+    collected; the id of a segment still in use is a unique violation of the database.
     """
     usage = Usage()
     rows: list[dict[str, Any]] = []
@@ -180,6 +190,13 @@ def insert_segments(
             pieces=pack_pieces(record.pieces),
             now_ms=now_ms,
         )
+        if serial is None:
+            raise AtollError(
+                Kind.CONFLICT,
+                "commit segment",
+                "this segment was collected before",
+                hint="upload the data again",
+            )
         rows.extend(_piece_row(serial, piece) for piece in record.pieces)
         usage = usage.plus(
             segment_usage(
@@ -200,6 +217,34 @@ def segments_of_stream(
     """Return a stream's segments with positions first..end-1 in order."""
     rows = _OF_STREAM.all(connection, stream=stream, first=first, end=end)
     return [stored_segment(row) for row in rows]
+
+
+def records_of_stream(connection: Connection, stream: bytes) -> list[SegmentRecord]:
+    """Return a stream's segments in order, as messages name them."""
+    return [
+        SegmentRecord(
+            segment=segment,
+            plain_bytes=plain_bytes,
+            k=k,
+            n=n,
+            unit_bytes=unit_bytes,
+            root=root,
+            wrapped_key=wrapped_key,
+            pieces=list(unpack_pieces(pieces)),
+            serial=serial,
+        )
+        for (
+            segment,
+            plain_bytes,
+            k,
+            n,
+            unit_bytes,
+            root,
+            wrapped_key,
+            pieces,
+            serial,
+        ) in _RECORDS.all(connection, stream=stream)
+    ]
 
 
 def segment_by_id(connection: Connection, segment: bytes) -> StoredSegment | None:
@@ -293,6 +338,7 @@ def collect_streams(
     """
     usage = Usage()
     piece_rows: list[dict[str, Any]] = []
+    spent_rows: list[dict[str, Any]] = []
     garbage: list[GarbagePiece] = []
     for stream, first, end in ranges:
         # One statement finds and removes: no repair can slip in between.
@@ -300,6 +346,7 @@ def collect_streams(
             segment = stored_segment(row)
             piece_rows.extend(_piece_row(segment.serial, piece) for piece in segment.pieces)
             garbage.extend(_garbage(segment, piece, now_ms) for piece in segment.pieces)
+            spent_rows.append({"segment": segment.segment, "now_ms": now_ms})
             usage = usage.plus(
                 segment_usage(
                     segment.plain_bytes,
@@ -310,8 +357,34 @@ def collect_streams(
                 )
             )
     _DELETE_PIECE.many(connection, piece_rows)
+    _SPEND.many(connection, spent_rows)
     add_garbage(connection, garbage)
     return usage
+
+
+def discard_segments(
+    connection: Connection, bucket: bytes, records: Sequence[SegmentRecord], now_ms: int
+) -> None:
+    """Let the pieces of segments that could not be committed become garbage.
+
+    A segment that is committed after all (by an earlier attempt) is left alone.
+    """
+    for record in records:
+        if _SEGMENT_EXISTS.first(connection, segment=record.segment) is not None:
+            continue
+        _SPEND.run(connection, segment=record.segment, now_ms=now_ms)
+        add_garbage(
+            connection,
+            (
+                GarbagePiece(piece.alias, record.segment, piece.index, bucket, now_ms)
+                for piece in record.pieces
+            ),
+        )
+
+
+def forget_spent(connection: Connection, before_ms: int) -> int:
+    """Drop the ids of segments collected before a time; return how many."""
+    return _FORGET_SPENT.run(connection, before_ms=before_ms)
 
 
 def add_garbage(connection: Connection, pieces: Iterable[GarbagePiece]) -> None:

@@ -181,6 +181,14 @@ def _make_work() -> None:
         sqlite_with_rowid=False,
     )
     op.create_table(
+        "spent",
+        sa.Column("segment", sa.LargeBinary(), nullable=False),
+        sa.Column("since_ms", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("segment", name=op.f("spent_key")),
+        sqlite_with_rowid=False,
+    )
+    op.create_index(op.f("spent_by_since_ms"), "spent", ["since_ms"], unique=False)
+    op.create_table(
         "repair",
         sa.Column("serial", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("healthy", sa.SmallInteger(), nullable=False),
