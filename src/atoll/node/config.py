@@ -1,0 +1,80 @@
+"""What a node's operator decides, with defaults that suit a home server."""
+
+from dataclasses import dataclass, field
+
+from atoll.core.ports import Address
+
+KIB = 1 << 10
+MIB = 1 << 20
+GIB = 1 << 30
+DAY_MS = 24 * 3600 * 1000
+
+
+@dataclass(frozen=True, slots=True)
+class StoreConfig:
+    """How pieces are kept. Sizes in bytes."""
+
+    capacity_bytes: int = 100 * GIB
+    """What the operator offers: the logs never take more for new pieces."""
+    log_bytes: int = GIB
+    log_step_bytes: int = 64 * MIB
+    reserve_bytes: int = 2 * GIB
+    """Kept free on the disk for deletions and compaction; new pieces are refused before."""
+    sync_window_ms: int = 5
+    """How long a busy store gathers writes before a sync (0..10)."""
+    trash_ms: int = 7 * DAY_MS
+    """Deleted pieces stay so long, whatever a coordinator says."""
+    maintenance_interval_s: float = 60.0
+    compaction_bytes_per_s: int = 32 * MIB
+    compaction_live_percent: int = 50
+    """A log with a smaller share of live bytes is copied together."""
+    scrub_bytes_per_s: int = 8 * MIB
+    """Rate of the background check; 0 turns it off. 8 MiB/s read 10 TB in two weeks."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.sync_window_ms <= 10:
+            raise ValueError("sync_window_ms is 0..10")
+        if not 0 < self.log_step_bytes <= self.log_bytes:
+            raise ValueError("a log grows in steps no larger than itself")
+        if not 0 <= self.compaction_live_percent <= 90:
+            raise ValueError("compaction_live_percent is 0..90")
+
+
+def small_store(capacity_bytes: int) -> StoreConfig:
+    """Return the store's settings for a node of a local cloud: small logs, small reserve."""
+    return StoreConfig(
+        capacity_bytes=capacity_bytes,
+        log_bytes=64 * MIB,
+        log_step_bytes=8 * MIB,
+        reserve_bytes=128 * MIB,
+        maintenance_interval_s=10.0,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class NodeConfig:
+    """Who this node is, what it offers, whom it serves."""
+
+    operator: str
+    site: str
+    region: str
+    country: str
+    tier: str
+    """``edge``, ``home``, ``pro`` or ``dc``."""
+    host: str
+    """Where others reach it."""
+    port: int
+    fingerprint: bytes = b""
+    """SHA-256 of its TLS certificate; empty on loopback."""
+    price_micro: int = 0
+    """Micro-euro per TB and month asked."""
+    coordinators: tuple[Address, ...] = ()
+    store: StoreConfig = field(default_factory=StoreConfig)
+    uploads_max: int = 64
+    """Pieces received at the same time; more are refused as ``OVERLOADED``."""
+    downloads_max: int = 128
+    order_skew_ms: int = 60_000
+    """How far the clocks of node and coordinator may differ."""
+    heartbeat_timeout_s: float = 10.0
+    body_stall_s: float = 30.0
+    """An upload or download that does not move for so long is ended."""

@@ -1,0 +1,1 @@
+"""Where a node keeps its pieces: append-only logs, an index that is a cache, and their upkeep."""

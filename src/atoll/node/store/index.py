@@ -1,0 +1,391 @@
+"""The index: where each piece lies. A cache in SQLite that the logs can always rebuild.
+
+It is written only after the data it speaks of are durable, so it never knows more than the logs.
+One writer at a time (the group commit); reads go through a second connection beside it.
+"""
+
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+
+from atoll.node.store.log import extent_bytes
+from atoll.node.store.model import (
+    NOWHERE,
+    STATE_OF_MARK,
+    Change,
+    Doomed,
+    Dropped,
+    LogMark,
+    LostTold,
+    Mark,
+    Marked,
+    Moved,
+    Purged,
+    Rotten,
+    Row,
+    Spent,
+    SpentForgotten,
+    State,
+    Stored,
+    Totals,
+)
+
+SCHEMA_VERSION = 1
+_SCHEMA = """
+CREATE TABLE meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
+CREATE TABLE log (
+  log INTEGER PRIMARY KEY,
+  settled_bytes INTEGER NOT NULL,
+  tail_bytes INTEGER NOT NULL,
+  live_bytes INTEGER NOT NULL,
+  doomed INTEGER NOT NULL
+);
+CREATE TABLE piece (
+  piece BLOB PRIMARY KEY,
+  log INTEGER NOT NULL,
+  offset INTEGER NOT NULL,
+  body_bytes INTEGER NOT NULL,
+  head_bytes INTEGER NOT NULL,
+  data_bytes INTEGER NOT NULL,
+  sequence INTEGER NOT NULL,
+  state INTEGER NOT NULL,
+  mark_sequence INTEGER NOT NULL,
+  mark INTEGER NOT NULL,
+  marked_ms INTEGER NOT NULL,
+  retention_ms INTEGER NOT NULL,
+  issuer INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX piece_trash ON piece (marked_ms) WHERE state = 1;
+CREATE TABLE spent (serial BLOB PRIMARY KEY, piece BLOB NOT NULL, expires_ms INTEGER NOT NULL)
+  WITHOUT ROWID;
+CREATE TABLE lost (piece BLOB PRIMARY KEY) WITHOUT ROWID;
+"""
+_ROW = (
+    "log, offset, body_bytes, head_bytes, data_bytes, sequence, state,"
+    " mark_sequence, mark, marked_ms, retention_ms, issuer"
+)
+_SELECT = f"SELECT {_ROW} FROM piece WHERE piece = ?"  # noqa: S608 - constant text
+_UPSERT = (
+    f"INSERT OR REPLACE INTO piece (piece, {_ROW}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608 - constant text
+)
+
+
+class Index:
+    """The SQLite cache. Blocking. What changes it is for one writer at a time."""
+
+    def __init__(self, where: str) -> None:
+        """Open (or make) the database at ``where``, a path or ``:memory:``.
+
+        Raises ``sqlite3.Error`` where the file is not such a database: remove it and rebuild.
+        """
+        self._db = sqlite3.connect(where, isolation_level=None, check_same_thread=False)
+        self._reader = self._db
+        try:
+            self._db.execute("PRAGMA journal_mode=WAL")
+            self._db.execute("PRAGMA synchronous=NORMAL")
+            # Checkpoints sync; they belong to the thread of the group commit, not to a reader.
+            self._db.execute("PRAGMA wal_autocheckpoint=2000")
+            self._db.execute("PRAGMA cache_size=-4096")
+            self._prepare()
+            if where != ":memory:":
+                self._reader = sqlite3.connect(where, isolation_level=None, check_same_thread=False)
+                self._reader.execute("PRAGMA query_only=1")
+                self._reader.execute("PRAGMA cache_size=-4096")
+        except BaseException:
+            self._db.close()
+            raise
+        self._seek = self._reader.cursor()
+        self.totals = Totals()
+        self._load_totals()
+
+    def _prepare(self) -> None:
+        version = self._db.execute("PRAGMA user_version").fetchone()[0]
+        if version == SCHEMA_VERSION:
+            return
+        if version:
+            raise sqlite3.DatabaseError(f"index of another version: {version}")
+        with self._transaction():
+            for statement in _SCHEMA.split(";"):
+                self._db.execute(statement)
+            self._db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise
+        self._db.execute("COMMIT")
+
+    # --- reading, from the loop ---
+
+    def get(self, piece: bytes) -> Row | None:
+        """Return the row of a piece."""
+        found = self._seek.execute(_SELECT, (piece,)).fetchone()
+        return None if found is None else Row(*found)
+
+    def spent_for(self, serial: bytes) -> bytes | None:
+        """Return the piece for which the order of this serial was used."""
+        found = self._seek.execute("SELECT piece FROM spent WHERE serial = ?", (serial,)).fetchone()
+        return None if found is None else bytes(found[0])
+
+    # --- reading more, from any thread ---
+
+    def logs(self) -> list[LogMark]:
+        """Return how far each log is indexed."""
+        rows = self._db.execute(
+            "SELECT log, settled_bytes, tail_bytes, doomed FROM log ORDER BY log"
+        ).fetchall()
+        return [LogMark(log, settled, tail, bool(doomed)) for log, settled, tail, doomed in rows]
+
+    def meta(self, name: str) -> bytes | int | None:
+        """Return a named value."""
+        found = self._db.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
+        value: bytes | int | None = None if found is None else found[0]
+        return value
+
+    def sound(self) -> bool:
+        """Check the whole database's structure (about 0.2 s per 100 MB)."""
+        try:
+            return bool(self._db.execute("PRAGMA quick_check(1)").fetchone()[0] == "ok")
+        except sqlite3.Error:
+            return False
+
+    def pieces_in(self, log: int) -> list[tuple[bytes, Row]]:
+        """Return the rows that point into a log (walks the whole table)."""
+        rows = self._reader.execute(f"SELECT piece, {_ROW} FROM piece WHERE log = ?", (log,))  # noqa: S608
+        return [(row[0], Row(*row[1:])) for row in rows.fetchall()]
+
+    def trash_due(self, marked_ms_max: int, limit: int) -> list[tuple[bytes, int]]:
+        """Return (piece, time of deletion) of pieces deleted at or before a time."""
+        return self._reader.execute(
+            "SELECT piece, marked_ms FROM piece WHERE state = 1 AND marked_ms <= ? LIMIT ?",
+            (marked_ms_max, limit),
+        ).fetchall()
+
+    def lost(self, limit: int) -> list[bytes]:
+        """Return ids of pieces found lost and not yet told to every coordinator."""
+        rows = self._reader.execute("SELECT piece FROM lost ORDER BY piece LIMIT ?", (limit,))
+        return [piece for (piece,) in rows.fetchall()]
+
+    # --- writing ---
+
+    def apply(self, changes: Sequence[Change], logs: Iterable[LogMark]) -> None:
+        """Write a batch of changes in one transaction."""
+        with self._transaction():
+            touched: set[int] = set()
+            for change in changes:
+                self._apply_one(change, touched)
+            for mark in logs:
+                self._db.execute(
+                    "INSERT OR REPLACE INTO log VALUES (?, ?, ?, ?, ?)",
+                    (
+                        mark.log,
+                        mark.settled_bytes,
+                        mark.tail_bytes,
+                        self.totals.live.get(mark.log, 0),
+                        mark.doomed,
+                    ),
+                )
+                touched.discard(mark.log)
+            for log in touched:
+                self._db.execute(
+                    "UPDATE log SET live_bytes = ? WHERE log = ?",
+                    (self.totals.live.get(log, 0), log),
+                )
+            self._save_totals()
+
+    def _apply_one(self, change: Change, touched: set[int]) -> None:
+        match change:
+            case Stored():
+                self._stored(change, touched)
+            case Marked():
+                self._marked(change, touched)
+            case Spent():
+                self._spend(change.serial, change.piece, change.expires_ms)
+            case Moved():
+                self._moved(change, touched)
+            case Purged():
+                self._purged(change, touched)
+            case Rotten():
+                self._rotten(change, touched)
+            case Doomed():
+                self._db.execute("UPDATE log SET doomed = 1 WHERE log = ?", (change.log,))
+            case Dropped():
+                self._dropped(change, touched)
+            case SpentForgotten():
+                self._db.execute(
+                    "DELETE FROM spent WHERE expires_ms < ?", (change.expired_before_ms,)
+                )
+            case LostTold():
+                self._db.executemany(
+                    "DELETE FROM lost WHERE piece = ?", ((piece,) for piece in change.pieces)
+                )
+
+    def set_meta(self, name: str, value: bytes | int) -> None:
+        """Store a named value."""
+        self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, value))
+
+    def add_lost(self, pieces: Iterable[bytes]) -> None:
+        """Note pieces as lost, to be told."""
+        with self._transaction():
+            self._db.executemany("INSERT OR IGNORE INTO lost VALUES (?)", ((p,) for p in pieces))
+
+    def begin_rebuild(self) -> None:
+        """Forget all but which pieces were live, so that those not found again can be told.
+
+        An interrupted rebuild begins anew and still knows them.
+        """
+        with self._transaction():
+            if self.meta("rebuilding") is None:
+                self._db.execute("DROP TABLE IF EXISTS known")
+                self._db.execute("CREATE TABLE known AS SELECT piece FROM piece WHERE state = 0")
+                self.set_meta("rebuilding", 1)
+            for table in ("piece", "log", "spent"):
+                self._db.execute(f"DELETE FROM {table}")  # noqa: S608 - constant names
+            self.totals = Totals()
+            self._save_totals()
+
+    def end_rebuild(self) -> None:
+        """Note as lost what was live before and lies in no log now; forget unplaced marks."""
+        with self._transaction():
+            self._db.execute("DELETE FROM piece WHERE log = ?", (NOWHERE,))
+            self._db.execute(
+                "INSERT OR IGNORE INTO lost SELECT piece FROM known"
+                " WHERE piece NOT IN (SELECT piece FROM piece)"
+            )
+            self._db.execute("DROP TABLE known")
+            self._db.execute("DELETE FROM meta WHERE name = 'rebuilding'")
+
+    def close(self) -> None:
+        """Fold the write-ahead log into the database and close."""
+        if self._reader is not self._db:
+            self._reader.close()
+        self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        self._db.close()
+
+    # --- the changes ---
+
+    def _get(self, piece: bytes) -> Row | None:
+        found = self._db.execute(_SELECT, (piece,)).fetchone()
+        return None if found is None else Row(*found)
+
+    def _put(self, piece: bytes, row: Row) -> None:
+        self._db.execute(_UPSERT, (piece, *row))
+
+    def _account(self, row: Row, sign: int, extent: int, touched: set[int]) -> None:
+        """Add (sign 1) or take away (sign -1) a row's share of the totals."""
+        if row.log == NOWHERE or row.state not in (State.LIVE, State.TRASH):
+            return
+        totals = self.totals
+        if row.state == State.LIVE:
+            totals.used_bytes += sign * row.body_bytes
+            totals.pieces += sign
+        else:
+            totals.trash_bytes += sign * row.body_bytes
+            totals.trash_pieces += sign
+        totals.live[row.log] = totals.live.get(row.log, 0) + sign * extent
+        touched.add(row.log)
+
+    def _change(self, piece: bytes, old: Row | None, new: Row, touched: set[int]) -> None:
+        if old is not None:
+            self._account(old, -1, extent_bytes(old.body_bytes), touched)
+        self._account(new, 1, extent_bytes(new.body_bytes), touched)
+        self._put(piece, new)
+
+    def _stored(self, change: Stored, touched: set[int]) -> None:
+        self._spend(change.serial, change.piece, change.expires_ms)
+        self.totals.sequence = max(self.totals.sequence, change.sequence)
+        old = self._get(change.piece)
+        if old is not None and old.log != NOWHERE and old.sequence >= change.sequence:
+            # Met before: a copy that compaction made, or a second scan of the same bytes.
+            return
+        mark, mark_sequence, marked_ms = Mark.NONE, 0, 0
+        if old is not None and old.mark_sequence > change.sequence:
+            mark, mark_sequence, marked_ms = Mark(old.mark), old.mark_sequence, old.marked_ms
+        row = Row(
+            change.log,
+            change.offset,
+            change.body_bytes,
+            change.head_bytes,
+            change.data_bytes,
+            change.sequence,
+            STATE_OF_MARK[mark],
+            mark_sequence,
+            mark,
+            marked_ms,
+            change.retention_ms,
+            change.issuer,
+        )
+        self._change(change.piece, old, row, touched)
+        self._db.execute("DELETE FROM lost WHERE piece = ?", (change.piece,))
+
+    def _marked(self, change: Marked, touched: set[int]) -> None:
+        if change.expires_ms:
+            self._spend(change.serial, change.piece, change.expires_ms)
+        self.totals.sequence = max(self.totals.sequence, change.sequence)
+        old = self._get(change.piece)
+        if old is None:
+            old = Row(NOWHERE, 0, 0, 0, 0, 0, State.DEAD, 0, Mark.NONE, 0, 0, 0)
+        elif old.mark_sequence >= change.sequence or old.sequence > change.sequence:
+            return
+        state = State.DEAD if old.log == NOWHERE else STATE_OF_MARK[change.mark]
+        row = old._replace(
+            state=state,
+            mark_sequence=change.sequence,
+            mark=change.mark,
+            marked_ms=change.time_ms,
+        )
+        self._change(change.piece, old, row, touched)
+
+    def _moved(self, change: Moved, touched: set[int]) -> None:
+        old = self._get(change.piece)
+        if old is None or (old.log, old.offset) != (change.from_log, change.from_offset):
+            return
+        row = old._replace(log=change.to_log, offset=change.to_offset)
+        self._change(change.piece, old, row, touched)
+
+    def _purged(self, change: Purged, touched: set[int]) -> None:
+        old = self._get(change.piece)
+        if old is None or old.state != State.TRASH or old.marked_ms != change.marked_ms:
+            return
+        self._change(change.piece, old, old._replace(state=State.DEAD, mark=Mark.PURGED), touched)
+
+    def _rotten(self, change: Rotten, touched: set[int]) -> None:
+        old = self._get(change.piece)
+        if old is None or (old.log, old.offset) != (change.log, change.offset):
+            return
+        if old.state == State.LIVE:
+            self._db.execute("INSERT OR IGNORE INTO lost VALUES (?)", (change.piece,))
+        self._change(change.piece, old, old._replace(state=State.LOST, mark=Mark.ROTTEN), touched)
+
+    def _dropped(self, change: Dropped, touched: set[int]) -> None:
+        for piece, row in self.pieces_in(change.log):
+            if row.state == State.LIVE:
+                self._db.execute("INSERT OR IGNORE INTO lost VALUES (?)", (piece,))
+            self._account(row, -1, extent_bytes(row.body_bytes), touched)
+        self._db.execute("DELETE FROM piece WHERE log = ?", (change.log,))
+        self._db.execute("DELETE FROM log WHERE log = ?", (change.log,))
+        self.totals.live.pop(change.log, None)
+        touched.discard(change.log)
+
+    def _spend(self, serial: bytes, piece: bytes, expires_ms: int) -> None:
+        self._db.execute(
+            "INSERT OR IGNORE INTO spent VALUES (?, ?, ?)", (serial, piece, expires_ms)
+        )
+
+    # --- totals ---
+
+    _TOTALS = ("used_bytes", "trash_bytes", "pieces", "trash_pieces", "sequence")
+
+    def _save_totals(self) -> None:
+        values = [(name, getattr(self.totals, name)) for name in self._TOTALS]
+        self._db.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", values)
+
+    def _load_totals(self) -> None:
+        for name in self._TOTALS:
+            setattr(self.totals, name, self.meta(name) or 0)
+        rows = self._db.execute("SELECT log, live_bytes FROM log")
+        self.totals.live = dict(rows.fetchall())

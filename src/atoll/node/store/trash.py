@@ -1,0 +1,121 @@
+"""Deletion in two steps: a tombstone at once, the bytes only when the trash time has passed."""
+
+import asyncio
+import logging
+
+from atoll.core.errors import AtollError, Kind
+from atoll.node.store.log import Envelope, RecordKind
+from atoll.node.store.model import Mark, Marked, Purged, Row, State
+from atoll.node.store.volume import Admission, Volume, replayed
+
+_LOG = logging.getLogger(__name__)
+NO_SERIAL = bytes(16)
+PURGE_PIECES = 1000
+"""Pieces whose trash time has passed, per transaction."""
+
+
+async def delete_piece(volume: Volume, admission: Admission) -> None:
+    """Move a piece to the trash; when this returns, that is durable. A repeat changes nothing.
+
+    Raises ``NOT_FOUND``, ``FORBIDDEN`` (another coordinator stored it), ``RETAINED``, ``REPLAYED``.
+    """
+    async with volume.alone(admission.piece):
+        row = volume.index.get(admission.piece)
+        spent = volume.check_serial(admission.serial, admission.piece)
+        if spent:
+            if row is None or row.state != State.LIVE:
+                return
+            raise replayed(admission.piece)
+        if row is None or row.state == State.DEAD:
+            raise AtollError(Kind.NOT_FOUND, "delete piece", "no such piece is stored here")
+        _check_may_delete(volume, row, admission)
+        if row.state == State.TRASH:
+            return
+        await _mark(
+            volume,
+            Mark.DELETED,
+            Envelope(
+                kind=RecordKind.TOMBSTONE,
+                body_bytes=0,
+                sequence=volume.logs.sequence(),
+                time_ms=volume.clock.now_ms(),
+                piece=admission.piece,
+                serial=admission.serial,
+                expires_ms=admission.expires_ms,
+                retention_until_ms=0,
+                issuer=admission.issuer,
+            ),
+        )
+        volume.counts.deletes += 1
+
+
+def _check_may_delete(volume: Volume, row: Row, admission: Admission) -> None:
+    if row.issuer != admission.issuer:
+        raise AtollError(
+            Kind.FORBIDDEN,
+            "delete piece",
+            "the piece was stored by the order of another coordinator",
+        )
+    if row.retention_ms > volume.clock.now_ms():
+        raise AtollError(
+            Kind.RETAINED,
+            "delete piece",
+            f"the piece is under retention until {row.retention_ms} ms since 1970",
+        )
+
+
+async def revive_piece(volume: Volume, piece: bytes) -> None:
+    """Take a piece back out of the trash (if it is still there)."""
+    async with volume.alone(piece):
+        row = volume.index.get(piece)
+        if row is None or row.state != State.TRASH:
+            return
+        _LOG.warning("piece %s was read from the trash by a newer order: revived", piece.hex()[:10])
+        volume.counts.revived += 1
+        await _mark(
+            volume,
+            Mark.REVIVED,
+            Envelope(
+                kind=RecordKind.REVIVE,
+                body_bytes=0,
+                sequence=volume.logs.sequence(),
+                time_ms=volume.clock.now_ms(),
+                piece=piece,
+                serial=NO_SERIAL,
+                expires_ms=0,
+                retention_until_ms=0,
+                issuer=row.issuer,
+            ),
+        )
+
+
+async def _mark(volume: Volume, mark: Mark, envelope: Envelope) -> None:
+    volume.commit.check()
+    extent = await volume.logs.append(envelope, b"")
+    durable = volume.commit.add(
+        Marked(
+            piece=envelope.piece,
+            mark=mark,
+            sequence=envelope.sequence,
+            time_ms=envelope.time_ms,
+            serial=envelope.serial,
+            expires_ms=envelope.expires_ms,
+        ),
+        extent.log,
+    )
+    extent.log.land(extent.offset)
+    await asyncio.shield(durable)
+
+
+async def purge_trash(volume: Volume) -> int:
+    """Give up pieces whose trash time has passed; return how many. Their bytes go by compaction."""
+    due_ms = volume.clock.now_ms() - volume.config.trash_ms
+    purged = 0
+    while True:
+        due = await volume.compute.run(volume.index.trash_due, due_ms, PURGE_PIECES)
+        if not due:
+            return purged
+        changes = [Purged(piece, marked_ms) for piece, marked_ms in due]
+        waiters = [volume.commit.add(change) for change in changes]
+        await asyncio.gather(*waiters)
+        purged += len(due)

@@ -1,0 +1,229 @@
+"""One piece on its way in: checked while it is written, committed when whole, gone otherwise."""
+
+import asyncio
+from dataclasses import dataclass
+
+from typing_extensions import Buffer
+
+from atoll.core.errors import AtollError, Kind
+from atoll.core.pieces import (
+    HEADER_FIXED_BYTES,
+    Header,
+    RecordChecker,
+    Trailer,
+    crc32c,
+    parse_header,
+    parse_trailer,
+    trailer_bytes,
+)
+from atoll.node.store.log import Envelope, RecordKind, encode_foot
+from atoll.node.store.logs import Extent
+from atoll.node.store.model import Row, State, Stored
+from atoll.node.store.volume import Admission, Volume, replayed
+
+SMALL_BODY_BYTES = 64 << 10
+"""Records up to this length are gathered and checked at once on the loop."""
+BLOCK_BYTES = 256 << 10
+"""Longer ones are hashed and written in blocks of at least this length on a compute thread."""
+BODY_BYTES_MIN = HEADER_FIXED_BYTES + trailer_bytes(1)
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """A piece that the store holds durably."""
+
+    header: Header
+    piece_root: bytes
+    serial: bytes
+    """Of the order that stored it: an earlier one for a repeated upload."""
+    time_ms: int
+    repeated: bool
+
+
+class PieceUpload:
+    """Receives one record. Call ``write`` until the end, then ``finish``; ``close`` always."""
+
+    def __init__(self, volume: Volume, admission: Admission, body_bytes: int) -> None:
+        """Built by ``PieceStore.begin``, which has checked the room."""
+        self._volume = volume
+        self._admission = admission
+        self._body_bytes = body_bytes
+        self._checker = RecordChecker()
+        self._parts: list[Buffer] = []
+        self._parts_bytes = 0
+        self._received = 0
+        self._crc = 0
+        self._written = 0
+        self._extent: Extent | None = None
+        self._block: asyncio.Task[None] | None = None
+        self._closed = False
+        self._small = body_bytes <= SMALL_BODY_BYTES
+        volume.begin_serial(admission.serial, admission.piece)
+
+    async def write(self, data: Buffer) -> None:
+        """Take the next bytes. Raises ``CORRUPT``, ``TOO_LARGE``, ``DISK_FULL``."""
+        length = len(memoryview(data).cast("B"))
+        self._received += length
+        if self._received > self._body_bytes:
+            raise AtollError(Kind.TOO_LARGE, "store piece", "the body is longer than announced")
+        self._parts.append(data)
+        self._parts_bytes += length
+        if not self._small and self._parts_bytes >= BLOCK_BYTES:
+            await self._send_block()
+
+    async def finish(self) -> Accepted:
+        """Return when the piece is durable.
+
+        Raises ``CORRUPT`` (the record is not whole or not right), ``CONFLICT`` (another record is
+        stored under this id), ``REPLAYED``, ``DISK_FULL``, ``INTERNAL`` (the volume failed).
+        """
+        if self._received != self._body_bytes:
+            raise AtollError(
+                Kind.CORRUPT,
+                "store piece",
+                f"the body ended after {self._received} of {self._body_bytes} bytes",
+            )
+        body = b""
+        if self._small:
+            body = b"".join(self._parts)
+            self._checker.feed(body)
+        else:
+            await self._send_block()
+            await self._block_done()
+        trailer = self._checker.finish()
+        header = self._checker.header
+        assert header is not None
+        if header.piece_id != self._admission.piece:
+            raise AtollError(Kind.CORRUPT, "store piece", "this is the record of another piece")
+        async with self._volume.alone(self._admission.piece):
+            repeated = await self._stored_before(header, trailer)
+            if repeated is not None:
+                return repeated
+            return await self._commit(header, trailer, body)
+
+    async def close(self) -> None:
+        """End the upload; what was not committed leaves no trace."""
+        if self._closed:
+            return
+        self._closed = True
+        try:
+            if self._block is not None:
+                # A thread may still write into the extent: it must not be given out again yet.
+                await asyncio.wait({self._block})
+                if not self._block.cancelled():
+                    self._block.exception()
+        finally:
+            self._volume.end_serial(self._admission.serial)
+            if self._extent is not None:
+                self._volume.logs.give_back(self._extent)
+                self._extent = None
+
+    # --- blocks ---
+
+    async def _send_block(self) -> None:
+        """Hand what was gathered to a thread, at most one block ahead of it."""
+        await self._block_done()
+        if self._extent is None:
+            self._volume.check_room(self._body_bytes)
+            self._extent = await self._volume.logs.reserve(self._envelope())
+        parts, self._parts, self._parts_bytes = self._parts, [], 0
+        self._block = asyncio.create_task(self._run_block(parts))
+
+    async def _run_block(self, parts: list[Buffer]) -> None:
+        await self._volume.compute.run(self._take_block, parts)
+
+    async def _block_done(self) -> None:
+        if self._block is not None:
+            block = self._block
+            await asyncio.shield(block)
+            self._block = None
+
+    def _take_block(self, parts: list[Buffer]) -> None:
+        """Check and write a block. Runs on a compute thread, one block of an upload at a time."""
+        extent = self._extent
+        assert extent is not None
+        for part in parts:
+            self._checker.feed(part)
+            self._crc = crc32c(part, self._crc)
+        self._written += extent.log.file.write_at(extent.body_offset + self._written, parts)
+
+    # --- the decision ---
+
+    async def _stored_before(self, header: Header, trailer: Trailer) -> Accepted | None:
+        """Return what is stored already under this id, if it is the same."""
+        volume, admission = self._volume, self._admission
+        row = volume.index.get(admission.piece)
+        spent = volume.check_serial(admission.serial, admission.piece)
+        if row is None or row.state != State.LIVE:
+            if spent and (row is None or row.state != State.LOST):
+                raise replayed(admission.piece)
+            return None
+        same = await volume.compute.run(stored_record, volume, row)
+        if same != (header, trailer):
+            raise AtollError(
+                Kind.CONFLICT,
+                "store piece",
+                "another record is stored under this piece id",
+                about=admission.piece.hex()[:10],
+            )
+        envelope = volume.envelope_of(row)
+        volume.counts.repeats += 1
+        root = trailer.piece_roots[header.index]
+        return Accepted(header, root, envelope.serial, envelope.time_ms, repeated=True)
+
+    async def _commit(self, header: Header, trailer: Trailer, body: bytes) -> Accepted:
+        volume, admission = self._volume, self._admission
+        if self._extent is None:
+            volume.check_room(self._body_bytes)
+            extent = self._extent = await volume.logs.append(self._envelope(), body)
+        else:
+            extent = self._extent
+            foot = encode_foot(extent.head, self._crc, volume.logs.key)
+            extent.log.file.write_at(extent.foot_offset, [foot])
+        envelope = extent.envelope
+        stored = Stored(
+            piece=admission.piece,
+            log=extent.log.number,
+            offset=extent.offset,
+            body_bytes=self._body_bytes,
+            head_bytes=header.head_bytes,
+            data_bytes=header.data_bytes,
+            sequence=envelope.sequence,
+            retention_ms=admission.retention_until_ms,
+            issuer=admission.issuer,
+            serial=admission.serial,
+            expires_ms=admission.expires_ms,
+        )
+        durable = volume.commit.add(stored, extent.log)
+        extent.log.land(extent.offset)
+        self._extent = None
+        await asyncio.shield(durable)
+        volume.warm(extent.log.number, extent.body_offset)
+        volume.counts.puts += 1
+        volume.counts.put_bytes += self._body_bytes
+        root = trailer.piece_roots[header.index]
+        return Accepted(header, root, admission.serial, envelope.time_ms, repeated=False)
+
+    def _envelope(self) -> Envelope:
+        admission = self._admission
+        return Envelope(
+            kind=RecordKind.PIECE,
+            body_bytes=self._body_bytes,
+            sequence=self._volume.logs.sequence(),
+            time_ms=self._volume.clock.now_ms(),
+            piece=admission.piece,
+            serial=admission.serial,
+            expires_ms=admission.expires_ms,
+            retention_until_ms=admission.retention_until_ms,
+            issuer=admission.issuer,
+        )
+
+
+def stored_record(volume: Volume, row: Row) -> tuple[Header, Trailer]:
+    """Read header and trailer of a stored piece. Blocks. Raises ``CORRUPT``, ``DATA_LOST``."""
+    header = parse_header(volume.body_part(row, 0, row.head_bytes))
+    trailer_start = row.head_bytes + row.data_bytes
+    trailer, _ = parse_trailer(
+        header, volume.body_part(row, trailer_start, row.body_bytes - trailer_start)
+    )
+    return header, trailer
