@@ -1,0 +1,1 @@
+"""One segment in memory: pooled buffers, encoding to columns, decoding back to plaintext."""

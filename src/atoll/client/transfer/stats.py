@@ -1,0 +1,77 @@
+"""What a worker has learnt about the nodes it talks to: who answers soon, who fails."""
+
+from collections import OrderedDict
+
+NODES_MAX = 10_000
+LATENCY_S_UNKNOWN = 0.010
+"""Assumed for a node never asked before: curiosity, but behind proven fast ones."""
+SMOOTHING = 0.125
+DEVIATION_SMOOTHING = 0.25
+FAILURE_S = 5.0
+"""A failure counts like so many seconds of latency and is forgotten by later successes."""
+HEDGE_S_MIN = 0.050
+HEDGE_S_MAX = 2.0
+HEDGE_SHARE = 0.1
+HEDGE_BURST = 20.0
+
+
+class NodeStats:
+    """Smoothed answer times per node (alias), shared by all transfers of a worker.
+
+    Mean and mean deviation are smoothed as TCP does for its retransmission timer; mean + 4
+    deviations stands in for the 95th percentile and above.
+    """
+
+    def __init__(self) -> None:
+        self._nodes: OrderedDict[int, tuple[float, float]] = OrderedDict()
+        self._hedge_tokens = HEDGE_BURST
+
+    def answered(self, alias: int, latency_s: float) -> None:
+        """Note that a node answered a read, and after how long."""
+        known = self._nodes.get(alias)
+        if known is None:
+            self._note(alias, latency_s, latency_s / 2)
+            return
+        mean, deviation = known
+        error = latency_s - mean
+        self._note(
+            alias,
+            mean + SMOOTHING * error,
+            deviation + DEVIATION_SMOOTHING * (abs(error) - deviation),
+        )
+
+    def failed(self, alias: int) -> None:
+        """Note that a node failed to answer or answered wrongly."""
+        mean, deviation = self._nodes.get(alias, (LATENCY_S_UNKNOWN, LATENCY_S_UNKNOWN))
+        self._note(alias, max(mean, FAILURE_S), deviation)
+
+    def expected_s(self, alias: int) -> float:
+        """Return the answer time to expect of a node."""
+        known = self._nodes.get(alias)
+        return LATENCY_S_UNKNOWN if known is None else known[0]
+
+    def hedge_after_s(self, alias: int) -> float:
+        """Return after which time an answer counts as late."""
+        known = self._nodes.get(alias)
+        if known is None:
+            return HEDGE_S_MAX / 4
+        return min(max(known[0] + 4 * known[1], HEDGE_S_MIN), HEDGE_S_MAX)
+
+    def asked(self) -> None:
+        """Note a read that was not a hedge: ten of them pay for one hedge."""
+        self._hedge_tokens = min(self._hedge_tokens + HEDGE_SHARE, HEDGE_BURST)
+
+    def may_hedge(self) -> bool:
+        """Say whether one more request beside a late one is affordable, and take it.
+
+        Bounded so that a worker that is late itself does not double its own load.
+        """
+        if self._hedge_tokens < 1:
+            return False
+        self._hedge_tokens -= 1
+        return True
+
+    def _note(self, alias: int, mean_s: float, deviation_s: float) -> None:
+        self._nodes[alias] = (mean_s, deviation_s)
+        if len(self._nodes) > NODES_MAX:
+            self._nodes.popitem(last=False)
