@@ -9,6 +9,7 @@ Byte strings are hex. Long inputs are given by rule: byte ``i`` of ``pattern(len
 """
 
 import hashlib
+import importlib
 import json
 import typing
 from pathlib import Path
@@ -466,6 +467,9 @@ def main() -> None:
     for name in VECTORS:
         (FOLDER / f"{name}.json").write_text(text_of(name), encoding="utf-8")
         print(FOLDER / f"{name}.json")
+    message_tables = importlib.import_module("tests.golden.message_tables")
+    message_tables.write_page()
+    print(message_tables.PAGE)
 
 
 if __name__ == "__main__":

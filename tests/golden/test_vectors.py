@@ -12,11 +12,19 @@ from atoll.core import crypto, erasure, messages, orders, pieces
 from atoll.core.identity import Identity
 
 HERE = Path(__file__).parent
-_spec = importlib.util.spec_from_file_location("make_vectors", HERE / "make_vectors.py")
-assert _spec is not None
-assert _spec.loader is not None
-make_vectors = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(make_vectors)
+
+
+def module_beside(name: str) -> Any:
+    spec = importlib.util.spec_from_file_location(name, HERE / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+make_vectors = module_beside("make_vectors")
+message_tables = module_beside("message_tables")
 
 
 def stored(name: str) -> Any:
@@ -92,3 +100,8 @@ def contains(new: Any, old: Any) -> bool:
     if isinstance(old, list):
         return len(new) == len(old) and all(map(contains, new, old))
     return bool(new == old)
+
+
+def test_the_page_of_messages_is_up_to_date() -> None:
+    page = message_tables.PAGE.read_text(encoding="utf-8")
+    assert page == message_tables.page(), "run: python -m tests.golden.make_vectors"
