@@ -53,6 +53,8 @@ class Candidate:
     """Share of its recent transfers that succeeded, 0..1."""
     latency_ms: float = 0.0
     """Usual time to its first byte; 0 where nothing is known."""
+    since_ms: int = 0
+    """When it came into its state."""
     network: str = field(default="")
     """Network group; derived from the address where it is not given."""
 

@@ -154,11 +154,13 @@ class PlacementService:
         The scheme follows from the number of independent operators with room, and the room needed
         follows from the scheme: settled by trying the widest scheme first.
         """
-        size = _rounded(plain_bytes)
-        pool = self.pool(0, policy)
-        scheme = scheme_for(plain_bytes, pool.independent)
-        pool = self.pool(self.record_bytes(size, scheme), policy)
+        scheme = scheme_for(plain_bytes, self.pool(0, policy).independent)
+        pool = self.pool_of_scheme(plain_bytes, scheme, policy)
         return pool, scheme_in(pool, plain_bytes)
+
+    def pool_of_scheme(self, plain_bytes: int, scheme: Scheme, policy: int = EVERYWHERE) -> Pool:
+        """Return the nodes with room for a piece of a segment of this size and scheme."""
+        return self.pool(self.record_bytes(_rounded(plain_bytes), scheme), policy)
 
     def record_bytes(self, plain_bytes: int, scheme: Scheme) -> int:
         """Return the length of a whole piece record of a segment, without TLVs."""
@@ -219,7 +221,7 @@ class PlacementService:
             raise AtollError(Kind.BAD_REQUEST, "replace nodes", "not pieces of such a segment")
         nodes = self.nodes()
         used = [nodes[alias] for alias in request.used_aliases if alias in nodes]
-        pool = self.pool(self.record_bytes(_rounded(request.plain_bytes), scheme))
+        pool = self.pool_of_scheme(request.plain_bytes, scheme)
         chosen = choose(
             pool, len(request.indexes), self._rng, holders=used, refused=request.used_aliases
         )
@@ -268,17 +270,16 @@ class PlacementService:
         return [(entry[3], entry[2]) for entry in found]
 
     def repair_grants(
-        self, action: Action, items: Sequence[OrderItem], byte_cap: int, retention_until_ms: int = 0
+        self, action: Action, items: Sequence[OrderItem], byte_cap: int, bucket: bytes
     ) -> list[PieceGrant]:
-        """Sign ``REPAIR_GET`` or ``REPAIR_PUT`` limits, paid by the coordinator."""
+        """Sign ``REPAIR_GET`` or ``REPAIR_PUT`` limits; new pieces are the bucket's as before."""
         return self.sign(
             action,
             items,
             byte_cap=byte_cap,
             life_ms=self._times.repair_ms,
             gateway_key=self._identity.public_key,
-            payer=self.payer_tag(self._identity.public_key),
-            retention_until_ms=retention_until_ms,
+            payer=self.payer_tag(bucket),
         )
 
     def delete_orders(self, items: Sequence[OrderItem]) -> list[bytes]:

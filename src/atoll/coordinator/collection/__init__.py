@@ -1,0 +1,1 @@
+"""Collection: deletions reach the nodes, however long a node is away."""

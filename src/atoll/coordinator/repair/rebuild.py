@@ -1,0 +1,459 @@
+"""One segment's bytes on their way: read k pieces, rebuild the missing ones, send them.
+
+Row groups stream through bounded buffers; a record's trailer, and with it the commit mark, is held
+back until ``rules.check_rebuild`` has passed. Nobody is trusted: sources are checked against the
+committed roots, and each target recomputes the root and checks the signed trailer for itself.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from dataclasses import dataclass, replace
+
+from typing_extensions import Buffer
+
+from atoll.coordinator.placement.model import Candidate
+from atoll.coordinator.repair.rules import WrongBytesError, check_rebuild
+from atoll.core.erasure import Codec, codec
+from atoll.core.errors import AtollError, Kind
+from atoll.core.ids import SegmentId, piece_id_of
+from atoll.core.merkle import PieceHasher
+from atoll.core.messages import PieceGrant
+from atoll.core.orders import check_receipt
+from atoll.core.pieces import (
+    TLV_AREA_BYTES_MAX,
+    Header,
+    Tlv,
+    Trailer,
+    check_trailer,
+    crc32c,
+    encode_header,
+    encode_trailer,
+    parse_header,
+    parse_trailer,
+    record_bytes,
+)
+from atoll.core.ports import Address, Clock, Compute, PiecePart, PieceStream, PieceTransport
+
+GROUP_BYTES_MAX = 2 << 20
+"""Bytes of one row group over all sources and targets; a worker holds about three of them."""
+CHUNKS_WAITING_MAX = 2
+"""Row groups that may wait for a slow target."""
+HEADS_ASKED_MAX = 3
+"""Heads compared to agree on the TLVs, which no root commits to."""
+
+
+class SourceError(Exception):
+    """A source failed. ``lost`` says that it is the piece, not the way to it."""
+
+    def __init__(self, index: int, cause: AtollError, *, lost: bool) -> None:
+        super().__init__(str(cause))
+        self.index = index
+        self.cause = cause
+        self.lost = lost
+
+
+def source_error(index: int, cause: AtollError) -> SourceError:
+    """Judge a failure: a node that says it has not the piece, or serves nonsense, has lost it."""
+    lost = cause.kind in (Kind.NOT_FOUND, Kind.CORRUPT, Kind.NEWER_FORMAT)
+    return SourceError(index, cause, lost=lost)
+
+
+class NoTargetError(Exception):
+    """Every target failed."""
+
+
+class TokenBucket:
+    """Bounds bytes per second; a burst of one second is free."""
+
+    __slots__ = ("_clock", "_rate", "_ready")
+
+    def __init__(self, clock: Clock, bytes_per_second: int) -> None:
+        self._clock = clock
+        self._rate = bytes_per_second
+        self._ready = clock.monotonic() - 1.0
+
+    async def take(self, count: int) -> None:
+        """Wait until ``count`` bytes may move. First come, first served."""
+        now = self._clock.monotonic()
+        self._ready = max(self._ready, now - 1.0) + count / self._rate
+        if self._ready > now:
+            await self._clock.sleep(self._ready - now)
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A node to read one piece from."""
+
+    index: int
+    node: Candidate
+    grant: PieceGrant
+
+    @property
+    def address(self) -> Address:
+        """Where it listens."""
+        return self.node.address
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A segment's rebuild: geometry, who is read, who gets what."""
+
+    header: Header
+    """Of any piece, with the payer tag the new pieces get; its TLVs are filled in later."""
+    segment_root: bytes
+    sources: tuple[Source, ...]
+    """Exactly k."""
+    targets: tuple[Source, ...]
+
+
+@dataclass(slots=True)
+class Traffic:
+    """Bytes moved so far."""
+
+    downloaded: int = 0
+    uploaded: int = 0
+
+
+class _Upload:
+    """One new piece on its way to its node."""
+
+    def __init__(self, target: Source, header: Header, node_root: bytes) -> None:
+        self.target = target
+        self.header = header
+        self.root = node_root
+        self.hasher = PieceHasher()
+        self.failure: str = ""
+        self._head = encode_header(header)
+        self.crc = crc32c(self._head)
+        self._queue: asyncio.Queue[Buffer] = asyncio.Queue(CHUNKS_WAITING_MAX)
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def open(self) -> bool:
+        return not self.failure
+
+    def start(self, transport: PieceTransport, stall_s: float) -> None:
+        self._task = asyncio.create_task(self._send(transport, stall_s))
+
+    async def _send(self, transport: PieceTransport, stall_s: float) -> None:
+        try:
+            signed = await transport.put_piece(
+                self.target.address,
+                self.header.piece_id,
+                self.target.grant.order,
+                self._body(),
+                record_bytes(self.header),
+                stall_s,
+            )
+            receipt = check_receipt(signed, self.target.node.node_id)
+            if (receipt.segment_id, receipt.index, receipt.piece_root) != (
+                self.header.segment_id,
+                self.header.index,
+                self.root,
+            ):
+                self.failure = "its receipt is for another piece"
+        except AtollError as cause:
+            self.failure = str(cause)
+        finally:
+            # Whoever waits with the next row group must not wait for a target that is gone.
+            while not self._queue.empty():
+                self._queue.get_nowait()
+
+    async def _body(self) -> AsyncIterator[Buffer]:
+        yield self._head
+        left = record_bytes(self.header) - len(self._head)
+        while left:
+            chunk = await self._queue.get()
+            left -= memoryview(chunk).nbytes
+            yield chunk
+
+    async def give(self, chunk: Buffer) -> None:
+        task = self._task
+        assert task is not None
+        if task.done():
+            self.failure = self.failure or "it answered before the end"
+            return
+        await self._queue.put(chunk)
+
+    async def end(self) -> bool:
+        """Wait for the node's answer; True for a good receipt."""
+        assert self._task is not None
+        await asyncio.wait([self._task])
+        return self.open
+
+    def cancel(self) -> "asyncio.Task[None] | None":
+        if self._task is not None and not self._task.done():
+            self._task.cancel()
+        return self._task
+
+
+class Rebuild:
+    """Runs one job. ``released`` says whether any trailer was sent: before, no piece can exist."""
+
+    def __init__(
+        self,
+        job: Job,
+        *,
+        transport: PieceTransport,
+        compute: Compute,
+        bandwidth: TokenBucket,
+        stall_s: float,
+        traffic: Traffic,
+    ) -> None:
+        self._job = job
+        self._transport = transport
+        self._compute = compute
+        self._bandwidth = bandwidth
+        self._stall_s = stall_s
+        self._traffic = traffic
+        self.released = False
+        self.failures: dict[int, str] = {}
+
+    async def run(self) -> list[Source]:
+        """Return the targets that hold their piece durably; ``failures`` tells of the others.
+
+        Raises ``SourceError`` (one source), ``WrongBytesError`` (sources named) and
+        ``NoTargetError``.
+        """
+        trailer = await self._trailer()
+        header = replace(self._job.header, tlvs=await self._tlvs())
+        uploads = [
+            _Upload(target, replace(header, index=target.index), trailer.piece_roots[target.index])
+            for target in self._job.targets
+        ]
+        streams: list[PieceStream] = []
+        try:
+            for upload in uploads:
+                upload.start(self._transport, self._stall_s)
+            await self._open(streams)
+            hashers = await self._pump(streams, uploads)
+            check_rebuild(
+                trailer.piece_roots,
+                hashers,
+                {upload.header.index: upload.hasher for upload in uploads},
+            )
+            self.released = True
+            for upload in uploads:
+                await upload.give(encode_trailer(upload.header, trailer, upload.crc))
+            done = [upload.target for upload in uploads if await upload.end()]
+        finally:
+            ended = [task for upload in uploads if (task := upload.cancel()) is not None]
+            if ended:
+                await asyncio.wait(ended)
+            for stream in streams:
+                await stream.close()
+            self.failures = {u.target.node.alias: u.failure for u in uploads if u.failure}
+        return done
+
+    async def _get(self, source: Source, part: PiecePart) -> bytes:
+        try:
+            got = await self._transport.get_piece(
+                source.address,
+                piece_id_of(self._job.header.segment_id, source.index),
+                source.grant.order,
+                part,
+                0,
+                0,
+                self._stall_s,
+            )
+        except AtollError as cause:
+            raise source_error(source.index, cause) from cause
+        self._traffic.downloaded += len(got)
+        return got
+
+    async def _trailer(self) -> Trailer:
+        """Return the roots, from the first source; they must make the segment's root."""
+        source = self._job.sources[0]
+        header = replace(self._job.header, index=source.index)
+        data = await self._get(source, PiecePart.TRAILER)
+        try:
+            return checked_trailer(header, data, self._job.segment_root)
+        except AtollError as cause:
+            raise source_error(source.index, cause) from cause
+
+    async def _tlvs(self) -> tuple[Tlv, ...]:
+        """Return the TLVs most of a few heads agree on; new pieces carry them on."""
+        said: Counter[tuple[Tlv, ...]] = Counter()
+        for source in self._job.sources[:HEADS_ASKED_MAX]:
+            data = await self._get(source, PiecePart.HEAD)
+            try:
+                header = parse_header(data)
+                if replace(header, tlvs=(), payer_tag=self._job.header.payer_tag) != replace(
+                    self._job.header, index=source.index
+                ):
+                    raise AtollError(
+                        Kind.CORRUPT, "repair segment", "a node served the head of another piece"
+                    )
+            except AtollError as cause:
+                raise source_error(source.index, cause) from cause
+            said[header.tlvs] += 1
+        return said.most_common(1)[0][0]
+
+    async def _open(self, streams: list[PieceStream]) -> None:
+        async def one(source: Source) -> None:
+            try:
+                stream = await self._transport.open_piece(
+                    source.address,
+                    piece_id_of(self._job.header.segment_id, source.index),
+                    source.grant.order,
+                    0,
+                    self._job.header.data_bytes,
+                    self._stall_s,
+                )
+            except AtollError as cause:
+                raise source_error(source.index, cause) from cause
+            opened[source.index] = stream
+
+        opened: dict[int, PieceStream] = {}
+        try:
+            await _all([one(source) for source in self._job.sources])
+        finally:
+            streams.extend(opened.values())
+        streams[:] = [opened[source.index] for source in self._job.sources]
+
+    async def _pump(
+        self, streams: Sequence[PieceStream], uploads: Sequence[_Upload]
+    ) -> dict[int, PieceHasher]:
+        """Move all row groups; return the sources' hashers."""
+        header = self._job.header
+        parties = len(streams) + len(uploads)
+        rows = max(1, GROUP_BYTES_MAX // (parties * header.unit_bytes))
+        group_bytes = min(header.data_bytes, rows * header.unit_bytes)
+        buffers = [memoryview(bytearray(group_bytes)) for _ in streams]
+        hashers = {source.index: PieceHasher() for source in self._job.sources}
+        left = header.data_bytes
+        while left:
+            length = min(left, group_bytes)
+            await self._bandwidth.take(length * parties)
+            views = [buffer[:length] for buffer in buffers]
+            await self._read(streams, views)
+            targets = [memoryview(bytearray(length)) for _ in uploads]
+            await self._compute.run(
+                _rebuild_group,
+                codec(header.k, header.n),
+                list(hashers.items()),
+                views,
+                uploads,
+                targets,
+                length,
+            )
+            for upload, target in zip(uploads, targets, strict=True):
+                if upload.open:
+                    await upload.give(target)
+                    self._traffic.uploaded += length
+            if not any(upload.open for upload in uploads):
+                raise NoTargetError
+            left -= length
+        return hashers
+
+    async def _read(self, streams: Sequence[PieceStream], views: Sequence[memoryview]) -> None:
+        async def one(source: Source, stream: PieceStream, view: memoryview) -> None:
+            try:
+                await stream.read_into(view)
+            except AtollError as cause:
+                raise source_error(source.index, cause) from cause
+            self._traffic.downloaded += len(view)
+
+        await _all(
+            [
+                one(source, stream, view)
+                for source, stream, view in zip(self._job.sources, streams, views, strict=True)
+            ]
+        )
+
+
+async def _all(steps: Sequence[Coroutine[object, object, None]]) -> None:
+    """Run coroutines together; on the first failure stop the others, then raise it."""
+    tasks = [asyncio.create_task(step) for step in steps]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+
+
+def _rebuild_group(
+    code: Codec,
+    sources: Sequence[tuple[int, PieceHasher]],
+    views: Sequence[memoryview],
+    uploads: Sequence[_Upload],
+    targets: Sequence[memoryview],
+    length: int,
+) -> None:
+    """Hash what was read, rebuild what is wanted, hash that too. Runs off the loop."""
+    for (_, hasher), view in zip(sources, views, strict=True):
+        hasher.update(view)
+    code.rebuild(
+        [index for index, _ in sources],
+        views,
+        [upload.header.index for upload in uploads],
+        targets,
+        length,
+    )
+    for upload, target in zip(uploads, targets, strict=True):
+        upload.hasher.update(target)
+        upload.crc = crc32c(target, upload.crc)
+
+
+def checked_trailer(header: Header, data: bytes, root: bytes) -> Trailer:
+    """Read a trailer that a node served and hold it against the metadata's segment root.
+
+    Raises ``CORRUPT``.
+    """
+    trailer, _ = parse_trailer(header, data)
+    if trailer.segment_root != root:
+        raise AtollError(
+            Kind.CORRUPT, "repair segment", "a node served the trailer of another segment"
+        )
+    check_trailer(header, trailer)
+    return trailer
+
+
+async def check_stored_piece(
+    source: Source,
+    header: Header,
+    segment_root: bytes,
+    transport: PieceTransport,
+    compute: Compute,
+    bandwidth: TokenBucket,
+    stall_s: float,
+) -> None:
+    """Read a whole piece and check it against the committed root: is this node a liar?
+
+    Raises ``SourceError``; with ``lost`` where the node serves anything but its piece.
+    """
+    piece_id = piece_id_of(SegmentId(header.segment_id), source.index)
+    order = source.grant.order
+    try:
+        data = await transport.get_piece(
+            source.address, piece_id, order, PiecePart.TRAILER, 0, 0, stall_s
+        )
+        trailer = checked_trailer(header, data, segment_root)
+        stream = await transport.open_piece(
+            source.address, piece_id, order, 0, header.data_bytes, stall_s
+        )
+        try:
+            hasher = PieceHasher()
+            left = header.data_bytes
+            buffer = memoryview(bytearray(min(left, GROUP_BYTES_MAX // 4)))
+            while left:
+                view = buffer[: min(left, len(buffer))]
+                await bandwidth.take(len(view))
+                await stream.read_into(view)
+                await compute.run(hasher.update, view)
+                left -= len(view)
+        finally:
+            await stream.close()
+        check_rebuild(trailer.piece_roots, {source.index: hasher}, {})
+    except AtollError as cause:
+        raise source_error(source.index, cause) from cause
+    except WrongBytesError as wrong:
+        found = AtollError(Kind.CORRUPT, "check piece", str(wrong), about=str(source.node.alias))
+        raise SourceError(source.index, found, lost=True) from wrong
+
+
+def read_cap(header: Header) -> int:
+    """Return the bytes a repair's read limit admits: the whole record with any TLVs."""
+    return record_bytes(replace(header, tlvs=())) + TLV_AREA_BYTES_MAX

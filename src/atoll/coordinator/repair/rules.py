@@ -1,0 +1,304 @@
+"""Pure decisions of repair: how healthy a segment is, what comes first, when to hold back.
+
+The figures behind the thresholds: docs/repair.md.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from atoll.coordinator.placement.model import Candidate, NodeState
+from atoll.core.merkle import PieceHasher
+from atoll.core.messages import StoredPiece
+from atoll.core.scheme import Scheme, scheme_of
+
+PIECE_LOSS_PER_MONTH = 0.03
+"""Share of nodes expected to leave for good in a month: the churn our promises are made for."""
+HOURS_PER_MONTH = 30 * 24
+SUSPECT_WEIGHT = 0.5
+"""A suspect's piece is readable as long as the node answers; it counts half towards safety."""
+URGENCY_MAX = 9
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """When repair holds back, how fast it works, how long it waits. One per timer profile."""
+
+    name: str
+    freeze_fraction: float
+    """Repair freezes when more than this share of the nodes vanished within the window; 1 never."""
+    freeze_nodes_min: int
+    """So many must vanish at least: in a small network a few deaths are no mass event."""
+    freeze_window_ms: int
+    freeze_ms_max: int
+    """A frozen repair resumes after this, come what may."""
+    settle_ms: int
+    """Nothing is judged in this time after a start: nodes need a moment to report."""
+    lease_ms: int
+    """A worker that says nothing for this long has lost its segment."""
+    retry_ms_min: int
+    retry_ms_max: int
+    scan_pause_s: float
+    """Rest between two pages of the ranged loop over all segments."""
+    scan_interval_s: float
+    """Rest between two rounds of it."""
+    poll_s: float
+    """How often the queue is looked at when nobody rings."""
+    bytes_per_second: int
+    """Bandwidth of one coordinator's repair, down and up together."""
+    workers: int
+    stall_s: float
+    """A source or target that moves nothing for this long has failed."""
+
+
+LOCAL = Profile(
+    name="local",
+    freeze_fraction=1.0,
+    freeze_nodes_min=1,
+    freeze_window_ms=60_000,
+    freeze_ms_max=60_000,
+    settle_ms=2_000,
+    lease_ms=15_000,
+    retry_ms_min=500,
+    retry_ms_max=30_000,
+    scan_pause_s=0.02,
+    scan_interval_s=60.0,
+    poll_s=0.5,
+    bytes_per_second=512 << 20,
+    workers=3,
+    stall_s=10.0,
+)
+"""One machine: whoever kills a node wants to see it heal, be it one or most of them."""
+
+WAN = Profile(
+    name="wan",
+    freeze_fraction=0.05,
+    freeze_nodes_min=5,
+    freeze_window_ms=3_600_000,
+    freeze_ms_max=24 * 3_600_000,
+    settle_ms=10 * 60_000,
+    lease_ms=120_000,
+    retry_ms_min=15_000,
+    retry_ms_max=3_600_000,
+    scan_pause_s=0.5,
+    scan_interval_s=24 * 3600.0,
+    poll_s=5.0,
+    bytes_per_second=32 << 20,
+    workers=4,
+    stall_s=60.0,
+)
+"""Independent providers: a mass vanishing is a cut cable far more often than mass death."""
+
+PROFILES = {profile.name: profile for profile in (LOCAL, WAN)}
+
+
+# --- health --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """How a segment stands, by the states of the nodes that hold its pieces."""
+
+    scheme: Scheme
+    kept: tuple[StoredPiece, ...]
+    """Pieces on nodes alive or suspect."""
+    gone: tuple[StoredPiece, ...]
+    """Pieces on nodes dead, lost or unknown: still recorded, they count again on return."""
+    missing: tuple[int, ...]
+    """Indexes with no piece in ``kept``: what repair would rebuild."""
+    alive: int
+    suspect: int
+    shared: int
+    """Most kept pieces in one failure domain (operator, network or site); 1 by the caps."""
+
+    @property
+    def readable(self) -> bool:
+        """Whether enough pieces can be had, as far as anybody knows."""
+        return len(self.kept) >= self.scheme.k
+
+    @property
+    def full(self) -> bool:
+        """Whether nothing is missing."""
+        return not self.missing
+
+    @property
+    def safe(self) -> float:
+        """Pieces to count on: suspects half, and the worst domain reduced to one piece."""
+        return self.alive + SUSPECT_WEIGHT * self.suspect - max(0, self.shared - 1)
+
+    @property
+    def due(self) -> bool:
+        """Whether the segment is at or below its repair threshold."""
+        return bool(self.missing) and self.safe <= self.scheme.repair
+
+
+def shared_domain(nodes: Iterable[Candidate]) -> int:
+    """Return the most nodes in one operator, network or site."""
+    counts: Counter[tuple[str, str]] = Counter()
+    for node in nodes:
+        counts["operator", node.operator] += 1
+        counts["network", node.network] += 1
+        counts["site", node.site] += 1
+    return max(counts.values(), default=0)
+
+
+def health_of(
+    k: int, n: int, pieces: Sequence[StoredPiece], nodes: Mapping[int, Candidate]
+) -> Health:
+    """Judge a segment. Nothing is counted twice: one piece per index, alive before suspect.
+
+    Raises ``ValueError`` for an unknown scheme.
+    """
+    best: dict[int, tuple[bool, StoredPiece]] = {}
+    gone: list[StoredPiece] = []
+    for piece in pieces:
+        node = nodes.get(piece.alias)
+        if node is None or node.state in (NodeState.DEAD, NodeState.LOST):
+            gone.append(piece)
+            continue
+        alive = node.state is NodeState.ALIVE
+        held = best.get(piece.index)
+        if held is None or (alive and not held[0]):
+            best[piece.index] = (alive, piece)
+    kept = tuple(best[index][1] for index in sorted(best))
+    alive_count = sum(alive for alive, _ in best.values())
+    return Health(
+        scheme=scheme_of(k, n),
+        kept=kept,
+        gone=tuple(gone),
+        missing=tuple(index for index in range(n) if index not in best),
+        alive=alive_count,
+        suspect=len(kept) - alive_count,
+        shared=shared_domain(nodes[piece.alias] for piece in kept),
+    )
+
+
+# --- priority ------------------------------------------------------------------------------------
+
+
+def hours_to_loss(health: Health) -> float:
+    """Return the expected hours until no margin is left (``k`` pieces) if nobody repaired.
+
+    A pure death chain from ``safe`` pieces down: the sum of 1 / (i x rate). Without margin it is
+    zero: such a segment is one death from being unreadable, or beyond.
+    """
+    rate = -math.log1p(-PIECE_LOSS_PER_MONTH) / HOURS_PER_MONTH
+    whole = math.floor(health.safe)
+    if whole < health.scheme.k:
+        return 0.0
+    hours = sum(1 / (rate * i) for i in range(health.scheme.k + 1, whole + 1))
+    return hours + (health.safe - whole) / (rate * (whole + 1))
+
+
+def urgency(health: Health) -> int:
+    """Return 0 for a segment above its threshold, else 1 (due) .. ``URGENCY_MAX`` (one from loss).
+
+    Each level halves the square of the expected time to loss, counted from that at the threshold:
+    segments of different schemes are compared by what threatens them, not by pieces counted.
+    """
+    if not health.due:
+        return 0
+    left = hours_to_loss(health)
+    threshold = hours_to_loss(_at_threshold(health.scheme))
+    if left <= 0 or threshold <= 0:
+        return URGENCY_MAX
+    return max(1, min(URGENCY_MAX, 1 + math.floor(2 * math.log2(threshold / left))))
+
+
+def _at_threshold(scheme: Scheme) -> Health:
+    return Health(scheme, (), (), (0,), scheme.repair, 0, 1)
+
+
+def critical(health: Health) -> bool:
+    """Say whether one more death could make the segment unreadable: repaired even when frozen."""
+    return health.safe <= health.scheme.k
+
+
+def vanished(nodes: Iterable[Candidate], now_ms: int, profile: Profile) -> tuple[int, int]:
+    """Return (nodes that died within the window, nodes that were there before)."""
+    gone = there = 0
+    for node in nodes:
+        if node.state in (NodeState.ALIVE, NodeState.SUSPECT):
+            there += 1
+        elif now_ms - node.since_ms <= profile.freeze_window_ms:
+            gone += 1
+    return gone, there + gone
+
+
+class Freezer:
+    """Remembers whether repair is frozen, and by the vanishing of which nodes."""
+
+    __slots__ = ("_profile", "_since_ms", "_vanished", "frozen")
+
+    def __init__(self, profile: Profile) -> None:
+        self._profile = profile
+        self._since_ms = 0
+        self._vanished: frozenset[int] = frozenset()
+        self.frozen = False
+
+    def look(self, nodes: Mapping[int, Candidate], now_ms: int) -> bool:
+        """Look at the nodes again; return whether repair is frozen.
+
+        It thaws when enough of those that vanished are back, or after ``freeze_ms_max``; the same
+        nodes then do not freeze it again.
+        """
+        present = {a for a, n in nodes.items() if n.state in (NodeState.ALIVE, NodeState.SUSPECT)}
+        if not self.frozen:
+            fresh = [n for a, n in nodes.items() if a not in self._vanished]
+            self._vanished = frozenset(self._vanished - present)
+            if must_freeze(fresh, now_ms, self._profile):
+                self.frozen, self._since_ms = True, now_ms
+                self._vanished = frozenset(nodes) - present
+            return self.frozen
+        still = len(self._vanished - present)
+        few = still < self._profile.freeze_nodes_min or (
+            still <= self._profile.freeze_fraction * len(nodes)
+        )
+        if few or not 0 <= now_ms - self._since_ms < self._profile.freeze_ms_max:
+            self.frozen = False
+        return self.frozen
+
+
+def must_freeze(nodes: Iterable[Candidate], now_ms: int, profile: Profile) -> bool:
+    """Say whether so many nodes vanished at once that it looks like one cause, not many deaths."""
+    gone, before = vanished(nodes, now_ms, profile)
+    return gone >= profile.freeze_nodes_min and gone > profile.freeze_fraction * before
+
+
+def retry_ms(attempts: int, profile: Profile) -> int:
+    """Return how long to wait after ``attempts`` failures: doubling within the profile's bounds."""
+    return min(profile.retry_ms_max, profile.retry_ms_min << min(max(0, attempts - 1), 20))
+
+
+# --- the check -----------------------------------------------------------------------------------
+
+
+class WrongBytesError(Exception):
+    """Sources served bytes that are not those committed to; ``indexes`` are their pieces.
+
+    Empty where all sources were right and a rebuilt piece is wrong nevertheless: a fault here.
+    """
+
+    def __init__(self, indexes: tuple[int, ...]) -> None:
+        super().__init__(f"pieces {list(indexes)} are not what was committed to")
+        self.indexes = indexes
+
+
+def check_rebuild(
+    piece_roots: Sequence[bytes],
+    sources: Mapping[int, PieceHasher],
+    targets: Mapping[int, PieceHasher],
+) -> None:
+    """Compare what was read and what was rebuilt with the committed roots. The one such place.
+
+    ``piece_roots`` come from a trailer already checked against the segment root in the metadata.
+    A record gets its trailer, and so its commit mark, only after this has passed: a repair that
+    trusted its sources or its own arithmetic could spread damage to every piece of a segment.
+    Raises ``WrongBytesError``.
+    """
+    wrong = tuple(i for i, hasher in sorted(sources.items()) if hasher.root() != piece_roots[i])
+    if wrong:
+        raise WrongBytesError(wrong)
+    if any(hasher.root() != piece_roots[i] for i, hasher in targets.items()):
+        raise WrongBytesError(())

@@ -1,0 +1,405 @@
+"""Repair as it runs: nodes watched, segments queued and leased, workers, the ranged loop.
+
+The state is the database's: any number of coordinators may run this over one database, each may
+die at any moment; a lease that is not renewed falls to another.
+"""
+
+import asyncio
+import logging
+from collections import OrderedDict
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from sqlalchemy.engine import Connection
+from sqlalchemy.exc import SQLAlchemyError
+
+from atoll.coordinator.metadata.model import StoredSegment
+from atoll.coordinator.metadata.store.segments import (
+    read_counters,
+    segment_by_id,
+    segments_after,
+    segments_of_node,
+)
+from atoll.coordinator.placement.model import NodeState
+from atoll.coordinator.placement.service import PlacementService
+from atoll.coordinator.repair import store
+from atoll.coordinator.repair.rules import (
+    URGENCY_MAX,
+    Freezer,
+    Profile,
+    health_of,
+    retry_ms,
+    urgency,
+)
+from atoll.coordinator.repair.store import QueueEntry
+from atoll.coordinator.repair.survival import Survey
+from atoll.coordinator.repair.worker import (
+    COUNTER_DOWN,
+    COUNTER_PIECES,
+    COUNTER_UP,
+    Outcome,
+    Result,
+    SegmentRepairer,
+)
+from atoll.core.errors import AtollError, Kind
+from atoll.core.ids import SegmentId, piece_id_of
+from atoll.core.messages import RepairStatus, ReportLiar, StoredPiece, Survival
+from atoll.core.ports import Clock, Compute, Database, PieceTransport, Rng
+
+log = logging.getLogger("atoll.coordinator.repair")
+
+PAGE_SEGMENTS = 500
+REPORTS_MAX = 1000
+"""Reports of wrong pieces waiting to be checked; further ones are refused."""
+REPORTS_REMEMBERED_MAX = 10_000
+REPORT_AGAIN_MS = 60_000
+"""A piece found right is not checked again for this long, whoever reports it."""
+LOST_PIECES_MAX = 100_000
+"""Piece ids that nodes reported lost and that are not yet struck."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Report:
+    segment: bytes
+    piece: StoredPiece
+
+
+class RepairService:
+    """Everything repair does. ``start`` it in one or several processes over a database."""
+
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        rng: Rng,
+        database: Database,
+        transport: PieceTransport,
+        compute: Compute,
+        placement: PlacementService,
+        profile: Profile,
+        survey: Survey | None = None,
+    ) -> None:
+        """Make it; nothing runs before ``start``."""
+        self._clock = clock
+        self._database = database
+        self._placement = placement
+        self._profile = profile
+        self._owner = rng.bytes(16)
+        self._freezer = Freezer(profile)
+        self._repairer = SegmentRepairer(
+            clock=clock,
+            rng=rng,
+            database=database,
+            transport=transport,
+            compute=compute,
+            placement=placement,
+            profile=profile,
+        )
+        self.survey = survey or Survey(clock, database, placement)
+        self._running: dict[int, asyncio.Task[None]] = {}
+        self._loops: list[asyncio.Task[None]] = []
+        self._bell = asyncio.Event()
+        self._seen: dict[int, NodeState] = {}
+        self._reports: asyncio.Queue[_Report] = asyncio.Queue(REPORTS_MAX)
+        self._reported: OrderedDict[_Report, int] = OrderedDict()
+        self._lost: dict[int, set[bytes]] = {}
+
+    # --- start and stop ---------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Run the loops until ``stop``."""
+        steps: list[tuple[str, Callable[[], Coroutine[Any, Any, None]], float]] = [
+            ("watch nodes", self.watch_nodes, self._profile.poll_s),
+            ("dispatch repairs", self.dispatch, self._profile.poll_s),
+            ("renew leases", self._renew, self._profile.lease_ms / 3000),
+            ("scan segments", self.scan, self._profile.scan_interval_s),
+            ("check reports", self._check_next_report, 0.0),
+        ]
+        self._loops = [
+            asyncio.create_task(self._loop(name, step, pause_s)) for name, step, pause_s in steps
+        ]
+
+    async def stop(self) -> None:
+        """Stop the loops and the workers; give their segments back."""
+        tasks = [*self._loops, *self._running.values()]
+        self._loops = []
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+        self._running.clear()
+        await self._database.write(lambda c: store.release(c, self._owner))
+
+    async def _loop(
+        self, name: str, step: Callable[[], Coroutine[Any, Any, None]], pause_s: float
+    ) -> None:
+        await self._clock.sleep(self._profile.settle_ms / 1000)
+        while True:
+            try:
+                await step()
+            except (AtollError, SQLAlchemyError) as cause:
+                log.warning("repair, %s: %s", name, cause)
+                await self._clock.sleep(max(pause_s, 1.0))
+                continue
+            if step == self.dispatch:
+                await self._wait_for_bell(pause_s)
+            elif pause_s:
+                await self._clock.sleep(pause_s)
+
+    async def _wait_for_bell(self, seconds: float) -> None:
+        bell = asyncio.create_task(self._bell.wait())
+        pause = asyncio.create_task(self._clock.sleep(seconds))
+        try:
+            await asyncio.wait([bell, pause], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            bell.cancel()
+            pause.cancel()
+        self._bell.clear()
+
+    def ring(self) -> None:
+        """Say that there may be work."""
+        self._bell.set()
+
+    # --- what happened to nodes -------------------------------------------------------------
+
+    async def watch_nodes(self) -> None:
+        """Compare the nodes with what they were: queue what the dead held, wake for the living."""
+        nodes = self._placement.nodes()
+        now_ms = self._clock.now_ms()
+        self._freezer.look(nodes, now_ms)
+        gone = (NodeState.DEAD, NodeState.LOST)
+        returned: list[int | None] = []
+        for alias, node in list(nodes.items()):
+            before = self._seen.get(alias)
+            if before is node.state:
+                continue
+            if node.state in gone and before not in gone:
+                await self.node_died(alias)
+            elif node.state is NodeState.ALIVE and before is not NodeState.SUSPECT:
+                returned.append(None if before is None else alias)
+            self._seen[alias] = node.state
+        if returned:
+            await self._wake(None if None in returned else returned)
+        for alias in list(self._lost):
+            await self._strike_lost(alias)
+
+    async def _wake(self, aliases: Sequence[int | None] | None) -> None:
+        """Let segments wait no longer that a returned node may help; all where one is new."""
+        now_ms = self._clock.now_ms()
+
+        def write(connection: Connection) -> None:
+            for alias in aliases or [None]:
+                store.wake(connection, now_ms, alias)
+
+        await self._database.write(write)
+        self.ring()
+
+    async def node_died(self, alias: int) -> int:
+        """Queue every segment with a piece on a node; return how many are below strength."""
+        count = await self._judge_pages(
+            partial(segments_of_node, alias=alias, limit=PAGE_SEGMENTS),
+            f"node {alias} died",
+            pause_s=0.0,
+            disturb=True,
+        )
+        if count:
+            log.info("node %d died: %d segments below full strength", alias, count)
+        return count
+
+    async def scan(self) -> None:
+        """Judge every segment once: the safety net under everything else."""
+        await self._judge_pages(
+            partial(segments_after, limit=PAGE_SEGMENTS),
+            "found by the scan",
+            pause_s=self._profile.scan_pause_s,
+            disturb=False,
+        )
+
+    async def _judge_pages(
+        self,
+        page: Callable[..., list[StoredSegment]],
+        reason: str,
+        *,
+        pause_s: float,
+        disturb: bool,
+    ) -> int:
+        after = count = 0
+        while True:
+            segments = await self._database.read(partial(page, after=after))
+            if segments:
+                count += await self.judge(segments, reason, disturb=disturb)
+            if len(segments) < PAGE_SEGMENTS:
+                return count
+            after = segments[-1].serial
+            await self._clock.sleep(pause_s)
+
+    async def judge(self, segments: Sequence[StoredSegment], reason: str, *, disturb: bool) -> int:
+        """Queue those of some segments that are below full strength; return how many."""
+        nodes = self._placement.nodes()
+        entries = []
+        for segment in segments:
+            health = health_of(segment.k, segment.n, segment.pieces, nodes)
+            if not health.full:
+                entries.append(
+                    QueueEntry(segment.serial, len(health.kept), urgency(health), reason)
+                )
+        if entries:
+            now_ms = self._clock.now_ms()
+            await self._database.write(lambda c: store.enqueue(c, entries, now_ms, disturb=disturb))
+            self.ring()
+        return len(entries)
+
+    # --- what nodes and gateways report -----------------------------------------------------
+
+    def report_lost(self, alias: int, piece_ids: Sequence[bytes]) -> None:
+        """A node says that it lost these pieces: they are struck and rebuilt.
+
+        Raises ``OVERLOADED`` where too many wait; the node says it again.
+        """
+        if not piece_ids:
+            return
+        waiting = sum(len(ids) for ids in self._lost.values())
+        if waiting + len(piece_ids) > LOST_PIECES_MAX:
+            raise AtollError(Kind.OVERLOADED, "report lost pieces", "too many lost pieces wait")
+        self._lost.setdefault(alias, set()).update(piece_ids)
+
+    async def _strike_lost(self, alias: int) -> None:
+        """Find the segments of pieces a node reported lost and strike those pieces."""
+        ids = self._lost.pop(alias)
+        after = 0
+        while ids:
+            segments = await self._database.read(
+                partial(segments_of_node, alias=alias, after=after, limit=PAGE_SEGMENTS)
+            )
+            for segment in segments:
+                for piece in segment.pieces:
+                    if piece.alias != alias:
+                        continue
+                    piece_id = piece_id_of(SegmentId(segment.segment), piece.index)
+                    if piece_id in ids:
+                        ids.discard(piece_id)
+                        await self._strike(segment, piece, "reported by the node itself")
+            if len(segments) < PAGE_SEGMENTS:
+                return
+            after = segments[-1].serial
+
+    async def _strike(self, segment: StoredSegment, piece: StoredPiece, reason: str) -> None:
+        await self._repairer.lose_pieces(segment, [piece], reason)
+        fresh = await self._database.read(lambda c: segment_by_id(c, segment.segment))
+        if fresh is not None:
+            await self.judge([fresh], "a piece was lost", disturb=True)
+
+    def report_liar(self, report: ReportLiar) -> None:
+        """A client saw wrong bytes: look at the piece ourselves before judging anybody.
+
+        Raises ``OVERLOADED`` where too many reports wait.
+        """
+        one = _Report(report.segment, StoredPiece(index=report.index, alias=report.alias))
+        now_ms = self._clock.now_ms()
+        seen_ms = self._reported.get(one)
+        if seen_ms is not None and 0 <= now_ms - seen_ms < REPORT_AGAIN_MS:
+            return
+        try:
+            self._reports.put_nowait(one)
+        except asyncio.QueueFull:
+            raise AtollError(
+                Kind.OVERLOADED, "report wrong piece", "too many reports wait to be checked"
+            ) from None
+        self._reported[one] = now_ms
+        self._reported.move_to_end(one)
+        if len(self._reported) > REPORTS_REMEMBERED_MAX:
+            self._reported.popitem(last=False)
+
+    async def _check_next_report(self) -> None:
+        await self.check_report(await self._reports.get())
+
+    async def check_report(self, report: _Report) -> None:
+        """Read the piece in question; if it is wrong, name its node and rebuild."""
+        segment = await self._database.read(lambda c: segment_by_id(c, report.segment))
+        if segment is None or report.piece not in segment.pieces:
+            return
+        reason = await self._repairer.check_piece(segment, report.piece)
+        if reason:
+            await self._strike(segment, report.piece, reason)
+
+    # --- work -------------------------------------------------------------------------------
+
+    async def dispatch(self) -> None:
+        """Lease due segments, the most urgent first, as many as there are free workers."""
+        free = self._profile.workers - len(self._running)
+        if free <= 0:
+            return
+        urgent_min = URGENCY_MAX if self._freezer.frozen else 0
+        now_ms = self._clock.now_ms()
+        claims = await self._database.write(
+            lambda c: store.claim(c, self._owner, now_ms, self._profile.lease_ms, free, urgent_min)
+        )
+        for claim in claims:
+            if claim.serial not in self._running:
+                task = asyncio.create_task(self._work(claim))
+                self._running[claim.serial] = task
+
+    async def _work(self, claim: store.Claim) -> None:
+        try:
+            result = await self._repairer.repair(claim.serial)
+            await self._settle(claim, result)
+        except (AtollError, SQLAlchemyError) as cause:
+            log.warning("repair of segment %d: %s", claim.serial, cause)
+        finally:
+            # A row that was not settled keeps its lease: the pause before the next try.
+            self._running.pop(claim.serial, None)
+            self.ring()
+
+    async def _settle(self, claim: store.Claim, result: Result) -> None:
+        """Take a healed segment off the queue; put another back, later each time."""
+        health = result.health
+        if health is None or health.full:
+            await self._database.write(lambda c: store.finish(c, claim.serial, self._owner))
+            self.survey.refresh_soon()
+            return
+        attempts = 0 if result.repaired else claim.attempts + 1
+        due_ms = self._clock.now_ms() + retry_ms(attempts, self._profile)
+        entry = QueueEntry(claim.serial, len(health.kept), urgency(health), result.outcome.value)
+        level = logging.ERROR if result.outcome is Outcome.UNREADABLE else logging.INFO
+        log.log(
+            level,
+            "segment %d waits at %d of %d pieces: %s",
+            claim.serial,
+            len(health.kept),
+            health.scheme.n,
+            result.outcome.value,
+        )
+        await self._database.write(
+            lambda c: store.postpone(c, entry, self._owner, attempts, due_ms)
+        )
+
+    async def _renew(self) -> None:
+        serials = list(self._running)
+        if serials:
+            now_ms = self._clock.now_ms()
+            await self._database.write(
+                lambda c: store.renew(c, self._owner, serials, now_ms, self._profile.lease_ms)
+            )
+
+    # --- what is seen of it -----------------------------------------------------------------
+
+    async def status(self) -> RepairStatus:
+        """Return what repair is doing, by the piece sets of seconds ago and the nodes of now."""
+        survey = await self.survey.look()
+        counters = await self._database.read(read_counters)
+        return RepairStatus(
+            segments_degraded=survey.segments_degraded,
+            segments_urgent=survey.segments_urgent,
+            pieces_missing=survey.pieces_missing,
+            pieces_repaired=counters.get(COUNTER_PIECES, 0),
+            bytes_downloaded=counters.get(COUNTER_DOWN, 0),
+            bytes_uploaded=counters.get(COUNTER_UP, 0),
+            running=len(self._running),
+            frozen=self._freezer.frozen,
+        )
+
+    async def survival(self) -> Survival:
+        """Return how many more nodes may die."""
+        return (await self.survey.look()).survival

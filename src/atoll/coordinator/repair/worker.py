@@ -1,0 +1,374 @@
+"""One segment's repair from judgement to record: plan, rebuild, commit; again without the liars.
+
+All that outlives a crash is in the database: the queue row with its lease, the intents of the
+pieces being sent, and the segment's piece set, which changes in one transaction or not at all.
+"""
+
+import logging
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+
+from sqlalchemy.engine import Connection
+
+from atoll.coordinator.metadata.model import StoredSegment
+from atoll.coordinator.metadata.store.segments import (
+    add_counters,
+    replace_pieces,
+    segment_by_serial,
+)
+from atoll.coordinator.placement.model import Candidate, NodeState
+from atoll.coordinator.placement.rules import choose
+from atoll.coordinator.placement.service import OrderItem, PlacementService
+from atoll.coordinator.repair import store
+from atoll.coordinator.repair.rebuild import (
+    Job,
+    NoTargetError,
+    Rebuild,
+    Source,
+    SourceError,
+    TokenBucket,
+    Traffic,
+    check_stored_piece,
+    read_cap,
+)
+from atoll.coordinator.repair.rules import Health, Profile, WrongBytesError, health_of
+from atoll.core.errors import AtollError
+from atoll.core.ids import SegmentId
+from atoll.core.messages import StoredPiece
+from atoll.core.orders import Action
+from atoll.core.pieces import Header
+from atoll.core.ports import Clock, Compute, Database, PieceTransport, Rng
+
+log = logging.getLogger("atoll.coordinator.repair")
+
+ROUNDS_MAX = 24
+"""Rebuilds of one segment tried in a row, each without the sources that failed before."""
+INTENT_MS = 2 * 3_600_000
+"""A piece that was sent but never recorded is collected after this."""
+
+COUNTER_PIECES = "repair_pieces"
+COUNTER_DOWN = "repair_bytes_downloaded"
+COUNTER_UP = "repair_bytes_uploaded"
+COUNTER_LIARS = "repair_pieces_wrong"
+
+
+class Outcome(Enum):
+    """How a repair ended."""
+
+    FULL = "full strength"
+    PARTLY = "some pieces found no home"
+    NO_ROOM = "no independent node with room is left"
+    UNREADABLE = "too few pieces can be read until a node returns"
+    SOURCES = "too few sources answered"
+    TARGETS = "no target took its piece"
+    CHANGED = "changed meanwhile"
+    GONE = "deleted meanwhile"
+    FAULT = "a rebuilt piece was wrong"
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """A repair's end, and the segment's health after it."""
+
+    outcome: Outcome
+    health: Health | None
+    repaired: int = 0
+
+
+@dataclass(slots=True)
+class _Run:
+    """What one repair has learned about the nodes."""
+
+    traffic: Traffic = field(default_factory=Traffic)
+    unreachable: set[int] = field(default_factory=set)
+    refused: set[int] = field(default_factory=set)
+    repaired: int = 0
+
+
+class SegmentRepairer:
+    """Repairs segments, one call each; any number at a time."""
+
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        rng: Rng,
+        database: Database,
+        transport: PieceTransport,
+        compute: Compute,
+        placement: PlacementService,
+        profile: Profile,
+    ) -> None:
+        self._clock = clock
+        self._rng = rng
+        self._database = database
+        self._transport = transport
+        self._compute = compute
+        self._placement = placement
+        self._profile = profile
+        self._bandwidth = TokenBucket(clock, profile.bytes_per_second)
+
+    def health(self, segment: StoredSegment) -> Health:
+        """Judge a segment by the nodes as they are now."""
+        return health_of(segment.k, segment.n, segment.pieces, self._placement.nodes())
+
+    async def repair(self, serial: int) -> Result:
+        """Bring a segment to full strength, or as near as the nodes allow."""
+        run = _Run()
+        outcome = Outcome.CHANGED
+        try:
+            for _ in range(ROUNDS_MAX):
+                segment = await self._database.read(lambda c: segment_by_serial(c, serial))
+                if segment is None:
+                    return Result(Outcome.GONE, None, run.repaired)
+                health = self.health(segment)
+                if health.full:
+                    return Result(Outcome.FULL, health, run.repaired)
+                ended = await self._round(segment, health, run)
+                if ended is not None:
+                    outcome = ended
+                    break
+        finally:
+            await self._count(run)
+        segment = await self._database.read(lambda c: segment_by_serial(c, serial))
+        if segment is None:
+            return Result(Outcome.GONE, None, run.repaired)
+        health = self.health(segment)
+        return Result(Outcome.FULL if health.full else outcome, health, run.repaired)
+
+    async def _count(self, run: _Run) -> None:
+        traffic = run.traffic
+        changes = {COUNTER_DOWN: traffic.downloaded, COUNTER_UP: traffic.uploaded}
+        if any(changes.values()):
+            await self._database.write(lambda c: add_counters(c, changes))
+
+    # --- one round --------------------------------------------------------------------------
+
+    async def _round(self, segment: StoredSegment, health: Health, run: _Run) -> Outcome | None:
+        """Try once. None means: look again, something was learned or done."""
+        if not health.readable:
+            return Outcome.UNREADABLE
+        nodes = self._placement.nodes()
+        readable = [
+            (node, index)
+            for node, index in self._placement.readable(health.kept)
+            if node.alias not in run.unreachable
+        ]
+        if len(readable) < segment.k:
+            return Outcome.SOURCES
+        planned = self._targets(segment, health, nodes, run.refused)
+        if not planned:
+            return Outcome.NO_ROOM if not run.refused else Outcome.TARGETS
+        now_ms = self._clock.now_ms()
+        until_ms = now_ms + INTENT_MS
+        granted = await self._database.write(
+            lambda c: store.write_intents(c, segment, planned, now_ms, until_ms)
+        )
+        if not granted:
+            run.refused.update(piece.alias for piece in planned)
+            return None
+        return await self._attempt(segment, readable[: segment.k], granted, until_ms, run)
+
+    def _targets(
+        self,
+        segment: StoredSegment,
+        health: Health,
+        nodes: Mapping[int, Candidate],
+        refused: Collection[int],
+    ) -> list[StoredPiece]:
+        """Choose a node for each missing piece, as far as there are any."""
+        pool = self._placement.pool_of_scheme(segment.plain_bytes, health.scheme, segment.policy)
+        chosen = choose(
+            pool,
+            len(health.missing),
+            self._rng,
+            holders=[nodes[piece.alias] for piece in health.kept],
+            refused={piece.alias for piece in segment.pieces} | set(refused),
+        )
+        return [
+            StoredPiece(index=index, alias=node.alias)
+            for index, node in zip(health.missing, chosen, strict=False)
+        ]
+
+    async def _attempt(
+        self,
+        segment: StoredSegment,
+        readable: Sequence[tuple[Candidate, int]],
+        planned: Sequence[StoredPiece],
+        until_ms: int,
+        run: _Run,
+    ) -> Outcome | None:
+        rebuild = Rebuild(
+            self._job(segment, readable, planned),
+            transport=self._transport,
+            compute=self._compute,
+            bandwidth=self._bandwidth,
+            stall_s=self._profile.stall_s,
+            traffic=run.traffic,
+        )
+        done: list[Source] = []
+        outcome: Outcome | None = None
+        wrong: tuple[int, ...] = ()
+        reason = ""
+        try:
+            done = await rebuild.run()
+        except SourceError as failed:
+            reason = str(failed.cause)
+            if failed.lost:
+                wrong = (failed.index,)
+            else:
+                run.unreachable.update(n.alias for n, i in readable if i == failed.index)
+        except WrongBytesError as failed:
+            wrong, reason = failed.indexes, str(failed)
+            if not wrong:
+                outcome = Outcome.FAULT
+                log.error("segment %d: rebuilt pieces do not match their roots", segment.serial)
+        except NoTargetError:
+            pass
+        run.refused.update(rebuild.failures)
+        for alias, failure in rebuild.failures.items():
+            log.info("segment %d: node %d took no piece: %s", segment.serial, alias, failure)
+        if wrong:
+            await self.lose_pieces(segment, [p for p in segment.pieces if p.index in wrong], reason)
+        stored = [StoredPiece(index=t.index, alias=t.node.alias) for t in done]
+        recorded = await self._record(segment, planned, stored, until_ms, rebuild.released)
+        run.repaired += recorded
+        if outcome is None and done and not recorded:
+            return Outcome.CHANGED
+        return outcome
+
+    def _job(
+        self,
+        segment: StoredSegment,
+        readable: Sequence[tuple[Candidate, int]],
+        planned: Sequence[StoredPiece],
+    ) -> Job:
+        nodes = self._placement.nodes()
+        header = self._header(segment, readable[0][1])
+        targets = [(nodes[piece.alias], piece.index) for piece in planned]
+        return Job(
+            header=header,
+            segment_root=segment.root,
+            sources=self._sources(Action.REPAIR_GET, segment, readable, header),
+            targets=self._sources(Action.REPAIR_PUT, segment, targets, header),
+        )
+
+    def _header(self, segment: StoredSegment, index: int) -> Header:
+        return Header(
+            segment_id=SegmentId(segment.segment),
+            index=index,
+            k=segment.k,
+            n=segment.n,
+            unit_bytes=segment.unit_bytes,
+            plain_bytes=segment.plain_bytes,
+            data_bytes=segment.layout.piece_bytes,
+            payer_tag=self._placement.payer_tag(segment.bucket),
+        )
+
+    def _sources(
+        self,
+        action: Action,
+        segment: StoredSegment,
+        parties: Sequence[tuple[Candidate, int]],
+        header: Header,
+    ) -> tuple[Source, ...]:
+        grants = self._placement.repair_grants(
+            action,
+            [OrderItem(node, header.segment_id, index) for node, index in parties],
+            read_cap(header),
+            segment.bucket,
+        )
+        return tuple(
+            Source(index, node, grant) for (node, index), grant in zip(parties, grants, strict=True)
+        )
+
+    # --- the record -------------------------------------------------------------------------
+
+    async def _record(
+        self,
+        segment: StoredSegment,
+        planned: Sequence[StoredPiece],
+        stored: Sequence[StoredPiece],
+        until_ms: int,
+        released: bool,
+    ) -> int:
+        """Record new pieces if the segment is as it was; return how many were recorded.
+
+        What they replace becomes garbage at its nodes, and so do they where the segment changed.
+        """
+        now_ms = self._clock.now_ms()
+        in_time = now_ms < until_ms - store.INTENT_MARGIN_MS
+
+        def write(connection: Connection) -> int:
+            good: list[StoredPiece] = []
+            if in_time:
+                good = [p for p in stored if store.confirm_intent(connection, segment, p, now_ms)]
+            if good:
+                indexes = {piece.index for piece in good}
+                kept = [piece for piece in segment.pieces if piece.index not in indexes]
+                if replace_pieces(connection, segment, [*kept, *good], now_ms, collect=True):
+                    add_counters(connection, {COUNTER_PIECES: len(good)})
+                else:
+                    store.collect_pieces(connection, segment, good, now_ms)
+                    good = []
+            rest = [piece for piece in planned if piece not in good]
+            if released:
+                store.expire_intents(connection, segment, rest, now_ms)
+            else:
+                store.drop_intents(connection, segment, rest, now_ms)
+            return len(good)
+
+        return await self._database.write(write)
+
+    async def lose_pieces(
+        self, segment: StoredSegment, pieces: Sequence[StoredPiece], reason: str
+    ) -> bool:
+        """Strike pieces whose nodes do not have them; their nodes are told to delete what is left.
+
+        False where the segment changed meanwhile (then it will be judged anew anyway).
+        """
+        gone = set(pieces)
+        kept = [piece for piece in segment.pieces if piece not in gone]
+        now_ms = self._clock.now_ms()
+
+        def write(connection: Connection) -> bool:
+            if not replace_pieces(connection, segment, kept, now_ms, collect=True):
+                return False
+            add_counters(connection, {COUNTER_LIARS: len(gone)})
+            return True
+
+        struck = await self._database.write(write)
+        if struck:
+            for piece in pieces:
+                log.warning(
+                    "segment %d: piece %d on node %d is lost: %s",
+                    segment.serial,
+                    piece.index,
+                    piece.alias,
+                    reason,
+                )
+        return struck
+
+    async def check_piece(self, segment: StoredSegment, piece: StoredPiece) -> str:
+        """Read one piece whole; return why it counts as lost, or "" (right, or out of reach)."""
+        node = self._placement.nodes().get(piece.alias)
+        if node is None or node.state in (NodeState.DEAD, NodeState.LOST):
+            return ""
+        header = self._header(segment, piece.index)
+        (source,) = self._sources(Action.REPAIR_GET, segment, [(node, piece.index)], header)
+        try:
+            await check_stored_piece(
+                source,
+                header,
+                segment.root,
+                self._transport,
+                self._compute,
+                self._bandwidth,
+                self._profile.stall_s,
+            )
+        except SourceError as failed:
+            return str(failed.cause) if failed.lost else ""
+        except AtollError as cause:
+            log.info("piece %d of segment %d: %s", piece.index, segment.serial, cause)
+        return ""
