@@ -123,6 +123,9 @@ class HttpPieceTransport:
         timeout_s: float,
     ) -> Reply:
         """Send a small message; return the answer, whatever its status."""
+        fields = [method, path, *headers, *headers.values()]
+        if any("\r" in f or "\n" in f for f in fields) or " " in path:
+            raise AtollError(Kind.BAD_REQUEST, "call", "a path or header that breaks its line")
         lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
         head = _head(method, path, address, lines, len(body))
         answer, received = await self._exchange(

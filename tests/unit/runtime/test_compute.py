@@ -1,0 +1,46 @@
+import asyncio
+import threading
+
+import pytest
+
+from atoll.runtime.compute import ThreadCompute
+
+
+async def test_a_cancelled_call_waits_for_its_function_to_let_go():
+    compute = ThreadCompute(1)
+    begun, release = threading.Event(), threading.Event()
+    buffer = bytearray(1)
+
+    def work():
+        begun.set()
+        release.wait(10)
+        buffer[0] = 1
+
+    task = asyncio.create_task(compute.run(work))
+    await asyncio.get_running_loop().run_in_executor(None, begun.wait)
+    task.cancel()
+    await asyncio.sleep(0)
+    assert not task.done()
+    task.cancel()
+    release.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert buffer[0] == 1
+    compute.close()
+
+
+async def test_a_call_cancelled_before_its_turn_never_runs():
+    compute = ThreadCompute(1)
+    release = threading.Event()
+    ran = []
+    first = asyncio.create_task(compute.run(release.wait, 10))
+    await asyncio.sleep(0)
+    second = asyncio.create_task(compute.run(ran.append, 1))
+    await asyncio.sleep(0)
+    second.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await second
+    release.set()
+    await first
+    compute.close()
+    assert ran == []
