@@ -105,7 +105,7 @@ class Console:
 
         @get("/status.json")
         async def status() -> Response[bytes]:
-            facts = msgspec.json.encode(msgspec.to_builtins(await self._feed.status()))
+            facts = msgspec.json.encode(await self._feed.status())
             return Response(facts, media_type=MediaType.JSON)
 
         @get("/static/{name:str}", sync_to_thread=False)
