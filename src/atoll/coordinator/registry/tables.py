@@ -23,6 +23,7 @@ NODE = Table(
     Column("state", String, nullable=False),
     Column("state_since_ms", Big, nullable=False),
     Column("counters", Bytes, nullable=False),
+    Column("changed_ms", Big, nullable=False, index=True),
     UniqueConstraint("node_id"),
     sqlite_autoincrement=True,
 )

@@ -247,7 +247,9 @@ def _make_nodes() -> None:
         sa.Column("state", sa.String(), nullable=False),
         sa.Column("state_since_ms", sa.BigInteger(), nullable=False),
         sa.Column("counters", sa.LargeBinary(), nullable=False),
+        sa.Column("changed_ms", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("alias", name=op.f("node_key")),
         sa.UniqueConstraint("node_id", name=op.f("node_one_node_id")),
         sqlite_autoincrement=True,
     )
+    op.create_index(op.f("node_by_changed_ms"), "node", ["changed_ms"], unique=False)

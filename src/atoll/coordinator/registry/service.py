@@ -1,0 +1,272 @@
+"""The registry as it runs: registrations, heartbeats, states by silence, a table in memory.
+
+One process (the coordinator, ``judges=True``) hears the nodes and judges silence; what it knows
+goes to the database at most once a second. Others (gateway workers) read that, as often.
+"""
+
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from atoll.coordinator.registry import store
+from atoll.coordinator.registry.model import LOCAL, NodeState, NodeView, Timers
+from atoll.coordinator.registry.rules import (
+    SKEW_MS_LIMIT,
+    check_heartbeat,
+    checked_facts,
+    is_loopback,
+    is_repeat,
+    matters,
+    silence_at_start,
+    state_after,
+)
+from atoll.core.ids import node_id_of, show_node
+from atoll.core.messages import (
+    Heartbeat,
+    HeartbeatAnswer,
+    NodeStatus,
+    Register,
+    Registered,
+)
+from atoll.core.ports import Clock, Database
+
+log = logging.getLogger("atoll.coordinator.registry")
+
+
+@dataclass(frozen=True, slots=True)
+class RegistryConfig:
+    """Settings of the registry."""
+
+    timers: Timers = LOCAL
+    flush_interval_ms: int = 1_000
+    """News of nodes is written, and the table read, at most this often."""
+
+
+class RegistryService:
+    """The nodes."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        database: Database,
+        coordinator_key: bytes,
+        config: RegistryConfig,
+        *,
+        judges: bool,
+    ) -> None:
+        """``coordinator_key`` is what nodes are told to obey."""
+        self._clock = clock
+        self._database = database
+        self._coordinator_key = coordinator_key
+        self._config = config
+        self._judges = judges
+        self._views: dict[int, NodeView] = {}
+        self._aliases: dict[bytes, int] = {}
+        self._heard: dict[int, float] = {}
+        self._placed: dict[int, NodeView] = {}
+        self._dirty: set[int] = set()
+        self._version = 0
+        self._loaded_ms: int | None = None
+        self._refreshed = float("-inf")
+        self._flushed = float("-inf")
+
+    # --- what others read -------------------------------------------------------------------
+
+    @property
+    def version(self) -> int:
+        """Grows whenever a node came, changed its state or facts, or its room noticeably."""
+        return self._version
+
+    def nodes(self) -> Iterable[NodeView]:
+        """Return all nodes, by alias."""
+        return list(self._views.values())
+
+    def node(self, alias: int) -> NodeView | None:
+        """Return a node by its alias."""
+        return self._views.get(alias)
+
+    def statuses(self) -> list[NodeStatus]:
+        """Return the nodes as status messages show them, by alias."""
+        return [
+            NodeStatus(
+                alias=view.alias,
+                node_id=view.node_id,
+                operator=view.facts.operator,
+                site=view.facts.site,
+                region=view.facts.region,
+                country=view.facts.country,
+                tier=view.facts.tier,
+                address=str(view.address),
+                state=view.state.value,
+                last_seen_ms=view.last_seen_ms,
+                capacity_bytes=view.facts.capacity_bytes,
+                used_bytes=view.counters.used_bytes,
+                free_bytes=view.free_bytes,
+                pieces=view.counters.pieces,
+                full=view.full,
+                errors=view.counters.errors,
+            )
+            for view in self._views.values()
+        ]
+
+    @property
+    def one_machine(self) -> bool:
+        """Say whether all nodes are loopback addresses."""
+        return all(is_loopback(view.facts.host) for view in self._views.values())
+
+    # --- the table --------------------------------------------------------------------------
+
+    async def fresh(self) -> None:
+        """Read the table if what is in memory is older than the flush interval."""
+        age_ms = (self._clock.monotonic() - self._refreshed) * 1000
+        if age_ms >= self._config.flush_interval_ms:
+            await self.refresh()
+
+    async def refresh(self) -> None:
+        """Take over what other processes wrote."""
+        self._refreshed = self._clock.monotonic()
+        now_ms = self._clock.now_ms()
+        since_ms = self._loaded_ms
+        if since_ms is None:
+            views = await self._database.read(store.all_nodes)
+        else:
+            views = await self._database.read(lambda c: store.changed_nodes(c, since_ms))
+        for view in views:
+            self._take(view, now_ms, starting=since_ms is None)
+        self._loaded_ms = now_ms
+
+    def _take(self, view: NodeView, now_ms: int, *, starting: bool) -> None:
+        known = self._views.get(view.alias)
+        if known is not None and (
+            view.last_seen_ms < known.last_seen_ms or view.alias in self._dirty
+        ):
+            return
+        if self._judges:
+            if known is None or view.last_seen_ms > known.last_seen_ms:
+                silence_ms = (
+                    silence_at_start(view, now_ms)
+                    if starting
+                    else max(0, now_ms - view.last_seen_ms)
+                )
+                self._heard[view.alias] = self._clock.monotonic() - silence_ms / 1000
+            elif known is not None:
+                view = replace(view, state=known.state, state_since_ms=known.state_since_ms)
+        self._put(view)
+
+    def _put(self, view: NodeView) -> None:
+        self._views[view.alias] = view
+        self._aliases[view.node_id] = view.alias
+        placed = self._placed.get(view.alias)
+        if placed is None or matters(placed, view):
+            self._placed[view.alias] = view
+            self._version += 1
+
+    async def flush(self) -> None:
+        """Write the news of nodes."""
+        self._flushed = self._clock.monotonic()
+        if not self._dirty:
+            return
+        aliases, self._dirty = self._dirty, set()
+        views = [self._views[alias] for alias in sorted(aliases)]
+        now_ms = self._clock.now_ms()
+        try:
+            await self._database.write(lambda c: store.note_seen(c, views, now_ms))
+        except BaseException:
+            self._dirty |= aliases
+            raise
+
+    async def _flush_if_due(self) -> None:
+        age_ms = (self._clock.monotonic() - self._flushed) * 1000
+        if age_ms >= self._config.flush_interval_ms:
+            await self.flush()
+
+    # --- what nodes say ---------------------------------------------------------------------
+
+    async def register(self, request: Register, prover: bytes, proof_ms: int) -> Registered:
+        """Take a node in, or its new facts.
+
+        ``prover`` is the key that signed the request, ``proof_ms`` the time it signed. Raises
+        ``BAD_REQUEST``, ``UNAUTHENTICATED`` and ``REPLAYED``.
+        """
+        facts = checked_facts(request.signed_facts, prover)
+        node_id = node_id_of(facts.public_key)
+        now_ms = self._clock.now_ms()
+        view = await self._database.write(
+            lambda c: store.register_node(c, node_id, request.signed_facts, proof_ms, now_ms)
+        )
+        self._heard[view.alias] = self._clock.monotonic()
+        self._put(view)
+        log.info("node %s registered as %d at %s", show_node(node_id), view.alias, view.address)
+        return Registered(
+            alias=view.alias,
+            coordinator_key=self._coordinator_key,
+            heartbeat_interval_ms=self._config.timers.heartbeat_interval_ms,
+            time_ms=now_ms,
+        )
+
+    async def heartbeat(
+        self, request: Heartbeat, prover: bytes
+    ) -> tuple[HeartbeatAnswer, NodeView | None]:
+        """Hear a node; return the answer and the node, None for one that must register first.
+
+        A repeated heartbeat is answered and changes nothing. Raises ``BAD_REQUEST`` and
+        ``REPLAYED``.
+        """
+        check_heartbeat(request)
+        now_ms = self._clock.now_ms()
+        node_id = node_id_of(prover)
+        alias = self._aliases.get(node_id)
+        if alias is None:
+            found = await self._database.read(lambda c: store.find_node(c, node_id))
+            if found is None:
+                return self._answer(now_ms, known=False), None
+            self._take(found, now_ms, starting=False)
+            alias = found.alias
+        view = self._views[alias]
+        if is_repeat(view, request):
+            return self._answer(now_ms, known=True), view
+        self._heard[alias] = self._clock.monotonic()
+        skew_ms = request.time_ms - now_ms
+        if abs(skew_ms) > SKEW_MS_LIMIT >= abs(view.skew_ms):
+            log.warning("node %s: its clock is %d s off", show_node(node_id), round(skew_ms / 1000))
+        back = view.state is not NodeState.ALIVE
+        view = replace(
+            view,
+            last_seen_ms=max(now_ms, view.last_seen_ms),
+            heartbeat_ms=request.time_ms,
+            incarnation=request.incarnation,
+            full=request.full,
+            skew_ms=skew_ms,
+            state=NodeState.ALIVE,
+            state_since_ms=now_ms if back else view.state_since_ms,
+            counters=request.counters,
+        )
+        if back:
+            log.info("node %s is back", show_node(node_id))
+        self._dirty.add(alias)
+        self._put(view)
+        await self._flush_if_due()
+        return self._answer(now_ms, known=True), view
+
+    def _answer(self, now_ms: int, *, known: bool) -> HeartbeatAnswer:
+        return HeartbeatAnswer(
+            known=known,
+            time_ms=now_ms,
+            heartbeat_interval_ms=self._config.timers.heartbeat_interval_ms,
+        )
+
+    # --- silence ----------------------------------------------------------------------------
+
+    async def tick(self) -> None:
+        """Judge the silence of every node; write and read the table if it is time."""
+        await self.fresh()
+        now, now_ms = self._clock.monotonic(), self._clock.now_ms()
+        for view in list(self._views.values()):
+            silence_ms = round((now - self._heard.get(view.alias, now)) * 1000)
+            state = state_after(silence_ms, self._config.timers)
+            if state is view.state:
+                continue
+            log.info("node %s is %s", show_node(view.node_id), state.value)
+            self._dirty.add(view.alias)
+            self._put(replace(view, state=state, state_since_ms=now_ms))
+        await self._flush_if_due()
