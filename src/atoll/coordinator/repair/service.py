@@ -280,13 +280,15 @@ class RepairService:
                     piece_id = piece_id_of(SegmentId(segment.segment), piece.index)
                     if piece_id in ids:
                         ids.discard(piece_id)
-                        await self._strike(segment, piece, "reported by the node itself")
+                        await self._strike(segment, piece, "reported by the node itself", sure=True)
             if len(segments) < PAGE_SEGMENTS:
                 return
             after = segments[-1].serial
 
-    async def _strike(self, segment: StoredSegment, piece: StoredPiece, reason: str) -> None:
-        await self._repairer.lose_pieces(segment, [piece], reason)
+    async def _strike(
+        self, segment: StoredSegment, piece: StoredPiece, reason: str, *, sure: bool
+    ) -> None:
+        await self._repairer.lose_pieces(segment, [piece], reason, sure=sure)
         fresh = await self._database.read(lambda c: segment_by_id(c, segment.segment))
         if fresh is not None:
             await self.judge([fresh], "a piece was lost", disturb=True)
@@ -322,7 +324,7 @@ class RepairService:
             return
         reason = await self._repairer.check_piece(segment, report.piece)
         if reason:
-            await self._strike(segment, report.piece, reason)
+            await self._strike(segment, report.piece, reason, sure=False)
 
     # --- work -------------------------------------------------------------------------------
 

@@ -229,8 +229,10 @@ class SegmentRepairer:
         run.refused.update(rebuild.failures)
         for alias, failure in rebuild.failures.items():
             log.info("segment %d: node %d took no piece: %s", segment.serial, alias, failure)
-        if wrong:
-            await self.lose_pieces(segment, [p for p in segment.pieces if p.index in wrong], reason)
+        for piece in [p for p in segment.pieces if p.index in wrong]:
+            # Whatever the second look says, this piece is not read again in this run.
+            run.unreachable.add(piece.alias)
+            segment = await self._name_liar(segment, piece, reason)
         stored = [StoredPiece(index=t.index, alias=t.node.alias) for t in done]
         recorded = await self._record(segment, planned, stored, until_ms, rebuild.released)
         run.repaired += recorded
@@ -321,15 +323,37 @@ class SegmentRepairer:
 
         return await self._database.write(write)
 
+    async def _name_liar(
+        self, segment: StoredSegment, piece: StoredPiece, reason: str
+    ) -> StoredSegment:
+        """Strike a piece found wrong if it is wrong again; return the segment as it is then."""
+        log.warning(
+            "segment %d: piece %d from node %d was wrong: %s",
+            segment.serial,
+            piece.index,
+            piece.alias,
+            reason,
+        )
+        again = await self.check_piece(segment, piece)
+        if again:
+            await self.lose_pieces(segment, [piece], again, sure=False)
+        serial = segment.serial
+        return await self._database.read(lambda c: segment_by_serial(c, serial)) or segment
+
     async def lose_pieces(
-        self, segment: StoredSegment, pieces: Sequence[StoredPiece], reason: str
+        self, segment: StoredSegment, pieces: Sequence[StoredPiece], reason: str, *, sure: bool
     ) -> bool:
         """Strike pieces whose nodes do not have them; their nodes are told to delete what is left.
 
-        False where the segment changed meanwhile (then it will be judged anew anyway).
+        Unless the node itself says so (``sure``), not where the others within reach would be too
+        few to rebuild from: then a piece that looks wrong (to us, from here) is still the best
+        there is. False in this case, and where the segment changed meanwhile (then it will be
+        judged anew anyway).
         """
         gone = set(pieces)
         kept = [piece for piece in segment.pieces if piece not in gone]
+        if not sure and len(set(self.health(segment).kept) - gone) < segment.k:
+            return False
         now_ms = self._clock.now_ms()
 
         def write(connection: Connection) -> bool:

@@ -4,11 +4,11 @@ from itertools import combinations
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.unit.coordinator.repair.test_rules import node
 
 from atoll.coordinator.placement.model import NodeState
 from atoll.coordinator.repair import survival
 from atoll.coordinator.repair.survival import Group, survival_of
-from tests.unit.coordinator.repair.test_rules import node
 
 
 def group(k: int, n: int, holders: tuple[int, ...], *objects: int) -> Group:
