@@ -1,27 +1,25 @@
 """Nouns of placement: a candidate node, a policy, the caps of independence."""
 
+__all__ = [
+    "EVERYWHERE",
+    "POLICY_EVERYWHERE",
+    "Candidate",
+    "NodeState",
+    "Policy",
+    "candidate_of",
+    "network_of",
+]
+
 import ipaddress
 from dataclasses import dataclass, field
-from enum import Enum
 
+from atoll.coordinator.registry.model import NodeState, NodeView
 from atoll.core.ports import Address
 
 IPV4_GROUP_BITS = 24
 IPV6_GROUP_BITS = 48
 EVERYWHERE = 1
 """Id of the policy that admits every node."""
-
-
-class NodeState(Enum):
-    """How sure the coordinator is that a node is there."""
-
-    ALIVE = "alive"
-    SUSPECT = "suspect"
-    """Late with its heartbeat: still read from, given nothing new."""
-    DEAD = "dead"
-    """Gone for long enough that its pieces are rebuilt elsewhere; it may come back."""
-    LOST = "lost"
-    """Gone for so long that nothing is expected of it any more."""
 
 
 def network_of(host: str) -> str:
@@ -61,6 +59,25 @@ class Candidate:
     def __post_init__(self) -> None:
         if not self.network:
             object.__setattr__(self, "network", network_of(self.address.host))
+
+
+def candidate_of(view: NodeView) -> Candidate:
+    """Return a registered node as placement sees it."""
+    facts = view.facts
+    return Candidate(
+        alias=view.alias,
+        node_id=view.node_id,
+        address=view.address,
+        operator=facts.operator,
+        site=facts.site,
+        region=facts.region,
+        country=facts.country,
+        tier=facts.tier,
+        state=view.state,
+        full=view.full,
+        free_bytes=view.free_bytes,
+        since_ms=view.state_since_ms,
+    )
 
 
 @dataclass(frozen=True, slots=True)

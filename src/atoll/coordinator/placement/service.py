@@ -16,8 +16,10 @@ from atoll.coordinator.placement.model import (
     Candidate,
     NodeState,
     Policy,
+    candidate_of,
 )
 from atoll.coordinator.placement.rules import Pool, choose, pool_of, scheme_in
+from atoll.coordinator.registry.service import RegistryService
 from atoll.core.errors import AtollError, Kind
 from atoll.core.identity import Identity
 from atoll.core.ids import NodeId, OrderSerial, PayerTag, SegmentId
@@ -76,6 +78,24 @@ class NodeSource(Protocol):
 
     def candidates(self) -> Sequence[Candidate]:
         """Return every registered node, whatever its state."""
+
+
+class RegisteredNodes:
+    """``NodeSource`` over the registry."""
+
+    __slots__ = ("_registry",)
+
+    def __init__(self, registry: RegistryService) -> None:
+        self._registry = registry
+
+    @property
+    def version(self) -> int:
+        """Count of changes that matter to placement."""
+        return self._registry.version
+
+    def candidates(self) -> Sequence[Candidate]:
+        """Return every registered node."""
+        return [candidate_of(view) for view in self._registry.nodes()]
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,15 +194,18 @@ class PlacementService:
 
     # --- answers ----------------------------------------------------------------------------
 
-    def order_segment(self, request: OrderSegment) -> SegmentGrant:
-        """Place a new segment. Raises ``TOO_FEW_NODES`` (in words) and ``BAD_REQUEST``."""
+    def order_segment(self, request: OrderSegment, policy: int = EVERYWHERE) -> SegmentGrant:
+        """Place a new segment by the policy of its bucket.
+
+        Raises ``TOO_FEW_NODES`` (in words) and ``BAD_REQUEST``.
+        """
         if not 0 <= request.plain_bytes <= SEGMENT_PLAIN_BYTES_MAX:
             raise AtollError(
                 Kind.BAD_REQUEST,
                 "place segment",
                 f"a segment holds 0..{SEGMENT_PLAIN_BYTES_MAX} bytes, not {request.plain_bytes}",
             )
-        pool, scheme = self.pool_for(request.plain_bytes)
+        pool, scheme = self.pool_for(request.plain_bytes, policy)
         chosen = choose(pool, scheme.ask, self._rng)
         segment = SegmentId(self._rng.bytes(16))
         grants = self.sign(
@@ -206,7 +229,7 @@ class PlacementService:
             grants=grants,
         )
 
-    def replace_grants(self, request: ReplaceGrants) -> GrantList:
+    def replace_grants(self, request: ReplaceGrants, policy: int = EVERYWHERE) -> GrantList:
         """Give other nodes for pieces that found no home; fewer than asked when they run out."""
         try:
             scheme = scheme_of(request.k, request.n)
@@ -221,7 +244,7 @@ class PlacementService:
             raise AtollError(Kind.BAD_REQUEST, "replace nodes", "not pieces of such a segment")
         nodes = self.nodes()
         used = [nodes[alias] for alias in request.used_aliases if alias in nodes]
-        pool = self.pool_of_scheme(request.plain_bytes, scheme)
+        pool = self.pool_of_scheme(request.plain_bytes, scheme, policy)
         chosen = choose(
             pool, len(request.indexes), self._rng, holders=used, refused=request.used_aliases
         )
