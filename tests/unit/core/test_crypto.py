@@ -76,6 +76,10 @@ def test_labels_accounts_and_buckets_keep_keys_apart() -> None:
         BUCKET.content_key("/x"),
         BUCKET.content_key("x//"),
         BUCKET.content_key(""),
+        BUCKET.content_key("a/x"),
+        BUCKET.content_key("b/x"),
+        BUCKET.content_key("a/b/x"),
+        BUCKET.content_key("b/a/x"),
         BUCKET.path_key(""),
         BUCKET.path_key("x/"),
         BUCKET.prefix_key("x/"),
@@ -84,7 +88,7 @@ def test_labels_accounts_and_buckets_keep_keys_apart() -> None:
         account.bucket(BucketId(b"c" * 16)).content_key("x"),
         other.bucket(BucketId(b"b" * 16)).content_key("x"),
     }
-    assert len(keys) == 15
+    assert len(keys) == 19
     assert {len(key) for key in keys} == {32}
 
 

@@ -130,8 +130,18 @@ def test_codes_that_cannot_be_are_refused(k: int, n: int) -> None:
         codec(k, n)
 
 
-def test_a_library_that_computes_wrongly_is_not_trusted() -> None:
+def test_a_library_without_isals_functions_is_not_trusted() -> None:
     assert erasure._open_isal(ctypes.util.find_library("c") or "", "system-isal") is None
+    assert erasure._open_isal("/nowhere/libisal.so", "system-isal") is None
+
+
+def test_a_library_that_computes_wrongly_is_not_trusted() -> None:
+    class Wrong(erasure.PythonKernel):
+        def prepare(self, rows: erasure.Matrix) -> erasure.Product:
+            return super().prepare(rows[::-1])
+
+    assert erasure.computes_rightly(erasure.PythonKernel())
+    assert not erasure.computes_rightly(Wrong())
 
 
 def test_the_backend_has_a_name() -> None:

@@ -90,6 +90,17 @@ def test_an_order_of_any_other_length_is_malformed() -> None:
         assert refusal.value.kind is Kind.BAD_REQUEST
 
 
+def test_reserved_bytes_must_be_zero() -> None:
+    signed = bytearray(sign_orders(COORDINATOR, [limit_of()])[0])
+    signed[3] = 1
+    with pytest.raises(AtollError, match="reserved"):
+        orders.parse_order(bytes(signed))
+    receipt = bytearray(orders.sign_receipt(PROVIDER, RECEIPT))
+    receipt[2] = 1
+    with pytest.raises(AtollError, match="reserved"):
+        orders.parse_receipt(bytes(receipt))
+
+
 def test_a_foreign_coordinator_is_refused() -> None:
     (signed,) = sign_orders(ATTACKER, [limit_of()])
     with pytest.raises(AtollError) as refusal:

@@ -113,6 +113,31 @@ def test_a_liar_who_repairs_the_crc_is_still_refused() -> None:
         check(before + pieces.encode_trailer(header, trailer, pieces.crc32c(before)))
 
 
+def test_a_liar_who_commits_to_other_roots_is_refused() -> None:
+    """Roots that fit the data, under a segment root that was signed for others."""
+    header = header_of()
+    data = contents(header)
+    honest = pieces.sign_trailer(GATEWAY, header, [piece_root(piece) for piece in data])
+    forged = pieces.Trailer(
+        (*honest.piece_roots[:3], bytes(32)),
+        honest.segment_root,
+        honest.signer_key,
+        honest.signature,
+    )
+    before = pieces.encode_header(header) + data[1]
+    with pytest.raises(AtollError, match="segment root"):
+        check(before + pieces.encode_trailer(header, forged, pieces.crc32c(before)))
+
+
+def test_a_damaged_tlv_area_is_told_from_the_header_alone() -> None:
+    head = bytearray(pieces.encode_header(header_of()))
+    head[100] ^= 1
+    with pytest.raises(AtollError, match="TLV area's CRC"):
+        pieces.parse_header(head)
+    with pytest.raises(AtollError, match="ends within its TLV"):
+        pieces.parse_header(head[:-1])
+
+
 def test_a_forged_signature_is_refused_where_it_matters() -> None:
     header = header_of()
     trailer = pieces.sign_trailer(GATEWAY, header, [piece_root(d) for d in contents(header)])
