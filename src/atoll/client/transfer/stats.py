@@ -5,6 +5,7 @@ from collections import OrderedDict
 NODES_MAX = 10_000
 LATENCY_S_UNKNOWN = 0.010
 """Assumed for a node never asked before: curiosity, but behind proven fast ones."""
+LATENCY_DEVIATION_S_UNKNOWN = 0.050
 SMOOTHING = 0.125
 DEVIATION_SMOOTHING = 0.25
 FAILURE_S = 5.0
@@ -13,6 +14,15 @@ HEDGE_S_MIN = 0.050
 HEDGE_S_MAX = 2.0
 HEDGE_SHARE = 0.1
 HEDGE_BURST = 20.0
+
+
+def _smoothed(known: tuple[float, float], latency_s: float) -> tuple[float, float]:
+    mean, deviation = known
+    error = latency_s - mean
+    return (
+        mean + SMOOTHING * error,
+        deviation + DEVIATION_SMOOTHING * (abs(error) - deviation),
+    )
 
 
 class NodeStats:
@@ -25,20 +35,13 @@ class NodeStats:
     def __init__(self) -> None:
         self._nodes: OrderedDict[int, tuple[float, float]] = OrderedDict()
         self._hedge_tokens = HEDGE_BURST
+        self._all = (LATENCY_S_UNKNOWN, LATENCY_DEVIATION_S_UNKNOWN)
 
     def answered(self, alias: int, latency_s: float) -> None:
         """Note that a node answered a read, and after how long."""
         known = self._nodes.get(alias)
-        if known is None:
-            self._note(alias, latency_s, latency_s / 2)
-            return
-        mean, deviation = known
-        error = latency_s - mean
-        self._note(
-            alias,
-            mean + SMOOTHING * error,
-            deviation + DEVIATION_SMOOTHING * (abs(error) - deviation),
-        )
+        self._note(alias, *(_smoothed(known, latency_s) if known else (latency_s, latency_s / 2)))
+        self._all = _smoothed(self._all, latency_s)
 
     def failed(self, alias: int) -> None:
         """Note that a node failed to answer or answered wrongly."""
@@ -52,9 +55,7 @@ class NodeStats:
 
     def hedge_after_s(self, alias: int) -> float:
         """Return after which time an answer counts as late."""
-        known = self._nodes.get(alias)
-        if known is None:
-            return HEDGE_S_MAX / 4
+        known = self._nodes.get(alias, self._all)
         return min(max(known[0] + 4 * known[1], HEDGE_S_MIN), HEDGE_S_MAX)
 
     def asked(self) -> None:

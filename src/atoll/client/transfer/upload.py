@@ -224,6 +224,7 @@ class SegmentUpload:
         self._started = uploader.clock.monotonic()
         self._source_wait_s = 0.0
         self._finish_times: list[float] = []
+        self._filling: RowGroup | None = None
         self._over = False
 
     # --- plaintext in ----------------------------------------------------------------------------
@@ -246,19 +247,19 @@ class SegmentUpload:
                 rows = rows_per_group(encoder.layout, pressed=buffers.pressed)
                 rows = min(rows, encoder.layout.rows - encoder.rows_begun)
                 data, parity = await buffers.acquire(*encoder.group_bytes(rows))
-                group = encoder.begin(rows, data, parity)
+                group = self._filling = encoder.begin(rows, data, parity)
                 del data, parity
                 await self._fill(group, source)
                 if encoding is not None:
                     await encoding
                 encoding = asyncio.create_task(self._encode(group))
-                del group
             if encoding is not None:
                 await encoding
         except BaseException:
             if encoding is not None:
                 encoding.cancel()
                 await asyncio.gather(encoding, return_exceptions=True)
+                encoding = None  # it holds its group, and the traceback holds this frame
             raise
         self._complete()
 
@@ -381,6 +382,9 @@ class SegmentUpload:
         else:
             if self._leave(send):
                 self._stored(send)
+        finally:
+            send.task = None  # or a failure's traceback would hold itself, and buffers, alive
+            self._tell()
 
     def _leave(self, send: _Send) -> bool:
         """Take an ended send from the list; ``False`` if it does not matter any more."""
@@ -414,7 +418,6 @@ class SegmentUpload:
             self._live.remove(twin)
             if twin.task is not None:
                 twin.task.cancel()
-        self._tell()
 
     def _lost(self, send: _Send, fault: AtollError) -> None:
         """Note a failure and find the piece another node at once."""
@@ -515,6 +518,15 @@ class SegmentUpload:
             task.cancel()
         if tasks:
             await asyncio.gather(*tasks, return_exceptions=True)
+        for task in self._tasks:
+            if not task.cancelled():
+                task.exception()  # looked at, lest the loop reports it as forgotten
+        self._tasks.clear()
+        self._live.clear()
+        # Dropped one by one: the frames of a failure's traceback may still hold the groups.
+        for group in (*self.groups, self._filling):
+            if group is not None:
+                group.data = group.parity = None
         self.groups.clear()
 
     def _settled(self) -> bool:

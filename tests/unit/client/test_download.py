@@ -1,0 +1,171 @@
+"""Downloads: any k nodes, late nodes, dead nodes, lying nodes, few bytes."""
+
+import asyncio
+import itertools
+
+import pytest
+from tests.unit.client.cluster import BUCKET, Cluster, pattern
+
+from atoll.core.errors import AtollError, Kind
+from atoll.core.scheme import RS_2_4, RS_4_8
+
+SHORT, LONG = 50_000, 3 << 20
+
+
+@pytest.mark.parametrize("size", [4096, SHORT, LONG])
+async def test_every_subset_of_k_nodes_reads_back(size: int) -> None:
+    cluster = Cluster(8, scheme=RS_4_8)
+    data = pattern(size)
+    segments = await cluster.put(data)
+    (segment,) = segments
+    for alive in itertools.combinations(range(segment.n), segment.k):
+        for index in range(segment.n):
+            cluster.holder(segment, index).dead = index not in alive
+        assert await cluster.get(segments) == data, alive
+        assert await cluster.get(segments, size // 2, size // 2 + 1) == data[size // 2 :][:1]
+
+
+@pytest.mark.parametrize("size", [4096, SHORT, LONG])
+async def test_one_node_too_few_is_a_clear_error_before_the_first_byte(size: int) -> None:
+    cluster = Cluster(8, scheme=RS_4_8)
+    segments = await cluster.put(pattern(size))
+    (segment,) = segments
+    for index in range(segment.n - segment.k + 1):
+        cluster.holder(segment, index).dead = True
+    with pytest.raises(AtollError) as caught:
+        await cluster.get(segments)
+    assert caught.value.kind is Kind.TOO_FEW_NODES
+    for index in range(segment.n):
+        cluster.holder(segment, index).dead = False
+        if index <= segment.n - segment.k:
+            cluster.holder(segment, index).pieces.clear()
+    with pytest.raises(AtollError) as caught:
+        await cluster.get(segments)
+    assert caught.value.kind is Kind.DATA_LOST
+
+
+@pytest.mark.parametrize("size", [4096, SHORT, LONG])
+@pytest.mark.parametrize("once", [False, True], ids=["always", "once"])
+async def test_any_n_minus_k_liars_are_tolerated_and_named(size: int, once: bool) -> None:
+    for chosen in [(0,), (3,), (0, 1), (0, 4), (2, 5, 6), (0, 1, 4, 5), (0, 1, 2, 3)]:
+        cluster = Cluster(8, scheme=RS_4_8)
+        data = pattern(size)
+        segments = await cluster.put(data)
+        (segment,) = segments
+        liars = [index for index in chosen if index < segment.n][: segment.n - segment.k]
+        for index in liars:
+            cluster.holder(segment, index).lies = not once
+            cluster.holder(segment, index).lies_once = once
+        assert await cluster.get(segments) == data
+        await cluster.downloader.examiner.settle()
+        served = {i for i in liars if cluster.holder(segment, i).bytes_served}
+        named = {report.index for report in cluster.liars}
+        assert named <= set(liars), "nobody honest is ever named"
+        if once:
+            told = [i for i in liars if not cluster.holder(segment, i).lies_once]
+            assert named or not told, "a lie told once is traced as well"
+        else:
+            assert named == served, "whoever was asked and lied is named"
+        for report in cluster.liars:
+            assert report.alias == cluster.holder(segment, report.index).alias
+
+
+async def test_lies_in_parity_are_traced_among_several_suspects() -> None:
+    cluster = Cluster(8, scheme=RS_4_8)
+    data = pattern(LONG)
+    segments = await cluster.put(data)
+    (segment,) = segments
+    for index in (0, 1):
+        cluster.holder(segment, index).dead = True
+    # Of six pieces left two are wrong: every choice but one of four decodes wrongly.
+    for index in (4, 5):
+        cluster.holder(segment, index).lies = True
+    assert await cluster.get(segments) == data
+    await cluster.downloader.examiner.settle()
+    assert {report.index for report in cluster.liars} <= {4, 5}
+
+
+async def test_too_many_liars_deliver_nothing_wrong() -> None:
+    cluster = Cluster(8, scheme=RS_4_8)
+    segments = await cluster.put(pattern(SHORT))
+    for index in range(5):
+        cluster.holder(segments[0], index).lies = True
+    with pytest.raises(AtollError) as caught:
+        await cluster.get(segments)
+    assert caught.value.kind in (Kind.TOO_FEW_NODES, Kind.DATA_LOST)
+
+
+async def test_a_stream_goes_on_when_nodes_die_in_its_middle() -> None:
+    cluster = Cluster(8, scheme=RS_4_8)
+    data = pattern(8 << 20)
+    segments = await cluster.put(data)
+    for index in range(4):
+        cluster.holder(segments[0], index).dies_after_reads = 2 + index
+    assert await cluster.get(segments) == data
+    assert all(cluster.holder(segments[0], index).dead for index in range(4))
+
+
+@pytest.mark.parametrize("size", [4096, SHORT, LONG])
+async def test_nodes_that_hang_get_rivals(size: int) -> None:
+    cluster = Cluster(8, scheme=RS_4_8)
+    data = pattern(size)
+    segments = await cluster.put(data)
+    (segment,) = segments
+    for index in range(segment.n - segment.k):
+        cluster.holder(segment, index).hangs_on_get = True
+    async with asyncio.timeout(5):
+        assert await cluster.get(segments) == data
+    await asyncio.sleep(0)
+    assert len(asyncio.all_tasks()) == 1
+    assert all(stream.closed for stream in cluster.streams)
+
+
+async def test_a_small_range_asks_one_node_for_one_unit() -> None:
+    cluster = Cluster(8, scheme=RS_4_8)
+    size = 17 << 20
+    segments = await cluster.put(pattern(size))
+    unit = segments[0].unit_bytes
+    assert unit == 64 << 10
+    plain = unit - 16
+    for start, end, units in [
+        (0, 1, 1),
+        (plain - 1, plain, 1),
+        (plain - 1, plain + 1, 2),
+        (size - 1, size, 1),
+        (3 * plain, 5 * plain, 2),
+    ]:
+        for node in cluster.nodes:
+            node.gets = node.bytes_served = 0
+        assert await cluster.get(segments, start, end) == pattern(size)[start:end]
+        assert sum(node.gets for node in cluster.nodes) == units
+        assert sum(node.bytes_served for node in cluster.nodes) == units * unit
+
+
+async def test_a_whole_read_asks_for_each_column_once() -> None:
+    cluster = Cluster(8, scheme=RS_4_8)
+    segments = await cluster.put(pattern(LONG))
+    assert await cluster.get(segments) == pattern(LONG)
+    assert sum(node.gets for node in cluster.nodes) == 4
+
+
+async def test_reading_holds_a_bounded_piece_of_the_object_in_memory() -> None:
+    cluster = Cluster(8, scheme=RS_4_8)
+    segments = await cluster.put(pattern(20 << 20))
+    cluster.pool.bytes_high_water = 0
+    async for view in cluster.objects.read_object(BUCKET, "key", segments, 0, 20 << 20):
+        assert len(view) <= 1 << 20
+    assert cluster.pool.bytes_high_water <= 5 << 20
+
+
+async def test_a_segment_that_was_uploaded_wrong_accuses_nobody() -> None:
+    cluster = Cluster(4, scheme=RS_2_4)
+    segments = await cluster.put(pattern(SHORT))
+    cluster.keyring._ciphers.put(
+        (segments[0].segment, segments[0].wrapped_key),
+        cluster.keyring.new_cipher(b"k" * 32, segments[0].segment)[0],
+    )
+    with pytest.raises(AtollError) as caught:
+        await cluster.get(segments)
+    assert caught.value.kind is Kind.DATA_LOST
+    await cluster.downloader.examiner.settle()
+    assert not cluster.liars
