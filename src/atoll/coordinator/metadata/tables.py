@@ -186,6 +186,18 @@ REPAIR = Table(
     sqlite_with_rowid=False,
 )
 
+# What gateways saw of nodes that serve wrong bytes, on its way to the coordinator that checks it.
+REPORT = Table(
+    "report",
+    SCHEMA,
+    Column("segment", Bytes, primary_key=True),
+    Column("piece_index", Small, primary_key=True, autoincrement=False),
+    Column("alias", Integer, primary_key=True, autoincrement=False),
+    Column("reason", String, nullable=False),
+    Column("since_ms", Big, nullable=False),
+    sqlite_with_rowid=False,
+)
+
 # Placement rules by version: a segment keeps the id under which its pieces were placed.
 POLICY = Table(
     "policy",

@@ -91,6 +91,8 @@ _FORGET_GARBAGE = Statement("""
 _IS_GARBAGE = Statement("""
     SELECT 1 FROM garbage WHERE alias = :alias AND segment = :segment AND piece_index = :index""")
 _GARBAGE_COUNTS = Statement("SELECT alias, count(*) FROM garbage GROUP BY alias ORDER BY alias")
+_COUNT_GARBAGE = Statement("""
+    SELECT count(*) FROM (SELECT 1 FROM garbage LIMIT :limit) AS some""")
 _ADD_USAGE = Statement("""
     INSERT INTO usage (bucket, shard, objects, object_bytes, segments, pieces, piece_bytes)
     VALUES (:bucket, :shard, :objects, :object_bytes, :segments, :pieces, :piece_bytes)
@@ -431,6 +433,11 @@ def forget_garbage(connection: Connection, pieces: Iterable[GarbagePiece]) -> No
 def garbage_counts(connection: Connection) -> dict[int, int]:
     """Return the number of garbage pieces by node alias, nodes without any left out."""
     return {alias: count for alias, count in _GARBAGE_COUNTS.all(connection)}
+
+
+def count_garbage(connection: Connection, limit: int) -> int:
+    """Return the number of garbage pieces, counted up to ``limit``."""
+    return int(_COUNT_GARBAGE.scalar(connection, limit=limit))
 
 
 def add_usage(connection: Connection, bucket: bytes, change: Usage, shard_by: bytes = b"") -> None:

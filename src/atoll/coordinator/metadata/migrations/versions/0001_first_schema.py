@@ -208,6 +208,16 @@ def _make_work() -> None:
         unique=False,
     )
     op.create_table(
+        "report",
+        sa.Column("segment", sa.LargeBinary(), nullable=False),
+        sa.Column("piece_index", sa.SmallInteger(), autoincrement=False, nullable=False),
+        sa.Column("alias", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("reason", sa.String(), nullable=False),
+        sa.Column("since_ms", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("segment", "piece_index", "alias", name=op.f("report_key")),
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
         "policy",
         sa.Column("policy", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("facts", sa.LargeBinary(), nullable=False),
