@@ -92,7 +92,7 @@ _IS_GARBAGE = Statement("""
     SELECT 1 FROM garbage WHERE alias = :alias AND segment = :segment AND piece_index = :index""")
 _GARBAGE_COUNTS = Statement("SELECT alias, count(*) FROM garbage GROUP BY alias ORDER BY alias")
 _COUNT_GARBAGE = Statement("""
-    SELECT count(*) FROM (SELECT 1 FROM garbage LIMIT :limit) AS some""")
+    SELECT count(*) FROM (SELECT 1 FROM garbage LIMIT :limit) AS counted""")
 _ADD_USAGE = Statement("""
     INSERT INTO usage (bucket, shard, objects, object_bytes, segments, pieces, piece_bytes)
     VALUES (:bucket, :shard, :objects, :object_bytes, :segments, :pieces, :piece_bytes)
