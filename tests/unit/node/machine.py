@@ -75,9 +75,10 @@ def make_piece(name: str, data_bytes: int, index: int = 0, n: int = 4) -> Piece:
     return Piece(header, head + data + trailer)
 
 
-def admission_of(piece: Piece | bytes, name: str, now_ms: int, **changes: Any) -> Admission:
+def admission_of(piece: Piece, name: str, now_ms: int, **changes: Any) -> Admission:
     admission = Admission(
-        piece=piece.id if isinstance(piece, Piece) else piece,
+        piece=piece.id,
+        segment=piece.header.segment_id,
         serial=random.Random(f"serial/{name}").randbytes(16),
         issued_ms=now_ms,
         expires_ms=now_ms + HOUR_MS,

@@ -61,7 +61,7 @@ class Envelope:
     expires_ms: int
     retention_until_ms: int
     issuer: int
-    """Coordinator whose order this was: the first 8 bytes of its public key, little-endian."""
+    """Coordinator whose order this was: 56 bits of a hash of its public key."""
 
 
 def extent_bytes(body_bytes: int) -> int:

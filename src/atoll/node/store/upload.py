@@ -93,9 +93,10 @@ class PieceUpload:
         trailer = self._checker.finish()
         header = self._checker.header
         assert header is not None
-        if header.piece_id != self._admission.piece:
+        admission = self._admission
+        if (header.piece_id, header.segment_id) != (admission.piece, admission.segment):
             raise AtollError(Kind.CORRUPT, "store piece", "this is the record of another piece")
-        async with self._volume.alone(self._admission.piece):
+        async with self._volume.alone(admission.piece):
             repeated = await self._stored_before(header, trailer)
             if repeated is not None:
                 return repeated

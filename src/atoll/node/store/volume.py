@@ -25,6 +25,7 @@ class Admission:
     """What a checked order admits, as far as the store needs it."""
 
     piece: bytes
+    segment: bytes
     serial: bytes
     issued_ms: int
     expires_ms: int

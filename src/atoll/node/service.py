@@ -1,0 +1,325 @@
+"""A storage node as a whole: store, HTTP app, and its word to the coordinators it serves."""
+
+import asyncio
+import contextlib
+import logging
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import msgspec
+
+from atoll import __version__
+from atoll.core.errors import AtollError, Kind
+from atoll.core.identity import Identity, RequestProof, prove_request
+from atoll.core.ids import show_node
+from atoll.core.messages import (
+    Failure,
+    Heartbeat,
+    HeartbeatAnswer,
+    Message,
+    NodeFacts,
+    Register,
+    Registered,
+    SignedFacts,
+    decode,
+    encode,
+)
+from atoll.core.ports import Address, Clock, Compute, Disk, PieceTransport, Rng
+from atoll.node.app import NodeApp
+from atoll.node.config import NodeConfig
+from atoll.node.http import Receive, Scope, Send, send_failure
+from atoll.node.orders import OrderDesk
+from atoll.node.store.store import PieceStore
+
+_LOG = logging.getLogger(__name__)
+REGISTER_PATH = "/v1/node/register"
+HEARTBEAT_PATH = "/v1/node/heartbeat"
+FACTS_PURPOSE = b"node-facts/1"
+MEMORY_FILE = "node.memory"
+LOST_PIECES_MAX = 1000
+"""Lost pieces told in one heartbeat."""
+RETRY_MS_MIN = 500
+RETRY_MS_MAX = 60_000
+"""Bounds of the pause after a coordinator did not answer; it doubles in between."""
+STOP_S_MAX = 30.0
+HEARTBEAT_MS_MIN = 100
+
+Answer = TypeVar("Answer", bound=Message)
+
+
+class _KnownCoordinator(msgspec.Struct, frozen=True):
+    address: str
+    key: bytes
+
+
+class NodeMemory(msgspec.Struct, frozen=True, tag=True):
+    """What a node keeps beside its pieces, in ``node.memory``."""
+
+    incarnation: int = 0
+    """Grows at every start."""
+    coordinators: list[_KnownCoordinator] = []
+    """Keys of coordinators, as first told: orders are obeyed while a coordinator is away, and
+    another key under the same address is refused."""
+
+
+@dataclass(slots=True)
+class Link:
+    """The relation to one coordinator."""
+
+    address: Address
+    key: bytes = b""
+    alias: int = 0
+    heartbeat_interval_ms: int = 1000
+    registered: bool = False
+    failures: int = 0
+    told: list[bytes] = field(default_factory=list)
+    """Lost pieces it was told and that others may still have to be told."""
+    wake: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class NodeService:
+    """Runs a node. ``start`` opens the store and begins to serve; ``stop`` ends it in order."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        rng: Rng,
+        disk: Disk,
+        compute: Compute,
+        transport: PieceTransport,
+        identity: Identity,
+        config: NodeConfig,
+    ) -> None:
+        """Touch nothing yet."""
+        self._clock = clock
+        self._rng = rng
+        self._disk = disk
+        self._compute = compute
+        self._transport = transport
+        self._identity = identity
+        self.config = config
+        self.store = PieceStore(disk, compute, clock, rng, config.store)
+        self.links = [Link(address) for address in config.coordinators]
+        self._keys: set[bytes] = set()
+        self._memory = NodeMemory()
+        desk = OrderDesk(identity.node_id, self._keys, clock, config.order_skew_ms)
+        self._app = NodeApp(self.store, identity, config, clock, desk)
+        self._tasks: list[asyncio.Task[None]] = []
+        self._requests = 0
+        self._idle = asyncio.Event()
+        self._serving = False
+
+    @property
+    def incarnation(self) -> int:
+        """How often this node has started."""
+        return self._memory.incarnation
+
+    async def app(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer an HTTP request (ASGI); 503 before ``start`` and after ``stop``."""
+        if scope["type"] != "http":
+            return
+        if not self._serving:
+            refusal = AtollError(Kind.OVERLOADED, "answer request", "the node is not serving")
+            await send_failure(send, refusal)
+            return
+        self._requests += 1
+        self._idle.clear()
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            self._requests -= 1
+            if not self._requests:
+                self._idle.set()
+
+    async def start(self) -> None:
+        """Open the store, then serve and report. Raises ``WRONG_FOLDER``, ``NEWER_FORMAT``."""
+        await self._remember()
+        await self.store.open()
+        self._serving = True
+        self._tasks = [asyncio.create_task(self._report(link)) for link in self.links]
+        self._tasks.append(asyncio.create_task(self.store.run()))
+        _LOG.info("%s started, incarnation %d", show_node(self._identity.node_id), self.incarnation)
+
+    async def stop(self) -> None:
+        """Take no more requests, let running ones end, make all durable, close."""
+        self._serving = False
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks.clear()
+        if self._requests:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(STOP_S_MAX):
+                    await self._idle.wait()
+        await self.store.close()
+
+    def heartbeat_now(self) -> None:
+        """Tell the coordinators at once (something changed that they should know)."""
+        for link in self.links:
+            link.wake.set()
+
+    # --- memory ---
+
+    async def _remember(self) -> None:
+        memory = await self._compute.run(_read_memory, self._disk)
+        self._memory = msgspec.structs.replace(memory, incarnation=memory.incarnation + 1)
+        known = {entry.address: entry.key for entry in memory.coordinators}
+        for link in self.links:
+            link.key = known.get(str(link.address), b"")
+            if link.key:
+                self._keys.add(link.key)
+        await self._save_memory()
+
+    async def _save_memory(self) -> None:
+        content = msgspec.msgpack.encode(self._memory)
+        await self._compute.run(self._disk.replace, MEMORY_FILE, content)
+
+    async def _learn_key(self, link: Link, key: bytes) -> None:
+        if link.key == key:
+            return
+        if link.key:
+            raise AtollError(
+                Kind.FORBIDDEN,
+                "register node",
+                "the coordinator shows another key than at first: its orders are not obeyed",
+                hint=f"if that is meant, stop the node and remove {MEMORY_FILE}",
+                about=str(link.address),
+            )
+        link.key = key
+        self._keys.add(key)
+        entries = [e for e in self._memory.coordinators if e.address != str(link.address)]
+        entries.append(_KnownCoordinator(str(link.address), key))
+        self._memory = msgspec.structs.replace(self._memory, coordinators=entries)
+        await self._save_memory()
+
+    # --- reports ---
+
+    async def _report(self, link: Link) -> None:
+        """Register, then send heartbeats for ever; after a failure try again, ever more slowly."""
+        while True:
+            try:
+                if not link.registered:
+                    await self._register(link)
+                await self._heartbeat(link)
+                link.failures = 0
+                pause_ms = HEARTBEAT_MS_MIN
+                if link.registered:
+                    pause_ms = max(pause_ms, link.heartbeat_interval_ms)
+            except AtollError as cause:
+                link.failures += 1
+                level = logging.WARNING if link.failures in (1, 10, 100) else logging.DEBUG
+                _LOG.log(level, "coordinator %s: %s", link.address, cause)
+                pause_ms = self._retry_ms(link)
+            self._app.coordinators = sum(other.registered for other in self.links)
+            await self._pause(link, pause_ms / 1000)
+
+    def _retry_ms(self, link: Link) -> int:
+        pause_ms = min(RETRY_MS_MAX, RETRY_MS_MIN << min(link.failures - 1, 16))
+        # Nodes that lost the same coordinator must not all return at the same moment.
+        return pause_ms // 2 + self._rng.below(pause_ms // 2 + 1)
+
+    async def _pause(self, link: Link, seconds: float) -> None:
+        """Wait, or until ``heartbeat_now``."""
+        sleep = asyncio.create_task(self._clock.sleep(seconds))
+        wake = asyncio.create_task(link.wake.wait())
+        try:
+            await asyncio.wait({sleep, wake}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            sleep.cancel()
+            wake.cancel()
+        link.wake.clear()
+
+    async def _register(self, link: Link) -> None:
+        facts = encode(self._facts())
+        signed = SignedFacts(facts=facts, signature=self._identity.sign(FACTS_PURPOSE, facts))
+        answer = await self._ask(link, REGISTER_PATH, Register(signed_facts=signed), Registered)
+        await self._learn_key(link, answer.coordinator_key)
+        link.alias = answer.alias
+        link.heartbeat_interval_ms = answer.heartbeat_interval_ms
+        link.registered = True
+        self._watch_clock(link, answer.time_ms)
+        _LOG.info("registered at %s as node %d", link.address, link.alias)
+
+    async def _heartbeat(self, link: Link) -> None:
+        told = set(link.told)
+        waiting = self.store.lost(LOST_PIECES_MAX + len(told))
+        lost = [piece for piece in waiting if piece not in told][:LOST_PIECES_MAX]
+        heartbeat = Heartbeat(
+            time_ms=self._clock.now_ms(),
+            incarnation=self.incarnation,
+            full=self.store.full,
+            counters=self.store.counters(),
+            lost_pieces=lost,
+        )
+        answer = await self._ask(link, HEARTBEAT_PATH, heartbeat, HeartbeatAnswer)
+        link.heartbeat_interval_ms = answer.heartbeat_interval_ms
+        if not answer.known:
+            link.registered = False
+            return
+        link.told.extend(lost)
+        await self._forget_told()
+
+    async def _forget_told(self) -> None:
+        """Forget lost pieces that every coordinator was told."""
+        everywhere = set.intersection(*(set(link.told) for link in self.links))
+        if everywhere and not self.store.failed:
+            await self.store.told_lost(sorted(everywhere))
+            for link in self.links:
+                link.told = [piece for piece in link.told if piece not in everywhere]
+
+    async def _ask(self, link: Link, path: str, message: Message, answer: type[Answer]) -> Answer:
+        body = encode(message)
+        proof = prove_request(self._identity, "POST", path, body, self._clock.now_ms())
+        reply = await self._transport.call(
+            link.address,
+            "POST",
+            path,
+            {RequestProof.HEADER: proof.to_header(), "content-type": "application/msgpack"},
+            body,
+            self.config.heartbeat_timeout_s,
+        )
+        if reply.status >= 300:
+            failure: Failure = decode(reply.body, Failure)
+            raise failure.to_error()
+        decoded: Answer = decode(reply.body, answer)
+        return decoded
+
+    def _facts(self) -> NodeFacts:
+        config = self.config
+        return NodeFacts(
+            public_key=self._identity.public_key,
+            operator=config.operator,
+            site=config.site,
+            region=config.region,
+            country=config.country,
+            tier=config.tier,
+            host=config.host,
+            port=config.port,
+            fingerprint=config.fingerprint,
+            capacity_bytes=config.store.capacity_bytes,
+            price_micro=config.price_micro,
+            version=__version__,
+        )
+
+    def _watch_clock(self, link: Link, time_ms: int) -> None:
+        apart_ms = abs(self._clock.now_ms() - time_ms)
+        if apart_ms > self.config.order_skew_ms // 2:
+            _LOG.warning(
+                "the clocks of this node and of %s are %d s apart: set them (NTP)",
+                link.address,
+                apart_ms // 1000,
+            )
+
+
+def _read_memory(disk: Disk) -> NodeMemory:
+    if not disk.exists(MEMORY_FILE):
+        return NodeMemory()
+    try:
+        return msgspec.msgpack.decode(disk.read(MEMORY_FILE), type=NodeMemory)
+    except msgspec.MsgspecError as cause:
+        raise AtollError(
+            Kind.WRONG_FOLDER,
+            "start node",
+            f"{MEMORY_FILE} cannot be read: {cause}",
+            hint="remove it; coordinators will be asked for their keys again",
+        ) from cause
