@@ -2,6 +2,7 @@
 
 import ctypes
 import hashlib
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from hypothesis import given, settings
@@ -146,3 +147,18 @@ def test_a_library_that_computes_wrongly_is_not_trusted() -> None:
 
 def test_the_backend_has_a_name() -> None:
     assert erasure.backend() == HERE[0]
+
+
+def test_one_codec_serves_many_threads() -> None:
+    code = codec(4, 8)
+    shards = encoded(code, 50_000)
+
+    def lose_and_rebuild(round_number: int) -> bool:
+        have = [(round_number + i) % 8 for i in range(4)]
+        want = [i for i in range(8) if i not in have]
+        targets = [bytearray(50_000) for _ in want]
+        code.rebuild(have, [shards[i] for i in have], want, targets, 50_000)
+        return targets == [shards[i] for i in want]
+
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(lose_and_rebuild, range(200)))
