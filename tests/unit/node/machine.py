@@ -177,6 +177,25 @@ class Machine:
         asyncio.set_event_loop(None)
         return self.loop.run_until_complete(main())
 
+    def run_or_die(self, work: Awaitable[Any]) -> bool:
+        """Run a coroutine in the living process; False where the process dies before its end."""
+
+        async def coroutine() -> None:
+            await work
+
+        async def main() -> bool:
+            task = self.life.start(coroutine())
+            ended = asyncio.ensure_future(self.life.ended.wait())
+            await asyncio.wait({task, ended}, return_when=asyncio.FIRST_COMPLETED)
+            ended.cancel()
+            if self.life.dead:
+                return False
+            await task
+            return True
+
+        asyncio.set_event_loop(None)
+        return self.loop.run_until_complete(main())
+
     def start(self, work: Awaitable[Any]) -> asyncio.Task[Any]:
         """Start a coroutine in the living process; it goes on while others run."""
 

@@ -61,6 +61,8 @@ class PieceReader:
 class PieceStore:
     """Pieces on one disk. Call ``open`` first and ``close`` last; ``run`` does the upkeep."""
 
+    commit_class = GroupCommit
+
     def __init__(
         self, disk: Disk, compute: Compute, clock: Clock, rng: Rng, config: StoreConfig
     ) -> None:
@@ -96,7 +98,7 @@ class PieceStore:
             step_bytes=self.config.log_step_bytes,
         )
         recovered = await self._compute.run(recover, self._disk, logs, identity)
-        commit = GroupCommit(
+        commit = self.commit_class(
             self._disk,
             self._compute,
             self._clock,
