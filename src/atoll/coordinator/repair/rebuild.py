@@ -55,7 +55,7 @@ class SourceError(Exception):
 
 def source_error(index: int, cause: AtollError) -> SourceError:
     """Judge a failure: a node that says it has not the piece, or serves nonsense, has lost it."""
-    lost = cause.kind in (Kind.NOT_FOUND, Kind.CORRUPT, Kind.NEWER_FORMAT)
+    lost = cause.kind in (Kind.NOT_FOUND, Kind.DATA_LOST, Kind.CORRUPT, Kind.NEWER_FORMAT)
     return SourceError(index, cause, lost=lost)
 
 
