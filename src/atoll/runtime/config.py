@@ -48,14 +48,14 @@ class CloudSettings:
 
     nodes: int = _setting(12, "Node processes to run.", least=1, most=250)
     port: int = _port(
-        9000, "Port of the S3 endpoint; the four ports after it serve the other parts. 0: any."
+        9000, "Port of the S3 endpoint; the three ports after it serve the other parts. 0: any."
     )
     workers: int = _setting(2, "Gateway processes that share the port.", least=1, most=64)
     node_capacity_bytes: int = _setting(
         20 << 30, "Room that each node offers, before the disk itself is full.", least=64 << 20
     )
     node_log_bytes: int = _setting(
-        256 << 20, "Size at which a node starts its next log file.", least=80 << 20
+        64 << 20, "Size at which a node starts its next log file.", least=40 << 20
     )
     ready_timeout_s: int = _setting(60, "Longest wait for the cloud to serve.", least=1, most=3600)
 
@@ -86,6 +86,8 @@ class GatewaySettings:
     domain: str = _setting("", "Domain whose sub-domains are bucket names; empty: paths only.")
     coordinator: str = _setting("", "URL of the coordinator; empty: share its database.")
     fingerprint: str = _setting("", "SHA-256 of the coordinator's certificate, in hex.")
+    certificate: str = _setting("", "TLS certificate of the endpoint (PEM); empty: plain HTTP.")
+    certificate_key: str = _setting("", "Its private key (PEM).")
     transfer_bytes_max: int = _setting(
         96 << 20, "Buffers for bodies on their way, per process.", least=16 << 20
     )
@@ -101,7 +103,7 @@ class NodeSettings:
     coordinator: str = _setting("http://127.0.0.1:9001", "URL of the coordinator.")
     fingerprint: str = _setting("", "SHA-256 of the coordinator's certificate, in hex.")
     capacity_bytes: int = _setting(100 << 30, "Room offered.", least=64 << 20)
-    log_bytes: int = _setting(1 << 30, "Size at which the next log file starts.", least=80 << 20)
+    log_bytes: int = _setting(1 << 30, "Size at which the next log file starts.", least=40 << 20)
     operator: str = _setting("", "Who runs it; nodes of one operator count as one risk.")
     site: str = _setting("", "Where it stands, as one word; nodes of one site count as one risk.")
     region: str = _setting("", "Region, as eu-central.")

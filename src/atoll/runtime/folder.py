@@ -10,7 +10,7 @@ import fcntl
 import os
 import stat
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import msgspec
@@ -66,9 +66,15 @@ class Folder:
 
 
 def open_folder(
-    path: Path, kind: str, now_ms: int, *, lock: bool = True, ephemeral: bool = False
+    path: Path,
+    kind: str,
+    now_ms: int,
+    *,
+    also: Collection[str] = (),
+    lock: bool = True,
+    ephemeral: bool = False,
 ) -> Folder:
-    """Open a data folder, or make it.
+    """Open a data folder, or make it. A folder of a kind in ``also`` is opened, never made.
 
     Raises ``WRONG_FOLDER`` (foreign files, another kind, no right to write), ``NEWER_FORMAT``,
     ``CONFLICT`` (another process holds it; its pid is named) and ``DISK_FULL``.
@@ -82,7 +88,7 @@ def open_folder(
             _require_empty(path)
             path.chmod(0o700)
             marker = Marker(kind=kind, format=FORMAT, created_ms=now_ms, ephemeral=ephemeral)
-        _require_kind(path, marker, kind)
+        _require_kind(path, marker, (kind, *also))
         held = _take_lock(path) if lock else None
         if fresh:
             write_file(path / MARKER, msgspec.json.encode(marker) + b"\n")
@@ -127,12 +133,12 @@ def _require_empty(path: Path) -> None:
         )
 
 
-def _require_kind(path: Path, marker: Marker, kind: str) -> None:
-    if marker.kind != kind:
+def _require_kind(path: Path, marker: Marker, kinds: Collection[str]) -> None:
+    if marker.kind not in kinds:
         raise AtollError(
             Kind.WRONG_FOLDER,
             "open data folder",
-            f"{path} holds a {marker.kind}, not a {kind}",
+            f"{path} holds a {marker.kind}, not a {' or '.join(kinds)}",
             hint="choose another folder with --data; nothing was changed",
         )
 

@@ -1,0 +1,459 @@
+"""The one place that wires the real world to the rooms: a coordinator, a gateway, a node.
+
+Each ``run_…`` builds one process from a data folder and settings, serves until it is asked to stop
+(SIGTERM, Ctrl-C) and stops in order: the door first, then the rooms, then what they stood on.
+"""
+
+import asyncio
+import ipaddress
+import os
+import signal
+from collections.abc import AsyncGenerator, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import msgspec
+
+import atoll
+from atoll.cli.places import (
+    ACCESS,
+    COORDINATOR_SEED,
+    DATABASE,
+    GATEWAY_SEED,
+    NODE_SEED,
+    ROOT_KEY,
+    TRUSTED_GATEWAYS,
+    AccessKey,
+)
+from atoll.core.errors import AtollError, Kind
+from atoll.core.identity import SEED_BYTES, Identity
+from atoll.core.messages import ControlPlane
+from atoll.core.ports import Address
+from atoll.runtime.clock import SystemClock
+from atoll.runtime.compute import ThreadCompute
+from atoll.runtime.config import Config, CoordinatorSettings, GatewaySettings, NodeSettings
+from atoll.runtime.folder import SECRETS, Folder, read_secret
+from atoll.runtime.logs import start_logs
+from atoll.runtime.memory import keep_memory
+from atoll.runtime.process import end_with_parent
+from atoll.runtime.rng import SystemRng
+from atoll.runtime.server import AsgiApp, HttpServer, open_socket
+from atoll.runtime.supervisor import PARENT_VARIABLE
+from atoll.runtime.transport import HttpPieceTransport
+
+if TYPE_CHECKING:
+    from atoll.coordinator.app import Coordinator
+    from atoll.node.config import NodeConfig
+    from atoll.runtime.certificate import TlsFiles
+
+TLS_FOLDER = "tls"
+NODE_STORE = "store"
+FINGERPRINT_BYTES = 32
+"""SHA-256 of a certificate."""
+TOKEN_BYTES = 16
+"""Random part of what only the served page knows."""
+
+
+def supervised() -> bool:
+    """Say whether a supervisor of this program started this process."""
+    return PARENT_VARIABLE in os.environ
+
+
+def run(config: Config, work: Coroutine[Any, Any, None]) -> None:
+    """Run one part as this process: memory, logs, a fast loop, an end with its supervisor."""
+    import uvloop
+
+    if supervised():
+        end_with_parent(int(os.environ[PARENT_VARIABLE]))
+    keep_memory()
+    start_logs(config.log.level, config.log.form)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(work)
+
+
+async def _until_asked() -> None:
+    """Return when a signal asks this process to stop."""
+    asked = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, asked.set)
+    await asked.wait()
+
+
+def identity_of(folder: Path, name: str) -> Identity:
+    """Return an identity kept in a folder; it is made at first use."""
+    return Identity(read_secret(folder, name, lambda: SystemRng().bytes(SEED_BYTES)))
+
+
+def address_of(url: str, fingerprint: str) -> Address:
+    """Read a coordinator's URL, ``https://host:port`` (with ``#fingerprint``, or given apart).
+
+    Raises ``CONFIG`` for anything else, and for plain HTTP beyond loopback.
+    """
+    parts = urlsplit(url)
+    try:
+        port = parts.port
+        pinned = bytes.fromhex((fingerprint or parts.fragment).replace(":", ""))
+    except ValueError:
+        port, pinned = None, b"?"
+    good = parts.scheme in ("http", "https") and parts.hostname and parts.path in ("", "/")
+    if not good or port is None or len(pinned) not in (0, FINGERPRINT_BYTES):
+        raise AtollError(
+            Kind.CONFIG,
+            "read address",
+            f"{url!r} is no address of a coordinator",
+            hint="write https://HOST:PORT#FINGERPRINT, or http://127.0.0.1:PORT on this machine",
+        )
+    if not pinned and (parts.scheme == "https" or not is_loopback(str(parts.hostname))):
+        raise AtollError(
+            Kind.CONFIG,
+            "read address",
+            f"the fingerprint of {url} is missing",
+            hint="its operator finds it with `atoll coordinator show`; give it with --fingerprint",
+        )
+    return Address(str(parts.hostname), port, pinned if parts.scheme == "https" else b"")
+
+
+def is_loopback(host: str) -> bool:
+    """Say whether a host name or address stays on this machine."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def tls_of(folder: Path, host: str, names: tuple[str, ...] = ()) -> "TlsFiles | None":
+    """Return the folder's certificate for a host beyond loopback; None on loopback."""
+    if is_loopback(host):
+        return None
+    from atoll.runtime.certificate import keep_certificate
+
+    hosts = tuple(dict.fromkeys((host, *names)))
+    return keep_certificate(folder / TLS_FOLDER, hosts, SystemClock().now_ms())
+
+
+@asynccontextmanager
+async def _serving(
+    app: AsgiApp, host: str, port: int, *, shared: bool = False, tls: "TlsFiles | None" = None
+) -> AsyncGenerator[HttpServer, None]:
+    server = HttpServer(app, open_socket(host, port, shared=shared), tls=tls)
+    await server.start()
+    try:
+        yield server
+    finally:
+        await server.stop()
+
+
+# --- the coordinator -----------------------------------------------------------------------------
+
+
+def database_url(folder: Path, settings: CoordinatorSettings) -> str:
+    """Return the database of a coordinator: the one named, else SQLite in its folder."""
+    return settings.database or f"sqlite:///{folder / DATABASE}"
+
+
+@asynccontextmanager
+async def coordinator_of(
+    folder: Path, config: Config, transport: HttpPieceTransport, *, loops: bool
+) -> AsyncGenerator["Coordinator", None]:
+    """Build a coordinator over its database, which is migrated if need be, and start it."""
+    from atoll.coordinator.app import Coordinator, CoordinatorConfig
+    from atoll.coordinator.metadata.service import MetadataConfig
+    from atoll.runtime.database import SqlDatabase, migrate
+
+    url = database_url(folder, config.coordinator)
+    compute = ThreadCompute()
+    await compute.run(migrate, url)
+    database = SqlDatabase(url)
+    coordinator = Coordinator(
+        SystemClock(),
+        SystemRng(),
+        database,
+        transport,
+        compute,
+        identity_of(folder, COORDINATOR_SEED),
+        CoordinatorConfig(
+            profile=config.coordinator.profile,
+            metadata=MetadataConfig(region=config.gateway.region),
+            gateway_keys=frozenset(trusted_gateways(folder)),
+        ),
+        loops=loops,
+    )
+    try:
+        await coordinator.start()
+        yield coordinator
+    finally:
+        await coordinator.stop()
+        await database.close()
+        compute.close()
+
+
+def trusted_gateways(folder: Path) -> list[bytes]:
+    """Return the keys of gateways that may ask over the network. Raises ``CONFIG``."""
+    try:
+        lines = (folder / TRUSTED_GATEWAYS).read_text().split()
+        keys = [bytes.fromhex(line) for line in lines]
+    except FileNotFoundError:
+        return []
+    except ValueError:
+        keys = [b""]
+    if any(len(key) != FINGERPRINT_BYTES for key in keys):
+        raise AtollError(
+            Kind.CONFIG,
+            "read trusted gateways",
+            f"{folder / TRUSTED_GATEWAYS} holds a line that is no key",
+            hint="one key of 64 hex digits per line; `atoll gateway show` prints a gateway's",
+        )
+    return keys
+
+
+async def run_coordinator(folder: Folder, config: Config) -> None:
+    """Run a coordinator with its live page until asked to stop."""
+    settings = config.coordinator
+    async with AsyncExitStack() as stack:
+        transport = HttpPieceTransport()
+        stack.push_async_callback(transport.close)
+        coordinator = await stack.enter_async_context(
+            coordinator_of(folder.path, config, transport, loops=True)
+        )
+        await _keep_first_credential(folder.path, coordinator)
+        tls = tls_of(folder.path, settings.host)
+        await stack.enter_async_context(
+            _serving(coordinator.app, settings.host, settings.port, tls=tls)
+        )
+        if settings.page_port:
+            await _serve_page(stack, folder, config, coordinator)
+        await _until_asked()
+
+
+async def _serve_page(
+    stack: AsyncExitStack, folder: Folder, config: Config, control: ControlPlane
+) -> None:
+    from atoll.console.app import About, Console
+    from atoll.console.feed import StatusFeed
+
+    feed = StatusFeed(control, SystemClock())
+    gateway = config.gateway
+    about = About(atoll.__version__, f"http://{gateway.host}:{gateway.port}")
+    drill = SupervisorDrill(folder.path) if folder.marker.ephemeral and supervised() else None
+    console = Console(feed, about, SystemRng().bytes(TOKEN_BYTES).hex(), drill)
+    await stack.enter_async_context(
+        _serving(console.app, "127.0.0.1", config.coordinator.page_port)
+    )
+    stack.push_async_callback(feed.stop)
+
+
+class SupervisorDrill:
+    """Asks the supervisor of a local cloud to kill or start a node, by the node's address."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._compute = ThreadCompute(1)
+
+    async def kill(self, address: str) -> None:
+        """SIGKILL the node at this address and hold it down."""
+        await self._order("kill", address)
+
+    async def start(self, address: str) -> None:
+        """Start it again."""
+        await self._order("start", address)
+
+    async def _order(self, do: str, address: str) -> None:
+        from atoll.runtime.control import send_order
+
+        # Local clouds give node i the address 127.0.i.1; the supervisor refuses unknown names.
+        parts = address.removeprefix("http://").split(":")[0].split(".")
+        number = parts[2] if len(parts) == 4 and parts[2].isdigit() else "?"
+        await self._compute.run(send_order, self._folder, do, f"node-{number}")
+
+
+async def _keep_first_credential(folder: Path, coordinator: "Coordinator") -> None:
+    """Make sure that the S3 key of the folder's first start is known."""
+    if not (folder / SECRETS / ACCESS).exists():
+        return
+    access = msgspec.json.decode(read_secret(folder, ACCESS), type=AccessKey)
+    await coordinator.metadata.create_credential(
+        first_account(root_key(folder)), "owner", access.access_key, access.secret_key
+    )
+
+
+def root_key(folder: Path) -> bytes:
+    """Return the 32-byte root key of a folder."""
+    return bytes.fromhex(read_secret(folder, ROOT_KEY).decode())
+
+
+def first_account(root: bytes) -> bytes:
+    """Return the account (16 bytes) that a root key's first start makes.
+
+    Derived, so that the recovery phrase alone is enough to find it again.
+    """
+    import hmac
+
+    return hmac.digest(root, b"atoll/first-account/1", "sha256")[:16]
+
+
+# --- the gateway ---------------------------------------------------------------------------------
+
+
+async def run_gateway(folder: Folder, config: Config) -> None:
+    """Run one gateway worker until asked to stop."""
+    settings = config.gateway
+    async with AsyncExitStack() as stack:
+        transport = HttpPieceTransport()
+        stack.push_async_callback(transport.close)
+        control = await _control_for(stack, folder.path, config, transport)
+        app = await _gateway_app(stack, folder.path, settings, control, transport)
+        await stack.enter_async_context(
+            _serving(app, settings.host, settings.port, shared=True, tls=_gateway_tls(settings))
+        )
+        await _until_asked()
+
+
+async def _control_for(
+    stack: AsyncExitStack, folder: Path, config: Config, transport: HttpPieceTransport
+) -> ControlPlane:
+    settings = config.gateway
+    if not settings.coordinator:
+        return await stack.enter_async_context(
+            coordinator_of(folder, config, transport, loops=False)
+        )
+    from atoll.client.remote import RemoteControl
+
+    address = address_of(settings.coordinator, settings.fingerprint)
+    return RemoteControl(transport, [address], identity_of(folder, GATEWAY_SEED), SystemClock())
+
+
+async def _gateway_app(
+    stack: AsyncExitStack,
+    folder: Path,
+    settings: GatewaySettings,
+    control: ControlPlane,
+    transport: HttpPieceTransport,
+) -> AsgiApp:
+    from atoll.client.keys import Keyring
+    from atoll.client.objects import SegmentedObjects
+    from atoll.client.segment.buffers import BufferPool
+    from atoll.client.transfer.download import SegmentDownloader
+    from atoll.client.transfer.upload import SegmentUploader
+    from atoll.gateway.app import Gateway
+    from atoll.gateway.config import GatewayConfig
+
+    clock, rng, compute = SystemClock(), SystemRng(), ThreadCompute()
+    stack.callback(compute.close)
+    identity = identity_of(folder, GATEWAY_SEED)
+    buffers = BufferPool(settings.transfer_bytes_max)
+    uploader = SegmentUploader(control, transport, compute, clock, identity, buffers)
+    downloader = SegmentDownloader(control, transport, compute, clock, identity.public_key, buffers)
+    stack.push_async_callback(downloader.close)
+    domains = (settings.domain, "localhost") if settings.domain else ("localhost",)
+    gateway = Gateway(
+        control=control,
+        objects=SegmentedObjects(Keyring(root_key(folder), rng), uploader, downloader),
+        clock=clock,
+        rng=rng,
+        compute=compute,
+        config=GatewayConfig(region=settings.region, base_domains=domains),
+    )
+    return gateway.app
+
+
+def _gateway_tls(settings: GatewaySettings) -> "TlsFiles | None":
+    if not settings.certificate:
+        return None
+    from atoll.runtime.certificate import TlsFiles
+
+    files = TlsFiles(Path(settings.certificate), Path(settings.certificate_key), b"")
+    for path in (files.certificate, files.key):
+        if not path.is_file():
+            raise AtollError(
+                Kind.CONFIG,
+                "start gateway",
+                f"there is no file {path}",
+                hint="check gateway.certificate and gateway.certificate_key",
+            )
+    return files
+
+
+# --- the node ------------------------------------------------------------------------------------
+
+
+async def run_node(folder: Folder, config: Config) -> None:
+    """Run a storage node until asked to stop."""
+    from atoll.node.service import NodeService
+    from atoll.runtime.disk import FolderDisk
+
+    settings = config.node
+    async with AsyncExitStack() as stack:
+        tls = tls_of(folder.path, settings.host, (advertised(settings)[0],))
+        transport = HttpPieceTransport()
+        stack.push_async_callback(transport.close)
+        compute = ThreadCompute()
+        stack.callback(compute.close)
+        service = NodeService(
+            SystemClock(),
+            SystemRng(),
+            FolderDisk(folder.path / NODE_STORE),
+            compute,
+            transport,
+            identity_of(folder.path, NODE_SEED),
+            node_config(settings, tls, local=folder.marker.kind == "node" and supervised()),
+        )
+        # The socket first, so that a taken port is said before the store is opened.
+        await stack.enter_async_context(
+            _serving(service.app, settings.host, settings.port, tls=tls)
+        )
+        await service.start()
+        stack.push_async_callback(service.stop)
+        await _until_asked()
+
+
+def advertised(settings: NodeSettings) -> tuple[str, int]:
+    """Return the host and port under which others reach a node. Raises ``CONFIG``."""
+    if not settings.advertise:
+        return settings.host, settings.port
+    host, colon, port = settings.advertise.rpartition(":")
+    if not colon:
+        return settings.advertise, settings.port
+    if not host or not port.isdigit():
+        raise AtollError(
+            Kind.CONFIG,
+            "start node",
+            f"{settings.advertise!r} is no host or host:port",
+            hint="correct node.advertise",
+        )
+    return host.strip("[]"), int(port)
+
+
+def node_config(settings: NodeSettings, tls: "TlsFiles | None", *, local: bool) -> "NodeConfig":
+    """Return the node room's settings. Raises ``CONFIG`` where the operator is not named."""
+    from atoll.node.config import NodeConfig, StoreConfig, small_store
+
+    for name in ("operator", "site", "region", "country"):
+        if not getattr(settings, name):
+            raise AtollError(
+                Kind.CONFIG,
+                "start node",
+                f"node.{name} is not set",
+                hint="`atoll join URL` asks for it and writes it down",
+            )
+    host, port = advertised(settings)
+    if local:
+        store = replace(small_store(settings.capacity_bytes), log_bytes=settings.log_bytes)
+    else:
+        store = StoreConfig(capacity_bytes=settings.capacity_bytes, log_bytes=settings.log_bytes)
+    return NodeConfig(
+        operator=settings.operator,
+        site=settings.site,
+        region=settings.region,
+        country=settings.country,
+        tier=settings.tier,
+        host=host,
+        port=port,
+        fingerprint=tls.fingerprint if tls is not None else b"",
+        price_micro=settings.price_micro,
+        coordinators=(address_of(settings.coordinator, settings.fingerprint),),
+        store=store,
+    )
