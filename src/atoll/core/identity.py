@@ -42,16 +42,36 @@ def _bound(purpose: bytes, message: bytes) -> bytes:
     return b"atoll/" + purpose + b"\0" + message
 
 
+_PRIME = 2**255 - 19
+_ORDER_EIGHT = 0x7A03AC9277FDC74EC6CC392CFA53202A0F67100D760B3CBA4FD84D3D706A17C7
+_SMALL_ORDER = frozenset(
+    (0, 1, _ORDER_EIGHT, _PRIME - _ORDER_EIGHT, _PRIME - 1, _PRIME, _PRIME + 1)
+)
+"""The y coordinates, as encoded, of the points whose order divides 8.
+
+Under such a "key" anybody makes signatures that hold, without any secret: it is nobody's key.
+"""
+
+
+def _is_nobodys(public_key: bytes) -> bool:
+    return int.from_bytes(public_key, "little") & ((1 << 255) - 1) in _SMALL_ORDER
+
+
 _LOADED: dict[bytes, Ed25519PublicKey] = {}
 _LOADED_KEYS_MAX = 4096
 
 
 def signature_holds(public_key: bytes, purpose: bytes, message: bytes, signature: bytes) -> bool:
-    """Say whether ``signature`` is that key's over ``message`` for this purpose."""
+    """Say whether ``signature`` is that key's over ``message`` for this purpose.
+
+    A key of small order never holds: see ``_SMALL_ORDER``.
+    """
     if len(public_key) != PUBLIC_KEY_BYTES or len(signature) != SIGNATURE_BYTES:
         return False
     key = _LOADED.get(public_key)
     if key is None:
+        if _is_nobodys(public_key):
+            return False
         if len(_LOADED) >= _LOADED_KEYS_MAX:
             _LOADED.clear()
         try:

@@ -1,6 +1,10 @@
 """Identities: a signature serves one purpose, a proof one request in its time."""
 
+import contextlib
+
 import pytest
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -27,6 +31,51 @@ def test_made_up_keys_and_signatures_never_raise() -> None:
     assert not signature_holds(b"", b"p", b"m", bytes(64))
     assert not signature_holds(PROVIDER.public_key, b"p", b"m", b"")
     assert not signature_holds(b"\xff" * 32, b"p", b"m", bytes(64))
+
+
+def test_a_key_without_a_secret_signs_nothing() -> None:
+    """OpenSSL takes such signatures: zeros under the zero key hold for a quarter of all messages."""
+    raw = Ed25519PublicKey.from_public_bytes(bytes(32))
+    forged = []
+    for number in range(64):
+        message = b"atoll/p\0" + bytes((number,))
+        with contextlib.suppress(InvalidSignature):
+            raw.verify(bytes(64), message)
+            forged.append(message)
+    assert forged, "the library refuses such keys itself by now"
+    for number in range(64):
+        assert not signature_holds(bytes(32), b"p", bytes((number,)), bytes(64))
+
+
+def test_the_points_of_small_order_are_those() -> None:
+    """Eight times any of them is the neutral point; and there are no others."""
+    prime, order = identity._PRIME, 8
+    d = -121665 * pow(121666, -1, prime) % prime
+
+    def times_two(x: int, y: int) -> tuple[int, int]:
+        product = d * x * x * y * y % prime
+        return (
+            2 * x * y * pow(1 + product, -1, prime) % prime,
+            (y * y + x * x) * pow(1 - product, -1, prime) % prime,
+        )
+
+    def x_of(y: int) -> int:
+        square = (y * y - 1) * pow(d * y * y + 1, -1, prime) % prime
+        root = pow(square, (prime + 3) // 8, prime)
+        if root * root % prime != square:
+            root = root * pow(2, (prime - 1) // 4, prime) % prime
+        assert root * root % prime == square
+        return root
+
+    points = set()
+    for y in {encoded % prime for encoded in identity._SMALL_ORDER}:
+        for x in {x_of(y), -x_of(y) % prime}:
+            points.add((x, y))
+            doubled = (x, y)
+            for _ in range(3):
+                doubled = times_two(*doubled)
+            assert doubled == (0, 1)
+    assert len(points) == order
 
 
 def test_known_keys_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -235,3 +235,13 @@ def test_a_receipt_altered_at_any_byte_or_length_is_refused() -> None:
         with pytest.raises(AtollError) as refusal:
             orders.check_receipt(wrong)
         assert refusal.value.kind is Kind.BAD_REQUEST
+
+
+@given(st.binary(max_size=500))
+def test_made_up_orders_and_receipts_are_refused(body: bytes) -> None:
+    version = bytes((orders.ORDER_VERSION, 1, 0, 0))
+    for made_up in (body, version + body, (version + body)[:172].ljust(172, b"\0")):
+        with pytest.raises(AtollError):
+            check_order(made_up, KEYS, NOW_MS, SKEW_MS)
+        with pytest.raises(AtollError):
+            orders.check_receipt(made_up)

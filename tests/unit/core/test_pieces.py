@@ -1,5 +1,6 @@
 """The piece record: whole records pass in any cuts; every cut, flip or surplus is refused."""
 
+import contextlib
 import hashlib
 
 import pytest
@@ -216,3 +217,21 @@ def test_a_writer_cannot_write_impossible_fields() -> None:
         with pytest.raises(AtollError) as refusal:
             pieces.encode_header(bad)
         assert refusal.value.kind is Kind.BAD_REQUEST
+
+
+@given(st.binary(max_size=400), st.integers(1, 400))
+def test_made_up_bytes_are_refused(body: bytes, cut: int) -> None:
+    for made_up in (body, pieces.MAGIC + body):
+        with pytest.raises(AtollError) as refusal:
+            check(made_up, cut)
+        assert refusal.value.kind is Kind.CORRUPT
+
+
+@given(st.binary(min_size=88, max_size=88), st.binary(max_size=400))
+def test_made_up_headers_with_a_right_crc_are_refused_or_consistent(
+    fields: bytes, rest: bytes
+) -> None:
+    head = resealed(bytearray(pieces.MAGIC + fields))
+    with contextlib.suppress(AtollError):
+        header = pieces.parse_header(head + rest)
+        assert pieces.encode_header(header) == head + rest[: header.tlv_bytes]
