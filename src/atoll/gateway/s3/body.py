@@ -43,7 +43,7 @@ class Digests:
 
     md5: str
     checksums: dict[str, str] = field(default_factory=dict)
-    """The client's algorithm first, then the one always computed."""
+    """The client's algorithm, if it chose one, and the one always computed."""
 
 
 def read_expected(request: Request, verified: Verified) -> Expected:
@@ -285,6 +285,8 @@ class IncomingBody:
         """Yield the payload in order, without copies. Raises ``S3Error`` or ``ClientGoneError``."""
         while (view := await self._next()) is not None:
             yield view
+        if self._received != self.expected.size:
+            raise S3Error("IncompleteBody")
 
     async def _next(self) -> memoryview | None:
         """Return the next view of payload; None at the end."""

@@ -164,8 +164,8 @@ def object_values(info: ObjectInfo) -> dict[str, Any]:
 
 
 def primary_algorithm(sums: dict[str, str]) -> str:
-    """Return the algorithm S3 shows of an object or part: the first stored; empty for none."""
-    return next(iter(sums), "")
+    """Return the algorithm S3 shows of an object or part: the client's; empty for none."""
+    return next((name for name in sums if name != checksums.DEFAULT), next(iter(sums), ""))
 
 
 def checksum_values(sums: dict[str, str], checksum_type: str) -> dict[str, str]:

@@ -27,7 +27,8 @@ _PAYLOADS = frozenset(
     }
 )
 _SIGV2_REFUSED = (
-    "The authorization mechanism you have provided is not supported. Please use AWS4-HMAC-SHA256."
+    "The authorization mechanism you have provided is not supported. Please use AWS4-HMAC-SHA256 "
+    "(boto3: signature_version='s3v4'; aws: configure set default.s3.signature_version s3v4)."
 )
 
 
