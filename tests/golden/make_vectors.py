@@ -37,6 +37,11 @@ PROVIDER = Identity(b"p" * 32)
 GATEWAY = Identity(b"g" * 32)
 SEGMENT = SegmentId(bytes(range(16)))
 NOW_MS = 1_800_000_000_000
+PRIME = 2**255 - 19
+ORDER_EIGHT_Y = int.from_bytes(
+    bytes.fromhex("c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a"), "little"
+)
+SMALL_ORDER_Y = {0, 1, ORDER_EIGHT_Y, PRIME - ORDER_EIGHT_Y, PRIME - 1, PRIME, PRIME + 1}
 
 
 def pattern(length: int, seed: int) -> bytes:
@@ -74,6 +79,11 @@ def identifiers() -> dict[str, Any]:
                 "message": b"message".hex(),
                 "signature": PROVIDER.sign(b"node-facts/1", b"message").hex(),
             }
+        ],
+        "keys_of_nobody": [
+            (y | sign << 255).to_bytes(32, "little").hex()
+            for y in sorted(SMALL_ORDER_Y)
+            for sign in (0, 1)
         ],
         "request_proofs": [
             {

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from atoll.core import crypto, erasure, messages, orders, pieces
-from atoll.core.identity import Identity
+from atoll.core.identity import Identity, signature_holds
 
 HERE = Path(__file__).parent
 
@@ -60,6 +60,13 @@ def test_a_stored_piece_still_opens() -> None:
     cipher = crypto.SegmentCipher(bytes.fromhex(tiny["content_key"]), header.segment_id)
     cipher.decrypt_chunk(0, True, data, out)
     assert bytes(out).hex() == tiny["plain"]
+
+
+def test_no_signature_holds_under_a_key_of_nobody() -> None:
+    for key in map(bytes.fromhex, stored("identifiers")["keys_of_nobody"]):
+        for number in range(16):
+            assert not signature_holds(key, b"p", bytes((number,)), bytes(64))
+            assert not signature_holds(key, b"p", bytes((number,)), key + bytes(32))
 
 
 def test_stored_orders_still_check() -> None:

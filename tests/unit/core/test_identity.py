@@ -34,7 +34,7 @@ def test_made_up_keys_and_signatures_never_raise() -> None:
 
 
 def test_a_key_without_a_secret_signs_nothing() -> None:
-    """OpenSSL takes such signatures: zeros under the zero key hold for a quarter of all messages."""
+    """OpenSSL takes such signatures: zeros under the zero key hold for some messages."""
     raw = Ed25519PublicKey.from_public_bytes(bytes(32))
     forged = []
     for number in range(64):
