@@ -5,7 +5,7 @@ new ones visible together, or nothing happens. Uploads in parts: ``metadata.uplo
 """
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -435,7 +435,7 @@ def _commit(connection: Connection, request: CommitObject, row: ObjectRow) -> Ob
     repeated: list[ObjectRow] = []
 
     def judge(old: ObjectRow | None) -> bool:
-        if old is not None and row.stream and old.stream == row.stream:
+        if old is not None and row.stream and replace(row, modified_ms=old.modified_ms) == old:
             repeated.append(old)
             return False
         if request.condition.if_match or request.condition.if_none_match:
