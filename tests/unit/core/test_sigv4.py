@@ -70,7 +70,8 @@ NAMES = st.text(st.characters(min_codepoint=33, max_codepoint=0x2FF, exclude_cat
 def oracle(kind: Any, method: str, url: str, **options: Any) -> Any:
     credentials = botocore.credentials.Credentials("AKID", "secret")
     request = botocore.awsrequest.AWSRequest(method=method, url=url, data=b"")
-    with mock.patch("botocore.auth.get_current_datetime", lambda **_: NOW.replace(tzinfo=None)):
+    now = NOW.replace(tzinfo=None)
+    with mock.patch("botocore.auth.get_current_datetime", return_value=now):
         kind(credentials, "s3", "us-east-1", **options).add_auth(request)
     return request
 

@@ -1,5 +1,6 @@
 """A gateway for each test."""
 
+import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -10,11 +11,18 @@ from atoll.runtime.database import SqlDatabase, migrate
 from atoll.runtime.server import HttpServer, open_socket
 
 
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated database to copy: migrating takes longer than most tests."""
+    path = tmp_path_factory.mktemp("empty") / "metadata.db"
+    migrate(f"sqlite:///{path}")
+    return path
+
+
 @pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[World]:
-    url = f"sqlite:///{tmp_path}/metadata.db"
-    migrate(url)
-    database = SqlDatabase(url)
+async def world(tmp_path: Path, empty_database: Path) -> AsyncIterator[World]:
+    path = shutil.copy(empty_database, tmp_path / "metadata.db")
+    database = SqlDatabase(f"sqlite:///{path}")
     made = World(database)
     await made.metadata.create_credential(b"c" * 16, "customer", ACCESS, SECRET)
     await made.metadata.create_credential(b"s" * 16, "stranger", *STRANGER)

@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.unit.gateway.world import CODEC, Answer, Customer, World
+from tests.unit.gateway.world import ACCESS, CODEC, SECRET, Answer, Customer, World
 
+from atoll.core import sigv4
 from atoll.core.errors import AtollError, Kind
+from atoll.core.sigv4 import Credentials
 from atoll.gateway.config import GatewayConfig
 from atoll.gateway.s3.metadata import user_metadata, wire_text
 from atoll.gateway.s3.operations import HANDLERS
@@ -126,9 +128,6 @@ async def test_deletions_tell_of_each_key(customer: Customer) -> None:
 
 async def raw_put(customer: Customer, headers: dict[str, Any], parts: list[Any]) -> Answer:
     """A signed upload of an unsigned payload whose framing the attacker chooses."""
-    from atoll.core import sigv4
-    from atoll.core.sigv4 import Credentials
-
     signed = sigv4.sign_headers(
         Credentials(customer.credentials.access_key, customer.credentials.secret_key),
         "PUT",
@@ -160,10 +159,6 @@ async def test_a_body_longer_than_said_is_refused(customer: Customer) -> None:
 
 async def test_a_body_that_stalls_is_given_up(world: World) -> None:
     gateway = world.make(GatewayConfig(body_stall_s_max=0.01))
-    from tests.unit.gateway.world import ACCESS, SECRET
-
-    from atoll.core import sigv4
-    from atoll.core.sigv4 import Credentials
 
     headers = sigv4.sign_headers(
         Credentials(ACCESS, SECRET), "PUT", b"/store/k", [],

@@ -1,5 +1,6 @@
 """Conditional requests and ranges, decided as RFC 9110 and AWS say."""
 
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -80,7 +81,7 @@ def test_parts_tile_the_object(sizes: list[int]) -> None:
     spans = [part_range(n + 1, sizes, sum(sizes)) for n in range(len(sizes))]
     assert spans[0].start == 0
     assert spans[-1].end == sum(sizes)
-    assert all(a.end == b.start for a, b in zip(spans, spans[1:], strict=False))
+    assert all(a.end == b.start for a, b in pairwise(spans))
     with pytest.raises(S3Error):
         part_range(len(sizes) + 1, sizes, sum(sizes))
 

@@ -1,6 +1,7 @@
-"""Objects through the whole endpoint: what is put comes back, byte for byte and header for header."""
+"""Objects through the whole endpoint: what is put comes back, byte for byte."""
 
 import pytest
+from botocore.utils import percent_encode
 from tests.unit.gateway.world import Customer
 
 
@@ -30,8 +31,6 @@ ODD_KEYS = [
 
 @pytest.mark.parametrize("key", ODD_KEYS)
 async def test_every_odd_key_works(customer: Customer, key: str) -> None:
-    from botocore.utils import percent_encode
-
     target = "/store/" + percent_encode(key, safe="/~")
     body = key.encode()
     assert (await customer("PUT", target, body=body)).status == 200
@@ -40,6 +39,6 @@ async def test_every_odd_key_works(customer: Customer, key: str) -> None:
     virtual = await customer("GET", "/" + percent_encode(key, safe="/~"), host="store.localhost:9")
     assert virtual.body == body
     listing = await customer("GET", "/store?list-type=2&encoding-type=url")
-    assert f"<Key>{percent_encode(key, safe='/')}</Key>".replace("~", "~") in listing.body.decode()
+    assert f"<Key>{percent_encode(key, safe='/')}</Key>" in listing.body.decode()
     assert (await customer("DELETE", target)).status == 204
     assert (await customer("GET", target)).code == "NoSuchKey"
