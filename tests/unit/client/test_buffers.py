@@ -94,7 +94,7 @@ async def test_keepsakes_are_shed_oldest_first_and_only_as_needed() -> None:
     pool = BufferPool(POOL_BYTES_MIN)
     souvenirs = [Souvenir((await pool.acquire(1 << 20))[0]) for _ in range(4)]
     for souvenir in souvenirs:
-        pool.keep(pool.new_number(), souvenir)
+        pool.keep(pool.new_number(), souvenir, 1 << 20)
     views = await pool.acquire(2 << 20)
     assert [souvenir.view is None for souvenir in souvenirs] == [True, True, False, False]
     del views
@@ -105,7 +105,7 @@ async def test_a_waiter_is_served_when_something_becomes_a_keepsake() -> None:
     souvenir = Souvenir((await pool.acquire(POOL_BYTES_MIN))[0])
     waiter = asyncio.create_task(pool.acquire(1 << 20))
     await asyncio.sleep(0)
-    pool.keep(pool.new_number(), souvenir)
+    pool.keep(pool.new_number(), souvenir, 1 << 20)
     assert len((await waiter)[0]) == 1 << 20
     assert souvenir.view is None
 

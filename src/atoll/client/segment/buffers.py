@@ -78,7 +78,8 @@ class BufferPool:
         self._loans: dict[int, _Loan] = {}
         self._numbers = itertools.count()
         self._returned: deque[int] = deque()
-        self._kept: OrderedDict[int, Keepsake] = OrderedDict()
+        self._kept: OrderedDict[int, tuple[Keepsake, int]] = OrderedDict()
+        self._kept_bytes = 0
         self._waiters: deque[_Waiter] = deque()
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -95,8 +96,8 @@ class BufferPool:
 
     @property
     def pressed(self) -> bool:
-        """Whether more than half is borrowed or somebody waits: take less at a time."""
-        return bool(self._waiters) or self._in_use * 2 > self.bytes_max
+        """Whether more than half is borrowed for good or somebody waits: take less at a time."""
+        return bool(self._waiters) or (self._in_use - self._kept_bytes) * 2 > self.bytes_max
 
     async def acquire(self, *sizes: int) -> list[memoryview]:
         """Borrow writable buffers of exactly these sizes, all together or none; waits in turn.
@@ -123,15 +124,21 @@ class BufferPool:
             self._waiters.remove(waiter)
             self._wake()
 
-    def keep(self, number: int, keepsake: Keepsake) -> None:
-        """Lend something to the pool until ``forget``; it may be shed from now on."""
-        self._kept[number] = keepsake
+    def keep(self, number: int, keepsake: Keepsake, length: int) -> None:
+        """Lend something of about ``length`` bytes to the pool until ``forget``.
+
+        It may be shed from now on.
+        """
+        self._kept[number] = keepsake, length
+        self._kept_bytes += length
         if self._waiters:
             self._wake()
 
     def forget(self, number: int) -> None:
         """Take a keepsake back, if it is still there."""
-        self._kept.pop(number, None)
+        kept = self._kept.pop(number, None)
+        if kept is not None:
+            self._kept_bytes -= kept[1]
 
     def new_number(self) -> int:
         """Return a number for a keepsake, never used before."""
@@ -194,7 +201,9 @@ class BufferPool:
         while self._in_use + need > self.bytes_max:
             if not self._kept:
                 return False
-            self._kept.popitem(last=False)[1].shed()
+            keepsake, length = self._kept.popitem(last=False)[1]
+            self._kept_bytes -= length
+            keepsake.shed()
             self._collect()
         return True
 

@@ -38,6 +38,8 @@ from atoll.core.scheme import Layout
 
 SMALL_PLAIN_BYTES_MAX = 128 << 10
 """A segment up to this size is encoded at once, on the loop: a thread would cost more."""
+SLOW_SOURCE_S = 2.0
+"""A source that takes longer for a row group gets groups of one row."""
 RECEIPTS_PER_CHECK = 16
 """Of the receipts for small pieces, one in so many has its signature checked (0.1 ms each)."""
 RECEIPT_CHECK_BYTES_MIN = 64 << 10
@@ -111,6 +113,41 @@ class SegmentUploader:
         return record_bytes >= RECEIPT_CHECK_BYTES_MIN or self._receipts % RECEIPTS_PER_CHECK == 0
 
 
+class _Signal:
+    """Wakes whoever waits for news; cheaper than an event, and with a time limit of its own."""
+
+    __slots__ = ("_waiting",)
+
+    def __init__(self) -> None:
+        self._waiting: list[asyncio.Future[bool]] = []
+
+    def tell(self) -> None:
+        """Wake all that wait now."""
+        if self._waiting:
+            waiting, self._waiting = self._waiting, []
+            for one in waiting:
+                _wake(one, True)
+
+    async def wait(self, timeout_s: float | None = None) -> bool:
+        """Return ``True`` at the next news, ``False`` when the time is over."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[bool] = loop.create_future()
+        self._waiting.append(future)
+        timer = None if timeout_s is None else loop.call_later(timeout_s, _wake, future, False)
+        try:
+            return await future
+        finally:
+            if timer is not None:
+                timer.cancel()
+            if future in self._waiting:
+                self._waiting.remove(future)
+
+
+def _wake(future: "asyncio.Future[bool]", news: bool) -> None:
+    if not future.done():
+        future.set_result(news)
+
+
 class _Send:
     """One piece on its way to one node; the body that the transport asks for part by part."""
 
@@ -144,12 +181,12 @@ class _Send:
         if self._sending:
             self._sending = False
             self.next_group += 1
-            upload.advanced()
+            upload.advanced(self)
         while self.next_group == len(upload.groups):
             if upload.trailers:
                 self._ended = True
                 return upload.trailers[self.index]
-            await upload.published()
+            await upload.published.wait()
         group = upload.groups[self.next_group]
         layout = upload.encoder.layout
         part = rebuild_column(group, self.index, layout.k, layout.n)
@@ -217,9 +254,14 @@ class SegmentUpload:
         self._wanted: set[int] = set()
         self._asking: asyncio.Task[None] | None = None
         self._rounds = 0
-        self._news = asyncio.Event()
+        self.published = _Signal()
+        """News of a further group or the trailers."""
+        self._progress = _Signal()
         self._kept: list[int] = []
         self._parity_dropped = 0
+        self._reached: dict[int, int] = {}
+        self._passes: list[int] = []
+        self._pace = 0
         self._doubled: set[int] = set()
         self._started = uploader.clock.monotonic()
         self._source_wait_s = 0.0
@@ -237,19 +279,22 @@ class SegmentUpload:
         if self._small:
             await self._send_small(source)
             return
-        for index in range(self._grant.n):
-            self._start(index, self._grant.grants[index])
         encoder, buffers = self.encoder, self._uploader.buffers
         encoding: asyncio.Task[None] | None = None
+        slow = False
         try:
             while encoder.rows_begun < encoder.layout.rows:
-                await self._room()
-                rows = rows_per_group(encoder.layout, pressed=buffers.pressed)
+                if self.groups:
+                    await self._room()
+                rows = rows_per_group(encoder.layout, pressed=buffers.pressed or slow)
                 rows = min(rows, encoder.layout.rows - encoder.rows_begun)
+                before_s = self._source_wait_s
                 data, parity = await buffers.acquire(*encoder.group_bytes(rows))
                 group = self._filling = encoder.begin(rows, data, parity)
                 del data, parity
                 await self._fill(group, source)
+                # Nodes give up on uploads that stand still: a slow source sends less at a time.
+                slow = self._source_wait_s - before_s > SLOW_SOURCE_S
                 if encoding is not None:
                     await encoding
                 encoding = asyncio.create_task(self._encode(group))
@@ -272,9 +317,9 @@ class SegmentUpload:
         await self._fill(group, source)
         encoder.encode(group)
         self.groups.append(group)
+        self._passes.append(0)
         self._complete()
-        for index in range(self._grant.n):
-            self._start(index, self._grant.grants[index])
+        self._start_all()
 
     async def _fill(self, group: RowGroup, source: PlainSource) -> None:
         encoder, clock = self.encoder, self._uploader.clock
@@ -289,11 +334,18 @@ class SegmentUpload:
     async def _encode(self, group: RowGroup) -> None:
         await self._uploader.compute.run(self.encoder.encode, group)
         self.groups.append(group)
-        self._tell()
+        self._passes.append(0)
+        if group.number == 0:
+            self._start_all()
+        self.published.tell()
+
+    def _start_all(self) -> None:
+        for index in range(self._grant.n):
+            self._start(index, self._grant.grants[index])
 
     def _complete(self) -> None:
         self._trailer, self.trailers = self.encoder.finish(self._uploader.identity)
-        self._tell()
+        self.published.tell()
 
     def whole_record(self, index: int) -> bytes | None:
         """Return the whole record of a small piece, ready in one buffer; ``None`` for others."""
@@ -305,36 +357,55 @@ class SegmentUpload:
 
     # --- pace and memory -------------------------------------------------------------------------
 
-    async def published(self) -> None:
-        """Wait for the next group, trailer or change of any piece."""
-        await self._news.wait()
-
-    def _tell(self) -> None:
-        self._news.set()
-        self._news = asyncio.Event()
-
-    def advanced(self) -> None:
+    def advanced(self, send: _Send) -> None:
         """Note that a piece has passed a group: release or lend to the pool what is passed."""
-        slowest = min(send.next_group for send in self._live) if self._live else len(self.groups)
-        while self._parity_dropped < min(slowest, len(self.groups)):
-            self.groups[self._parity_dropped].parity = None
-            self._parity_dropped += 1
-        passed = min(self._passed(), len(self.groups))
-        while len(self._kept) < passed:
-            number = self._uploader.buffers.new_number()
-            kept = _Kept(self, self.groups[len(self._kept)])
-            self._kept.append(number)
-            self._uploader.buffers.keep(number, kept)
-        self._tell()
+        group = send.next_group - 1
+        if self._reached.get(send.index, 0) > group:
+            return  # another node is ahead with the same piece
+        self._reached[send.index] = group + 1
+        self._passes[group] += 1
+        self._let_go()
 
-    def _passed(self) -> int:
-        """Return how many groups have been passed by as many pieces as a commit usually has."""
-        best: dict[int, int] = {}
+    def _let_go(self) -> None:
+        """Move on behind the pieces: the pace, what may be shed, the parity all have passed.
+
+        A group passed by as many pieces as a commit usually has is no longer needed but for the
+        others; parity can be computed again.
+        """
+        groups, passes = self.groups, self._passes
+        pieces = len({one.index for one in self._live} | self._durable.keys())
+        matter = max(1, min(self._grant.commit, pieces))
+        pace = self._pace
+        while pace < len(groups) and passes[pace] >= matter:
+            pace += 1
+        if pace == self._pace:
+            return
+        self._pace = pace
+        while self._parity_dropped < pace and passes[self._parity_dropped] >= pieces:
+            groups[self._parity_dropped].parity = None
+            self._parity_dropped += 1
+        buffers = self._uploader.buffers
+        while len(self._kept) < pace:
+            number = buffers.new_number()
+            group = groups[len(self._kept)]
+            self._kept.append(number)
+            buffers.keep(number, _Kept(self, group), self.encoder.group_bytes(group.rows)[0])
+        self._progress.tell()
+
+    def _count_again(self) -> None:
+        """Count anew who has passed what, after a piece was lost with its node."""
+        self._reached.clear()
         for send in self._live:
-            best[send.index] = max(best.get(send.index, 0), send.next_group)
-        places = sorted(best.values(), reverse=True)
-        matter = min(self._grant.commit, len(places))
-        return places[matter - 1] if matter else 0
+            best = self._reached.get(send.index, 0)
+            self._reached[send.index] = max(best, send.next_group)
+        for index in self._durable:
+            self._reached[index] = len(self.groups)
+        self._passes = [
+            sum(reached > group for reached in self._reached.values())
+            for group in range(len(self.groups))
+        ]
+        self._pace = 0
+        self._let_go()
 
     async def _room(self) -> None:
         """Wait while the source is too far ahead of the pieces that matter."""
@@ -342,19 +413,13 @@ class SegmentUpload:
         while True:
             self._raise_if_hopeless()
             begun = len(self.groups) + 1  # one group may still be in the encoder
-            if self._live and self._passed() + limits.window_groups >= begun:
+            if not self._live and not self._asking:
                 return
-            before = self._passed()
-            if not await self._change(limits.lag_s) and self._passed() == before:
+            if self._live and self._pace + limits.window_groups >= begun:
+                return
+            before = self._pace
+            if not await self._progress.wait(limits.lag_s) and self._pace == before:
                 self._double_laggards(len(self.groups))
-
-    async def _change(self, timeout_s: float | None) -> bool:
-        """Wait for news; say whether there was any in time."""
-        try:
-            await asyncio.wait_for(self._news.wait(), timeout_s)
-        except TimeoutError:
-            return False
-        return True
 
     # --- pieces out ------------------------------------------------------------------------------
 
@@ -379,12 +444,14 @@ class SegmentUpload:
         except AtollError as fault:
             if self._leave(send):
                 self._lost(send, fault)
+        except BaseException:
+            self._progress.tell()
+            raise
         else:
             if self._leave(send):
                 self._stored(send)
         finally:
             send.task = None  # or a failure's traceback would hold itself, and buffers, alive
-            self._tell()
 
     def _leave(self, send: _Send) -> bool:
         """Take an ended send from the list; ``False`` if it does not matter any more."""
@@ -418,6 +485,10 @@ class SegmentUpload:
             self._live.remove(twin)
             if twin.task is not None:
                 twin.task.cancel()
+        stored = len(self._durable)
+        if not self._live or stored == self._grant.k + 1 or stored >= self._grant.commit:
+            # The first news sets the clock for those behind; the others end the upload.
+            self._progress.tell()
 
     def _lost(self, send: _Send, fault: AtollError) -> None:
         """Note a failure and find the piece another node at once."""
@@ -426,7 +497,8 @@ class SegmentUpload:
         twin = any(other.index == send.index for other in self._live)
         if not twin:
             self._replace(send.index)
-        self.advanced()
+        self._count_again()
+        self._progress.tell()
 
     def _replace(self, index: int) -> None:
         if not self.replayable:
@@ -469,7 +541,7 @@ class SegmentUpload:
                 self._reasons.append(f"no replacement: {fault.kind.value}")
         finally:
             self._asking = None
-            self._tell()
+            self._progress.tell()
 
     def _double_laggards(self, groups: int) -> None:
         """Give each piece that is behind a second node, once, while spares last."""
@@ -490,7 +562,7 @@ class SegmentUpload:
         """
         try:
             while not self._settled():
-                await self._change(self._patience_s())
+                await self._progress.wait(self._patience_s())
         finally:
             await self.abort()
         assert self._trailer is not None
@@ -544,7 +616,7 @@ class SegmentUpload:
 
     def _cut_offs(self) -> tuple[float, float]:
         """Return when ``commit`` pieces are enough, and when ``durable`` ones are."""
-        if len(self._durable) < self._grant.k:
+        if len(self._durable) <= self._grant.k:
             return float("inf"), float("inf")
         limits = self._uploader.limits
         median = sorted(self._finish_times)[(len(self._finish_times) - 1) // 2]
