@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 FILES_AT_ONCE = 4
 READ_BYTES = 1 << 20
+RATE_BYTES_MIN = 1 << 20
+"""Below, a rate would say more about the round trip."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,8 +151,8 @@ class _Copier:
         elif self._dry_run:
             say(f"would copy {job.name} → {job.target}")
         elif job.target is not None:
-            rate = f"{show_bytes(size / seconds)}/s"
-            say(f"{job.name} → {job.target}  {show_bytes(size)}, {rate}")
+            rate = f", {show_bytes(size / seconds)}/s" if size >= RATE_BYTES_MIN else ""
+            say(f"{job.name} → {job.target}  {show_bytes(size)}{rate}")
 
     async def _move(self, client: "AsyncClient", job: _Job, bars: Meter) -> int:
         if job.refused is not None:
@@ -172,7 +174,9 @@ class _Copier:
                 await client.copy(head, source.bucket, target.bucket, target.key, progress=tell)
                 return head.size
             case None, Place() as target:
-                await client.put_stream(target.bucket, target.key, _standard_input())
+                piped = _CountedInput()
+                await client.put_stream(target.bucket, target.key, piped.blocks())
+                return piped.bytes
             case Place() as source, None:
                 async with client.stream(source.bucket, source.key) as (head, blocks):
                     async for block in blocks:
@@ -181,12 +185,18 @@ class _Copier:
                     return head.size
             case _:
                 raise AssertionError("one side is an object")
-        return 0
 
 
-async def _standard_input() -> AsyncIterator[bytes]:
-    while block := sys.stdin.buffer.read(READ_BYTES):
-        yield block
+class _CountedInput:
+    """Standard input, and how much of it there was."""
+
+    def __init__(self) -> None:
+        self.bytes = 0
+
+    async def blocks(self) -> AsyncIterator[bytes]:
+        while block := sys.stdin.buffer.read(READ_BYTES):
+            self.bytes += len(block)
+            yield block
 
 
 async def _one(client: "AsyncClient", source: str, target: str) -> AsyncIterator[_Job]:

@@ -17,6 +17,7 @@ import atoll
 from atoll.core.errors import AtollError, Kind, meaning_of
 
 USAGE_STATUS = 64
+TRACE_VARIABLE = "ATOLL_TRACE"
 
 _SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
     "A cloud on this machine": {
@@ -110,6 +111,15 @@ def _usage(error: click.ClickException) -> AtollError:
     return AtollError(kind, "read command", message, hint=f"see `{path} --help`")
 
 
+def _unexpected(bug: Exception) -> AtollError:
+    return AtollError(
+        Kind.INTERNAL,
+        "run command",
+        f"unexpected {type(bug).__name__}: {bug}",
+        hint=f"{TRACE_VARIABLE}=1 shows where; please report it",
+    )
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; always ends by ``sys.exit``."""
     given = sys.argv[1:] if arguments is None else arguments
@@ -129,4 +139,9 @@ def main(arguments: list[str] | None = None) -> None:
         # The reader (head, less) has had enough. Nothing more can be written, not even at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+    except Exception as bug:
+        if os.environ.get(TRACE_VARIABLE):
+            raise
+        # Nobody can act on a trace he did not ask for.
+        fail(_unexpected(bug), as_json=as_json)
     sys.exit(result if isinstance(result, int) else 0)

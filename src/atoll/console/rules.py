@@ -116,7 +116,7 @@ def repair_of(status: CloudStatus, history: Sequence[Sample] = ()) -> RepairView
     if repair.frozen:
         past = "held back: too many nodes vanished at once; waiting for them to return"
     elif not repair.running:
-        past = f"begins when a node counts as dead; {past}"
+        past = f"waiting its turn; {past}"
     return RepairView(True, headline, past, round(percent, 1))
 
 
@@ -180,7 +180,7 @@ def node_of(node: NodeStatus, now_ms: int) -> NodeView:
         site=node.site,
         place=place,
         tier=node.tier,
-        address=node.address,
+        address=node.address.removeprefix("http://").removeprefix("https://"),
         state=node.state,
         seen="now" if gone_ms < SEEN_NOW_MS else f"{show_seconds(gone_ms / 1000)} ago",
         used=show_bytes(node.used_bytes),
