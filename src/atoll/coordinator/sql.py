@@ -7,11 +7,13 @@ compiler, which costs more than the lookups themselves (docs/spec/metadata.md).
 """
 
 import re
+import sqlite3
 from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import BigInteger, LargeBinary, MetaData, SmallInteger
 from sqlalchemy.engine import Connection
+from sqlalchemy.exc import DBAPIError
 
 SCHEMA = MetaData(
     naming_convention={
@@ -54,26 +56,43 @@ class Statement:
     def __str__(self) -> str:
         return self._sqlite
 
-    def _text(self, connection: Connection) -> str:
-        return self._sqlite if connection.dialect.name == "sqlite" else self._postgresql
+    def _run(self, connection: Connection, parameters: Any) -> Any:
+        """Run; return a cursor or result with fetchall, fetchone and rowcount."""
+        if connection.dialect.name != "sqlite":
+            return connection.exec_driver_sql(self._postgresql, parameters)
+        # Straight to the driver: SQLAlchemy's result machinery costs several times the lookup.
+        raw = connection.connection.dbapi_connection
+        assert isinstance(raw, sqlite3.Connection)
+        try:
+            if isinstance(parameters, list):
+                return raw.executemany(self._sqlite, parameters)
+            return raw.execute(self._sqlite, parameters)
+        except sqlite3.Error as error:
+            raise DBAPIError.instance(
+                self._sqlite, None, error, sqlite3.Error, dialect=connection.dialect
+            ) from error
 
     def all(self, connection: Connection, **parameters: Any) -> Sequence[Any]:
         """Run; return all rows."""
-        return connection.exec_driver_sql(self._text(connection), parameters).all()
+        rows: Sequence[Any] = self._run(connection, parameters).fetchall()
+        return rows
 
     def first(self, connection: Connection, **parameters: Any) -> Any:
         """Run; return the first row or None."""
-        return connection.exec_driver_sql(self._text(connection), parameters).first()
+        rows = self._run(connection, parameters).fetchall()
+        return rows[0] if rows else None
 
     def scalar(self, connection: Connection, **parameters: Any) -> Any:
         """Run; return the first column of the first row or None."""
-        return connection.exec_driver_sql(self._text(connection), parameters).scalar()
+        row = self.first(connection, **parameters)
+        return None if row is None else row[0]
 
     def run(self, connection: Connection, **parameters: Any) -> int:
         """Run; return the number of rows concerned."""
-        return connection.exec_driver_sql(self._text(connection), parameters).rowcount
+        count: int = self._run(connection, parameters).rowcount
+        return count
 
     def many(self, connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
         """Run once for each of ``rows``; no rows, no statement."""
         if rows:
-            connection.exec_driver_sql(self._text(connection), list(rows))
+            self._run(connection, list(rows))
