@@ -35,10 +35,12 @@ from atoll.core.pieces import (
 )
 from atoll.core.ports import Address, Clock, Compute, PiecePart, PieceStream, PieceTransport
 
-GROUP_BYTES_MAX = 2 << 20
+GROUP_BYTES_MAX = 1 << 20
 """Bytes of one row group over all sources and targets; a worker holds about three of them."""
 CHUNKS_WAITING_MAX = 2
 """Row groups that may wait for a slow target."""
+COUNTER_DOWN = "repair_bytes_downloaded"
+COUNTER_UP = "repair_bytes_uploaded"
 HEADS_ASKED_MAX = 3
 """Heads compared to agree on the TLVs, which no root commits to."""
 
@@ -109,10 +111,16 @@ class Job:
 
 @dataclass(slots=True)
 class Traffic:
-    """Bytes moved so far."""
+    """Bytes moved and not yet counted in the database."""
 
     downloaded: int = 0
     uploaded: int = 0
+
+    def take(self) -> dict[str, int]:
+        """Return the figures as counters and begin again."""
+        taken = {COUNTER_DOWN: self.downloaded, COUNTER_UP: self.uploaded}
+        self.downloaded = self.uploaded = 0
+        return taken
 
 
 class _Upload:
@@ -437,7 +445,7 @@ async def check_stored_piece(
         try:
             hasher = PieceHasher()
             left = header.data_bytes
-            buffer = memoryview(bytearray(min(left, GROUP_BYTES_MAX // 4)))
+            buffer = memoryview(bytearray(min(left, GROUP_BYTES_MAX // 2)))
             while left:
                 view = buffer[: min(left, len(buffer))]
                 await bandwidth.take(len(view))

@@ -37,6 +37,8 @@ class Profile:
     """Nothing is judged in this time after a start: nodes need a moment to report."""
     lease_ms: int
     """A worker that says nothing for this long has lost its segment."""
+    intent_ms: int
+    """A piece that was sent but never recorded is collected after this; no repair takes longer."""
     retry_ms_min: int
     retry_ms_max: int
     scan_pause_s: float
@@ -60,13 +62,14 @@ LOCAL = Profile(
     freeze_ms_max=60_000,
     settle_ms=2_000,
     lease_ms=15_000,
+    intent_ms=15 * 60_000,
     retry_ms_min=500,
     retry_ms_max=30_000,
     scan_pause_s=0.02,
     scan_interval_s=60.0,
     poll_s=0.5,
     bytes_per_second=512 << 20,
-    workers=3,
+    workers=8,
     stall_s=10.0,
 )
 """One machine: whoever kills a node wants to see it heal, be it one or most of them."""
@@ -79,13 +82,14 @@ WAN = Profile(
     freeze_ms_max=24 * 3_600_000,
     settle_ms=10 * 60_000,
     lease_ms=120_000,
+    intent_ms=4 * 3_600_000,
     retry_ms_min=15_000,
     retry_ms_max=3_600_000,
     scan_pause_s=0.5,
     scan_interval_s=24 * 3600.0,
     poll_s=5.0,
     bytes_per_second=32 << 20,
-    workers=4,
+    workers=8,
     stall_s=60.0,
 )
 """Independent providers: a mass vanishing is a cut cable far more often than mass death."""

@@ -6,7 +6,7 @@ die at any moment; a lease that is not renewed falls to another.
 
 import asyncio
 import logging
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -25,6 +25,7 @@ from atoll.coordinator.metadata.store.segments import (
 from atoll.coordinator.placement.model import NodeState
 from atoll.coordinator.placement.service import PlacementService
 from atoll.coordinator.repair import store
+from atoll.coordinator.repair.rebuild import COUNTER_DOWN, COUNTER_UP
 from atoll.coordinator.repair.rules import (
     URGENCY_MAX,
     Freezer,
@@ -36,9 +37,7 @@ from atoll.coordinator.repair.rules import (
 from atoll.coordinator.repair.store import QueueEntry
 from atoll.coordinator.repair.survival import Survey
 from atoll.coordinator.repair.worker import (
-    COUNTER_DOWN,
     COUNTER_PIECES,
-    COUNTER_UP,
     Outcome,
     Result,
     SegmentRepairer,
@@ -51,6 +50,8 @@ from atoll.core.ports import Clock, Compute, Database, PieceTransport, Rng
 log = logging.getLogger("atoll.coordinator.repair")
 
 PAGE_SEGMENTS = 500
+CLAIMS_AHEAD = 3
+"""Segments leased ahead, per worker: one transaction leases for many."""
 REPORTS_MAX = 1000
 """Reports of wrong pieces waiting to be checked; further ones are refused."""
 REPORTS_REMEMBERED_MAX = 10_000
@@ -99,6 +100,7 @@ class RepairService:
         )
         self.survey = survey or Survey(clock, database, placement)
         self._running: dict[int, asyncio.Task[None]] = {}
+        self._backlog: deque[store.Claim] = deque()
         self._loops: list[asyncio.Task[None]] = []
         self._bell = asyncio.Event()
         self._seen: dict[int, NodeState] = {}
@@ -130,6 +132,7 @@ class RepairService:
         if tasks:
             await asyncio.wait(tasks)
         self._running.clear()
+        self._backlog.clear()
         await self._database.write(lambda c: store.release(c, self._owner))
 
     async def _loop(
@@ -168,7 +171,10 @@ class RepairService:
         """Compare the nodes with what they were: queue what the dead held, wake for the living."""
         nodes = self._placement.nodes()
         now_ms = self._clock.now_ms()
-        self._freezer.look(nodes, now_ms)
+        was_frozen = self._freezer.frozen
+        if self._freezer.look(nodes, now_ms) and not was_frozen:
+            log.warning("repair is frozen: too many nodes vanished at once")
+            self._backlog.clear()
         gone = (NodeState.DEAD, NodeState.LOST)
         returned: list[int | None] = []
         for alias, node in list(nodes.items()):
@@ -331,21 +337,30 @@ class RepairService:
     async def dispatch(self) -> None:
         """Lease due segments, the most urgent first, as many as there are free workers."""
         free = self._profile.workers - len(self._running)
-        if free <= 0:
-            return
-        urgent_min = URGENCY_MAX if self._freezer.frozen else 0
-        now_ms = self._clock.now_ms()
-        claims = await self._database.write(
-            lambda c: store.claim(c, self._owner, now_ms, self._profile.lease_ms, free, urgent_min)
-        )
-        for claim in claims:
+        if free > len(self._backlog):
+            urgent_min = URGENCY_MAX if self._freezer.frozen else 0
+            limit = free + self._profile.workers * CLAIMS_AHEAD
+            now_ms = self._clock.now_ms()
+            self._backlog.extend(
+                await self._database.write(
+                    partial(
+                        store.claim,
+                        owner=self._owner,
+                        now_ms=now_ms,
+                        lease_ms=self._profile.lease_ms,
+                        limit=limit - len(self._backlog),
+                        urgent_min=urgent_min,
+                    )
+                )
+            )
+        while self._backlog and len(self._running) < self._profile.workers:
+            claim = self._backlog.popleft()
             if claim.serial not in self._running:
-                task = asyncio.create_task(self._work(claim))
-                self._running[claim.serial] = task
+                self._running[claim.serial] = asyncio.create_task(self._work(claim))
 
     async def _work(self, claim: store.Claim) -> None:
         try:
-            result = await self._repairer.repair(claim.serial)
+            result = await self._repairer.repair(claim.serial, self._owner)
             await self._settle(claim, result)
         except (AtollError, SQLAlchemyError) as cause:
             log.warning("repair of segment %d: %s", claim.serial, cause)
@@ -358,7 +373,8 @@ class RepairService:
         """Take a healed segment off the queue; put another back, later each time."""
         health = result.health
         if health is None or health.full:
-            await self._database.write(lambda c: store.finish(c, claim.serial, self._owner))
+            if not result.settled:
+                await self._database.write(lambda c: store.finish(c, claim.serial, self._owner))
             self.survey.refresh_soon()
             return
         attempts = 0 if result.repaired else claim.attempts + 1
@@ -373,12 +389,15 @@ class RepairService:
             health.scheme.n,
             result.outcome.value,
         )
-        await self._database.write(
-            lambda c: store.postpone(c, entry, self._owner, attempts, due_ms)
-        )
+
+        def write(connection: Connection) -> None:
+            if not store.postpone(connection, entry, self._owner, attempts, due_ms):
+                store.enqueue(connection, [entry], self._clock.now_ms(), disturb=False)
+
+        await self._database.write(write)
 
     async def _renew(self) -> None:
-        serials = list(self._running)
+        serials = [*self._running, *(claim.serial for claim in self._backlog)]
         if serials:
             now_ms = self._clock.now_ms()
             await self._database.write(

@@ -151,9 +151,9 @@ def finish(connection: Connection, serial: int, owner: bytes) -> None:
 
 def postpone(
     connection: Connection, entry: QueueEntry, owner: bytes, attempts: int, due_ms: int
-) -> None:
-    """Put a segment back for later, if the lease is still the owner's."""
-    _POSTPONE.run(
+) -> bool:
+    """Put a segment back for later; False where the lease is not the owner's any more."""
+    changed = _POSTPONE.run(
         connection,
         serial=entry.serial,
         owner=owner,
@@ -164,6 +164,7 @@ def postpone(
         due_ms=due_ms,
         reason=entry.reason,
     )
+    return changed == 1
 
 
 def wake(connection: Connection, now_ms: int, alias: int | None = None) -> int:

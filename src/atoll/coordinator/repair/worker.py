@@ -8,6 +8,7 @@ import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import partial
 
 from sqlalchemy.engine import Connection
 
@@ -44,12 +45,7 @@ log = logging.getLogger("atoll.coordinator.repair")
 
 ROUNDS_MAX = 24
 """Rebuilds of one segment tried in a row, each without the sources that failed before."""
-INTENT_MS = 2 * 3_600_000
-"""A piece that was sent but never recorded is collected after this."""
-
 COUNTER_PIECES = "repair_pieces"
-COUNTER_DOWN = "repair_bytes_downloaded"
-COUNTER_UP = "repair_bytes_uploaded"
 COUNTER_LIARS = "repair_pieces_wrong"
 
 
@@ -74,16 +70,20 @@ class Result:
     outcome: Outcome
     health: Health | None
     repaired: int = 0
+    settled: bool = False
+    """Whether the queue's row went in the same transaction."""
 
 
 @dataclass(slots=True)
 class _Run:
-    """What one repair has learned about the nodes."""
+    """One repair: for whom, and what it has learned about the nodes."""
 
+    owner: bytes
     traffic: Traffic = field(default_factory=Traffic)
     unreachable: set[int] = field(default_factory=set)
     refused: set[int] = field(default_factory=set)
     repaired: int = 0
+    settled: bool = False
 
 
 class SegmentRepairer:
@@ -113,35 +113,40 @@ class SegmentRepairer:
         """Judge a segment by the nodes as they are now."""
         return health_of(segment.k, segment.n, segment.pieces, self._placement.nodes())
 
-    async def repair(self, serial: int) -> Result:
-        """Bring a segment to full strength, or as near as the nodes allow."""
-        run = _Run()
+    async def repair(self, serial: int, owner: bytes = store.NOBODY) -> Result:
+        """Bring a segment to full strength, or as near as the nodes allow.
+
+        ``owner`` holds the lease of the segment's row in the queue, which goes when it is full.
+        """
+        run = _Run(owner)
         outcome = Outcome.CHANGED
         try:
             for _ in range(ROUNDS_MAX):
-                segment = await self._database.read(lambda c: segment_by_serial(c, serial))
+                segment = await self._database.read(partial(segment_by_serial, serial=serial))
                 if segment is None:
                     return Result(Outcome.GONE, None, run.repaired)
                 health = self.health(segment)
                 if health.full:
-                    return Result(Outcome.FULL, health, run.repaired)
+                    return Result(Outcome.FULL, health, run.repaired, run.settled)
+                # Where a node died just when the row went, the caller queues the segment again.
+                run.settled = False
                 ended = await self._round(segment, health, run)
                 if ended is not None:
                     outcome = ended
                     break
         finally:
             await self._count(run)
-        segment = await self._database.read(lambda c: segment_by_serial(c, serial))
+        segment = await self._database.read(partial(segment_by_serial, serial=serial))
         if segment is None:
             return Result(Outcome.GONE, None, run.repaired)
         health = self.health(segment)
         return Result(Outcome.FULL if health.full else outcome, health, run.repaired)
 
     async def _count(self, run: _Run) -> None:
-        traffic = run.traffic
-        changes = {COUNTER_DOWN: traffic.downloaded, COUNTER_UP: traffic.uploaded}
+        """Add what moved and is not counted yet: a repair that succeeds counts as it records."""
+        changes = run.traffic.take()
         if any(changes.values()):
-            await self._database.write(lambda c: add_counters(c, changes))
+            await self._database.write(partial(add_counters, changes=changes))
 
     # --- one round --------------------------------------------------------------------------
 
@@ -161,7 +166,7 @@ class SegmentRepairer:
         if not planned:
             return Outcome.NO_ROOM if not run.refused else Outcome.TARGETS
         now_ms = self._clock.now_ms()
-        until_ms = now_ms + INTENT_MS
+        until_ms = now_ms + self._profile.intent_ms
         granted = await self._database.write(
             lambda c: store.write_intents(c, segment, planned, now_ms, until_ms)
         )
@@ -234,7 +239,7 @@ class SegmentRepairer:
             run.unreachable.add(piece.alias)
             segment = await self._name_liar(segment, piece, reason)
         stored = [StoredPiece(index=t.index, alias=t.node.alias) for t in done]
-        recorded = await self._record(segment, planned, stored, until_ms, rebuild.released)
+        recorded = await self._record(segment, planned, stored, until_ms, rebuild.released, run)
         run.repaired += recorded
         if outcome is None and done and not recorded:
             return Outcome.CHANGED
@@ -294,6 +299,7 @@ class SegmentRepairer:
         stored: Sequence[StoredPiece],
         until_ms: int,
         released: bool,
+        run: _Run,
     ) -> int:
         """Record new pieces if the segment is as it was; return how many were recorded.
 
@@ -301,9 +307,12 @@ class SegmentRepairer:
         """
         now_ms = self._clock.now_ms()
         in_time = now_ms < until_ms - store.INTENT_MARGIN_MS
+        nodes = self._placement.nodes()
+        traffic = run.traffic.take() if stored else {}
 
         def write(connection: Connection) -> int:
             good: list[StoredPiece] = []
+            add_counters(connection, traffic)
             if in_time:
                 good = [p for p in stored if store.confirm_intent(connection, segment, p, now_ms)]
             if good:
@@ -311,6 +320,8 @@ class SegmentRepairer:
                 kept = [piece for piece in segment.pieces if piece.index not in indexes]
                 if replace_pieces(connection, segment, [*kept, *good], now_ms, collect=True):
                     add_counters(connection, {COUNTER_PIECES: len(good)})
+                    if health_of(segment.k, segment.n, [*kept, *good], nodes).full:
+                        store.finish(connection, segment.serial, run.owner)
                 else:
                     store.collect_pieces(connection, segment, good, now_ms)
                     good = []
@@ -321,7 +332,9 @@ class SegmentRepairer:
                 store.drop_intents(connection, segment, rest, now_ms)
             return len(good)
 
-        return await self._database.write(write)
+        recorded = await self._database.write(write)
+        run.settled = run.settled or bool(recorded)
+        return recorded
 
     async def _name_liar(
         self, segment: StoredSegment, piece: StoredPiece, reason: str
