@@ -1,0 +1,128 @@
+"""Migrations: the schema they make is the one the code declares, and outsiders can read it."""
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import create_engine, inspect
+from sqlalchemy.engine import Connection, make_url
+from tests.unit.coordinator.metadata.world import Metadata
+
+from atoll.coordinator.metadata import migrate as migrations
+from atoll.coordinator.metadata import tables as metadata_tables
+from atoll.coordinator.metadata.migrate import VERSION_TABLE, migrate_connection, schema_head
+from atoll.coordinator.registry import tables as registry_tables
+from atoll.coordinator.sql import SCHEMA
+from atoll.core.errors import AtollError, Kind
+from atoll.core.messages import GetBucket
+from atoll.runtime.database import SqlDatabase, migrate
+
+GOLDEN = Path(__file__).parents[3] / "golden" / "schema.sql"
+FIRST = "0001"
+
+
+def dump(path: Path) -> str:
+    with sqlite3.connect(path) as raw:
+        rows = raw.execute(
+            "SELECT sql FROM sqlite_master WHERE sql IS NOT NULL AND name NOT LIKE 'sqlite_%'"
+            " ORDER BY tbl_name, type DESC, name"
+        ).fetchall()
+    return "".join(f"{' '.join(sql.split())};\n" for (sql,) in rows)
+
+
+async def test_the_declared_tables_are_the_migrated_ones(database: SqlDatabase) -> None:
+    assert metadata_tables.OBJECT.metadata is SCHEMA is registry_tables.NODE.metadata
+
+    def differences(connection: Connection) -> list[object]:
+        context = MigrationContext.configure(
+            connection, opts={"version_table": VERSION_TABLE, "compare_type": True}
+        )
+        return list(compare_metadata(context, SCHEMA))
+
+    assert await database.read(differences) == []
+
+
+def test_the_schema_is_the_golden_one(tmp_path: Path) -> None:
+    migrate(f"sqlite:///{tmp_path}/new.db")
+    assert dump(tmp_path / "new.db") == GOLDEN.read_text(), (
+        "the schema changed: that takes a new migration, and then a new golden file"
+    )
+
+
+def test_migrations_form_one_line_from_the_first() -> None:
+    scripts = ScriptDirectory(str(migrations._FOLDER))
+    line = [script.revision for script in scripts.walk_revisions()][::-1]
+    assert line[0] == FIRST
+    assert line == [f"{number:04}" for number in range(1, len(line) + 1)]
+    assert len(scripts.get_heads()) == 1
+
+
+async def test_a_database_of_the_first_version_comes_up_to_date(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/old.db"
+    engine = create_engine(make_url(url))
+    with engine.begin() as connection:
+        migrate_connection(connection, FIRST)
+        connection.exec_driver_sql(
+            "INSERT INTO bucket VALUES (x'00', x'01', x'6162', 'r', 'managed', 1, 5)"
+        )
+    engine.dispose()
+    migrate(url)
+    migrate(url)
+    database = SqlDatabase(url)
+    versions = await database.read(
+        lambda c: c.exec_driver_sql(f"SELECT version_num FROM {VERSION_TABLE}").scalar()
+    )
+    assert versions == schema_head()
+    assert (await Metadata(database).service.get_bucket(GetBucket(name="ab"))).created_ms == 5
+    await database.close()
+
+
+def test_migrating_again_changes_nothing(database_url: str) -> None:
+    migrate(database_url)
+
+
+async def test_a_newer_schema_is_refused(database_url: str) -> None:
+    database = SqlDatabase(database_url)
+    await database.write(
+        lambda c: c.exec_driver_sql(f"UPDATE {VERSION_TABLE} SET version_num = '9999'").rowcount
+    )
+    await database.close()
+    with pytest.raises(AtollError) as caught:
+        migrate(database_url)
+    assert caught.value.kind is Kind.NEWER_FORMAT
+    assert "9999" in str(caught.value)
+
+
+def test_a_file_of_something_else_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "photo.db").write_bytes(b"\xff\xd8 not a database at all" * 100)
+    with pytest.raises(AtollError) as caught:
+        migrate(f"sqlite:///{tmp_path}/photo.db")
+    assert caught.value.kind is Kind.WRONG_FOLDER
+    with sqlite3.connect(tmp_path / "other.db") as raw:
+        raw.execute("CREATE TABLE songs (name)")
+    with pytest.raises(AtollError) as caught:
+        migrate(f"sqlite:///{tmp_path}/other.db")
+    assert caught.value.kind is Kind.WRONG_FOLDER
+    with sqlite3.connect(tmp_path / "other.db") as raw:
+        assert raw.execute("SELECT name FROM sqlite_master").fetchall() == [("songs",)]
+
+
+def test_a_migration_that_fails_leaves_no_trace(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = f"sqlite:///{tmp_path}/new.db"
+
+    def fail(*_: object, **__: object) -> None:
+        raise AtollError(Kind.INTERNAL, "test", "pulled the plug")
+
+    monkeypatch.setattr("alembic.runtime.migration.HeadMaintainer.update_to_step", fail)
+    with pytest.raises(AtollError, match="pulled"):
+        migrate(url)
+    monkeypatch.undo()
+    engine = create_engine(make_url(url))
+    assert inspect(engine).get_table_names() == []
+    engine.dispose()
+    migrate(url)
