@@ -106,6 +106,8 @@ class MemoryNode:
     lies: bool = False
     lies_once: bool = False
     dies_after_reads: int | None = None
+    cuts_streams: int = 0
+    """So many streams to come are cut after their first part, as if they had stood still."""
     puts: int = 0
     gets: int = 0
     bytes_served: int = 0
@@ -138,12 +140,18 @@ class MemoryStream:
     def __init__(self, node: MemoryNode, data: bytes) -> None:
         self._node = node
         self._data = memoryview(data)
+        self._reads = 0
+        self.length = len(data)
         self.closed = False
 
     async def read_into(self, buffer: memoryview) -> None:
         self._node.check_alive()
         if self._node.hangs_on_get:
             await _for_ever()
+        self._reads += 1
+        if self._reads > 1 and self._node.cuts_streams:
+            self._node.cuts_streams -= 1
+            raise AtollError(Kind.UNREACHABLE, "read piece", "the stream broke")
         if self._node.dies_after_reads is not None:
             self._node.dies_after_reads -= 1
             self._node.dead = self._node.dies_after_reads <= 0

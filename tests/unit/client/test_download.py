@@ -7,6 +7,7 @@ import pytest
 from tests.unit.client.cluster import BUCKET, Cluster, pattern
 
 from atoll.core.errors import AtollError, Kind
+from atoll.core.messages import GrantReads
 from atoll.core.scheme import RS_2_4, RS_4_8
 
 SHORT, LONG = 50_000, 3 << 20
@@ -169,3 +170,35 @@ async def test_a_segment_that_was_uploaded_wrong_accuses_nobody() -> None:
     assert caught.value.kind is Kind.DATA_LOST
     await cluster.downloader.examiner.settle()
     assert not cluster.liars
+
+
+async def test_a_slow_reader_holds_no_stream_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("atoll.client.transfer.fetch.LANE_IDLE_S_MAX", -1.0)
+    cluster = Cluster(8, scheme=RS_4_8)
+    data = pattern(8 << 20)
+    segments = await cluster.put(data)
+    assert await cluster.get(segments) == data
+    piece_bytes = cluster.streams[0].length
+    later = [stream.length for stream in cluster.streams[4:]]
+    assert later
+    assert max(later) <= (1 << 20) // 4 < piece_bytes
+    assert sum(node.gets for node in cluster.nodes) == len(cluster.streams)
+
+
+async def test_a_stream_that_was_cut_is_opened_again_at_the_same_node() -> None:
+    cluster = Cluster(8, scheme=RS_4_8)
+    data = pattern(8 << 20)
+    segments = await cluster.put(data)
+    for index in range(4):
+        cluster.holder(segments[0], index).cuts_streams = 2
+    assert await cluster.get(segments) == data
+    asked = {i for i in range(8) if cluster.holder(segments[0], i).gets}
+    assert asked == {0, 1, 2, 3}
+
+
+async def test_old_read_limits_are_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("atoll.client.transfer.fetch.GRANTS_S_MAX", -1.0)
+    cluster = Cluster(8, scheme=RS_4_8)
+    segments = await cluster.put(pattern(LONG))
+    assert await cluster.get(segments) == pattern(LONG)
+    assert len([q for q in cluster.questions if isinstance(q, GrantReads)]) > 2

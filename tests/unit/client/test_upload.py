@@ -8,7 +8,6 @@ from tests.unit.client.cluster import BUCKET, Cluster, cut_up, pattern
 from atoll.client.transfer.upload import UploadLimits
 from atoll.core.errors import AtollError, Kind
 from atoll.core.messages import OrderSegment, ReplaceGrants
-from atoll.core.orders import sign_receipt
 from atoll.core.scheme import RS_4_8
 
 SMALL, LARGE = 50_000, 3 << 20
@@ -187,7 +186,6 @@ async def test_an_answer_before_the_end_of_the_piece_does_not_count() -> None:
         for _ in range(3):
             (segment,) = await cluster.put(pattern(size))
             assert 1 not in {piece.alias for piece in segment.pieces}
-    assert sign_receipt
 
 
 async def test_pieces_of_a_large_segment_are_never_all_in_memory() -> None:
@@ -242,3 +240,24 @@ async def test_a_grant_without_all_pieces_is_refused() -> None:
     with pytest.raises(AtollError) as caught:
         await cluster.objects.write_object(BUCKET, "key", 10, cut_up(b"0123456789", 10))
     assert caught.value.kind is Kind.INTERNAL
+
+
+async def test_uploads_wait_for_their_turn_and_are_refused_when_it_never_comes() -> None:
+    cluster = Cluster(12, scheme=RS_4_8, upload=UploadLimits(uploads_max=1, wait_s_max=0.01))
+    begun, go_on = asyncio.Event(), asyncio.Event()
+    data = pattern(LARGE)
+
+    async def source():  # type: ignore[no-untyped-def]
+        begun.set()
+        await go_on.wait()
+        yield data
+
+    first = asyncio.create_task(cluster.objects.write_object(BUCKET, "key", LARGE, source()))
+    await begun.wait()
+    with pytest.raises(AtollError) as caught:
+        await cluster.put(data)
+    assert caught.value.kind is Kind.OVERLOADED
+    assert await cluster.put(b"small ones need no turn")
+    go_on.set()
+    assert await cluster.get(await first) == data
+    assert await cluster.put(data)

@@ -26,7 +26,13 @@ from atoll.client.transfer.liars import Evidence, Examiner, layout_of
 from atoll.client.transfer.stats import NodeStats
 from atoll.core.crypto import SegmentCipher
 from atoll.core.errors import AtollError, Kind
-from atoll.core.messages import ControlPlane, GrantList, GrantReads, SegmentRecord
+from atoll.core.messages import (
+    ControlPlane,
+    GrantList,
+    GrantReads,
+    PieceGrant,
+    SegmentRecord,
+)
 from atoll.core.ports import Clock, Compute, PieceTransport
 from atoll.core.scheme import Layout
 
@@ -168,7 +174,9 @@ class SegmentRead:
     async def _decode(self, span: ChunkSpan) -> memoryview:
         """Return a span's plaintext; pieces found wrong are left out and the span read again."""
         downloader = self._downloader
-        fetcher = self._fetcher or await self._open_fetcher(span)
+        if self._fetcher is None:
+            self._fetcher = self._open_fetcher(span)
+        fetcher = self._fetcher
         if self._short:
             columns, out = None, memoryview(bytearray(span.plain_bytes))
         else:
@@ -193,7 +201,7 @@ class SegmentRead:
             "the pieces are as they were uploaded, and do not decrypt",
         )
 
-    async def _open_fetcher(self, span: ChunkSpan) -> PieceFetcher:
+    def _open_fetcher(self, span: ChunkSpan) -> PieceFetcher:
         downloader, segment = self._downloader, self._segment
         rows = span.end_row - span.first_row if self._short else self._layout.rows
         question = GrantReads(
@@ -203,19 +211,21 @@ class SegmentRead:
             byte_cap=2 * rows * self._layout.unit_bytes,
             gateway_key=downloader.gateway_key,
         )
-        answer = await downloader.control.ask(question, GrantList)
+
+        async def grant() -> list[PieceGrant]:
+            return (await downloader.control.ask(question, GrantList)).grants
+
         last = self._spans[-1] if self._spans else span
-        self._fetcher = PieceFetcher(
+        return PieceFetcher(
             segment,
             self._layout,
-            answer.grants,
+            grant,
             downloader.transport,
             downloader.clock,
             downloader.short_stats if self._short else downloader.stream_stats,
             None if self._short else last.end_row,
             downloader.limits.piece_timeout_s,
         )
-        return self._fetcher
 
     async def _columns(self, span: ChunkSpan, pieces: dict[int, Rows]) -> dict[int, Rows]:
         """Return the span's data columns, rebuilt where other pieces came instead of them."""

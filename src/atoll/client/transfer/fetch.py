@@ -1,7 +1,7 @@
 """Some rows of enough pieces: which nodes to ask, which to ask beside them, which to give up."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 
 from atoll.client.segment.decode import ChunkSpan, Rows
@@ -12,6 +12,11 @@ from atoll.core.messages import PieceGrant, SegmentRecord
 from atoll.core.ports import Address, Clock, PiecePart, PieceStream, PieceTransport
 from atoll.core.scheme import Layout
 
+LANE_IDLE_S_MAX = 3.0
+"""A stream that nobody read for so long is opened anew, for one row group: nodes cut streams that
+stand still, and a slow reader should not hold connections."""
+GRANTS_S_MAX = 600.0
+"""Read limits older than this are asked for again; coordinators give them 15 minutes."""
 LOSSES = frozenset({Kind.NOT_FOUND, Kind.CORRUPT, Kind.DATA_LOST})
 """Answers after which a piece does not come back by waiting."""
 
@@ -30,10 +35,11 @@ class _Pending:
 
 @dataclass(slots=True)
 class _Lane:
-    """An open stream of one piece; the next bytes are those of ``row``."""
+    """An open stream of one piece; the next bytes are those of ``row``, up to ``end_row``."""
 
     stream: PieceStream
     row: int
+    end_row: int
 
 
 class PieceFetcher:
@@ -43,17 +49,24 @@ class PieceFetcher:
         self,
         segment: SegmentRecord,
         layout: Layout,
-        grants: list[PieceGrant],
+        grant: Callable[[], Awaitable[list[PieceGrant]]],
         transport: PieceTransport,
         clock: Clock,
         stats: NodeStats,
         stream_end_row: int | None,
         timeout_s: float,
     ) -> None:
-        """With ``stream_end_row``, pieces are streamed up to that row; else each span is asked."""
+        """``grant`` asks for read limits.
+
+        With ``stream_end_row``, pieces are streamed up to that row; else each span is asked.
+        """
         self._segment = segment
         self._layout = layout
-        self._grants = {grant.index: grant for grant in grants}
+        self._grant = grant
+        self._grants: dict[int, PieceGrant] = {}
+        self._granted_s = float("-inf")
+        self._fetched_s = float("inf")
+        self._unhurried = False
         self._transport = transport
         self._clock = clock
         self._stats = stats
@@ -112,6 +125,13 @@ class PieceFetcher:
         ``have`` are rows of this span that came before and are still trusted.
         Raises ``TOO_FEW_NODES`` or ``DATA_LOST``.
         """
+        now = self._clock.monotonic()
+        if now - self._granted_s > GRANTS_S_MAX:
+            self._grants = {grant.index: grant for grant in await self._grant()}
+            self._granted_s = now
+        self._unhurried = now - self._fetched_s > LANE_IDLE_S_MAX
+        if self._unhurried:
+            await self.close()
         got = dict(have)
         pending: dict[asyncio.Task[Rows | None], _Pending] = {}
         rooms = [] if have else self._rooms(span, buffer)
@@ -128,6 +148,7 @@ class PieceFetcher:
             await self._give_up(pending)
         if self._stream_end_row is not None:
             self._active = list(got)
+        self._fetched_s = self._clock.monotonic()
         return got
 
     def _first_choice(self, span: ChunkSpan) -> dict[int, tuple[int, int]]:
@@ -288,25 +309,40 @@ class PieceFetcher:
         return memoryview(data)
 
     async def _read_stream(self, grant: PieceGrant, first: int, room: memoryview) -> memoryview:
-        unit = self._layout.unit_bytes
         lane = self._lanes.get(grant.index)
-        if lane is not None and lane.row != first:
-            await self._drop_lane(grant.index)
+        if lane is not None and lane.row == first:
+            try:
+                await lane.stream.read_into(room)
+            except AtollError:
+                # The node may have closed what stood still: it is asked once more.
+                lane = None
+        else:
             lane = None
+        rows = len(room) // self._layout.unit_bytes
         if lane is None:
-            assert self._stream_end_row is not None
-            stream = await self._transport.open_piece(
-                Address(grant.host, grant.port, grant.fingerprint),
-                piece_id_of(SegmentId(self._segment.segment), grant.index),
-                grant.order,
-                first * unit,
-                (self._stream_end_row - first) * unit,
-                self._timeout_s,
-            )
-            lane = self._lanes[grant.index] = _Lane(stream, first)
-        await lane.stream.read_into(room)
-        lane.row += len(room) // unit
+            await self._drop_lane(grant.index)
+            lane = await self._open_lane(grant, first, first + rows)
+            await lane.stream.read_into(room)
+        lane.row += rows
+        if lane.row == lane.end_row:
+            await self._drop_lane(grant.index)
         return room
+
+    async def _open_lane(self, grant: PieceGrant, first: int, group_end: int) -> _Lane:
+        """Open a piece's stream, to the end of the read; of this group for a slow reader."""
+        assert self._stream_end_row is not None
+        unit = self._layout.unit_bytes
+        end_row = group_end if self._unhurried else self._stream_end_row
+        stream = await self._transport.open_piece(
+            Address(grant.host, grant.port, grant.fingerprint),
+            piece_id_of(SegmentId(self._segment.segment), grant.index),
+            grant.order,
+            first * unit,
+            (end_row - first) * unit,
+            self._timeout_s,
+        )
+        lane = self._lanes[grant.index] = _Lane(stream, first, end_row)
+        return lane
 
     async def _give_up(self, pending: dict[asyncio.Task[Rows | None], _Pending]) -> None:
         """Cancel what is not needed any more; its streams are behind now and of no use."""

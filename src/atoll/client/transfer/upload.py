@@ -51,11 +51,17 @@ REASONS_MAX = 8
 class UploadLimits:
     """How patient an upload is."""
 
+    uploads_max: int = 40
+    """Segments too large to encode at once that a worker sends at the same time; others wait.
+
+    With 12 nodes and 8 pieces it means 27 connections to each node."""
+    wait_s_max: float = 60.0
+    """An upload that does not get its turn for so long is refused with ``OVERLOADED``."""
     window_groups: int = 4
     """Row groups that the source may be ahead of the pieces that matter."""
     piece_timeout_s: float = 10.0
     """A node that takes or answers nothing for so long has failed."""
-    tail_s_min: float = 0.05
+    tail_s_min: float = 0.2
     """The least time a slow piece gets after the median one: jitter is not slowness."""
     lag_s: float = 1.0
     """After so long without progress the pieces behind get a second node beside the first."""
@@ -87,6 +93,7 @@ class SegmentUploader:
         self.identity = identity
         self.buffers = buffers
         self.limits = limits or UploadLimits()
+        self.turns = asyncio.Semaphore(self.limits.uploads_max)
         self._receipts = 0
 
     async def order(self, bucket: bytes, plain_bytes: int) -> SegmentGrant:
@@ -267,6 +274,7 @@ class SegmentUpload:
         self._source_wait_s = 0.0
         self._finish_times: list[float] = []
         self._filling: RowGroup | None = None
+        self._has_turn = False
         self._over = False
 
     # --- plaintext in ----------------------------------------------------------------------------
@@ -279,6 +287,7 @@ class SegmentUpload:
         if self._small:
             await self._send_small(source)
             return
+        await self._take_turn()
         encoder, buffers = self.encoder, self._uploader.buffers
         encoding: asyncio.Task[None] | None = None
         slow = False
@@ -307,6 +316,19 @@ class SegmentUpload:
                 encoding = None  # it holds its group, and the traceback holds this frame
             raise
         self._complete()
+
+    async def _take_turn(self) -> None:
+        uploader = self._uploader
+        try:
+            await asyncio.wait_for(uploader.turns.acquire(), uploader.limits.wait_s_max)
+        except TimeoutError:
+            raise AtollError(
+                Kind.OVERLOADED,
+                "upload segment",
+                "this worker sends as many segments as it can",
+                hint="try again shortly",
+            ) from None
+        self._has_turn = True
 
     async def _send_small(self, source: PlainSource) -> None:
         encoder = self.encoder
@@ -583,6 +605,9 @@ class SegmentUpload:
     async def abort(self) -> None:
         """Stop everything that is still under way; safe to call more than once."""
         self._over = True
+        if self._has_turn:
+            self._has_turn = False
+            self._uploader.turns.release()
         for number in self._kept:
             self._uploader.buffers.forget(number)
         tasks = [task for task in self._tasks if not task.done()]
