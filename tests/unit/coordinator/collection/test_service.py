@@ -1,0 +1,137 @@
+"""Claims about deletions that reach the nodes, in the simulated world."""
+
+import asyncio
+from collections.abc import Iterator
+
+import pytest
+from tests.unit.coordinator.repair.world import Cloud
+
+from atoll.coordinator.metadata.model import GarbagePiece
+from atoll.coordinator.metadata.store.segments import add_garbage
+from atoll.coordinator.placement.model import NodeState
+from atoll.sim.network import NetworkFaults
+
+KIB = 1 << 10
+
+
+@pytest.fixture
+def cloud() -> Iterator[Cloud]:
+    made = Cloud("collection")
+    yield made
+    made.close()
+
+
+def pieces(cloud: Cloud) -> int:
+    """Count pieces that nodes hold and would serve."""
+    stores = [node.store for node in cloud.nodes.values()]
+    return sum(store.counters().pieces for store in stores if store is not None)
+
+
+def test_a_deletion_reaches_every_node_and_waits_in_its_trash(cloud: Cloud) -> None:
+    async def main() -> None:
+        serials = [await cloud.upload(50 * KIB) for _ in range(5)]
+        assert pieces(cloud) == 40
+        for serial in serials[:4]:
+            cloud.delete(serial)
+        working = cloud.coordinator()
+        done = await working.incarnation.start(working.collection.collect())
+        assert done == 32
+        assert cloud.garbage() == {}
+        assert pieces(cloud) == 8
+        stores = [node.store for node in cloud.nodes.values()]
+        assert sum(store.counters().trash_bytes for store in stores if store is not None) > 0
+        assert await working.incarnation.start(working.collection.collect()) == 0
+
+    cloud.main(main)
+
+
+def test_garbage_of_a_dead_node_waits_for_it(cloud: Cloud) -> None:
+    async def main() -> None:
+        serial = await cloud.upload(50 * KIB)
+        (segment,) = cloud.segments()
+        absent = segment.pieces[0].alias
+        cloud.kill_node(absent)
+        cloud.delete(serial)
+        working = cloud.coordinator()
+        await working.incarnation.start(working.collection.start())
+        await asyncio.sleep(60)
+        assert cloud.garbage() == {absent: 1}
+        await cloud.start_node(absent)
+        await cloud.until(lambda: cloud.garbage() == {})
+        assert pieces(cloud) == 0
+
+    cloud.main(main)
+
+
+def test_a_node_that_does_not_answer_is_asked_ever_less_often(cloud: Cloud) -> None:
+    async def main() -> None:
+        serial = await cloud.upload(50 * KIB)
+        (segment,) = cloud.segments()
+        silent = segment.pieces[0].alias
+        cloud.kill_node(silent, noticed=False)
+        cloud.delete(serial)
+        working = cloud.coordinator()
+        asked = cloud.trace.counts["ask"]
+        await working.incarnation.start(working.collection.start())
+        await asyncio.sleep(120)
+        assert cloud.garbage() == {silent: 1}
+        assert 7 + 5 < cloud.trace.counts["ask"] - asked < 7 + 25
+        await cloud.start_node(silent)
+        await cloud.until(lambda: cloud.garbage() == {}, 30)
+
+    cloud.main(main)
+
+
+def test_what_a_node_refuses_stays_and_does_not_hold_up_the_rest(cloud: Cloud) -> None:
+    async def main() -> None:
+        serial = await cloud.upload(50 * KIB)
+        cloud.delete(serial)
+        # An index that no piece can have: the node refuses such an order.
+        nonsense = GarbagePiece(3, b"n" * 16, 255, b"b" * 16, 0)
+        cloud.server.run(lambda c: add_garbage(c, [nonsense]), write=True)
+        working = cloud.coordinator()
+        await working.incarnation.start(working.collection.collect())
+        assert cloud.garbage() == {3: 1}
+        assert pieces(cloud) == 0
+
+    cloud.main(main)
+
+
+def test_an_intent_of_a_running_repair_is_left_alone(cloud: Cloud) -> None:
+    async def main() -> None:
+        await cloud.upload(50 * KIB)
+        (segment,) = cloud.segments()
+        piece = segment.pieces[0]
+        later_ms = 1_800_000_000_000 + 100_000
+        intent = GarbagePiece(piece.alias, segment.segment, piece.index, b"b" * 16, later_ms)
+        cloud.server.run(lambda c: add_garbage(c, [intent]), write=True)
+        working = cloud.coordinator()
+        await working.incarnation.start(working.collection.start())
+        await asyncio.sleep(90)
+        assert pieces(cloud) == 8
+        await asyncio.sleep(20)
+        assert pieces(cloud) == 7
+
+    cloud.main(main)
+
+
+def test_many_pages_are_sent_and_a_lossy_network_only_delays_them(cloud: Cloud) -> None:
+    async def main() -> None:
+        serial = await cloud.upload(50 * KIB)
+        cloud.delete(serial)
+        rows = [
+            GarbagePiece(alias, number.to_bytes(16, "big"), 0, b"b" * 16, 0)
+            for alias in (1, 2)
+            for number in range(1, 1201)
+        ]
+        cloud.server.run(lambda c: add_garbage(c, rows), write=True)
+        cloud.network.faults = NetworkFaults(loss=0.3)
+        cloud.see(12, NodeState.SUSPECT)
+        working = cloud.coordinator()
+        await working.incarnation.start(working.collection.start())
+        await cloud.until(lambda: set(cloud.garbage()) <= {12})
+        cloud.see(12, NodeState.ALIVE)
+        await cloud.until(lambda: cloud.garbage() == {})
+        assert pieces(cloud) == 0
+
+    cloud.main(main)
