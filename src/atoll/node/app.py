@@ -162,11 +162,12 @@ class NodeApp:
         try:
             upload = self._store.begin(admission_of(limit, signed, piece), length)
             try:
-                more = True
-                while more:
-                    part, more = await http.read_part(receive, self._config.body_stall_s)
-                    if part:
-                        await upload.write(part)
+                async with http.in_time(length, self._config.body_stall_s):
+                    more = True
+                    while more:
+                        part, more = await http.read_part(receive)
+                        if part:
+                            await upload.write(part)
                 accepted = await upload.finish()
             finally:
                 await upload.close()

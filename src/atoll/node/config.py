@@ -77,4 +77,5 @@ class NodeConfig:
     """How far the clocks of node and coordinator may differ."""
     heartbeat_timeout_s: float = 10.0
     body_stall_s: float = 30.0
-    """An upload or download that does not move for so long is ended."""
+    """A download that does not move for so long is ended; so is an upload that takes longer than
+    this and the time its bytes need at 16 KiB/s."""

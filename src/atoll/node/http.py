@@ -1,7 +1,8 @@
 """The little of HTTP that the node's app needs: a request read once, answers sent whole."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from contextlib import asynccontextmanager
 from typing import Any
 
 from atoll.core.errors import AtollError, Kind, meaning_of
@@ -16,6 +17,8 @@ JSON = b"application/json"
 TEXT = b"text/plain; version=0.0.4; charset=utf-8"
 BYTES = b"application/octet-stream"
 QUERY_BYTES_MAX = 1024
+BODY_BYTES_PER_S_MIN = 16 << 10
+"""A body that comes more slowly than this, after the first patience, is given up."""
 
 
 def header_of(scope: Scope, name: bytes) -> bytes:
@@ -58,32 +61,44 @@ def number_of(fields: dict[str, str], name: str, default: int) -> int:
     return int(text)
 
 
-async def read_part(receive: Receive, stall_s: float) -> tuple[bytes, bool]:
+async def read_part(receive: Receive) -> tuple[bytes, bool]:
     """Return the next bytes of the body and whether more follow.
 
-    Raises ``TIMEOUT`` where nothing comes for ``stall_s``, ``CANCELLED`` where the caller is gone.
+    Raises ``CANCELLED`` where the caller is gone.
     """
-    try:
-        async with asyncio.timeout(stall_s):
-            event = await receive()
-    except TimeoutError:
-        raise AtollError(Kind.TIMEOUT, "read request", "the body stalled") from None
+    event = await receive()
     if event["type"] != "http.request":
         raise AtollError(Kind.CANCELLED, "read request", "the caller went away")
     return event.get("body", b""), bool(event.get("more_body", False))
 
 
-async def read_body(receive: Receive, bytes_max: int, stall_s: float) -> bytes:
-    """Return a whole small body. Raises ``TOO_LARGE`` and what ``read_part`` raises."""
+@asynccontextmanager
+async def in_time(length: int, patience_s: float) -> AsyncIterator[None]:
+    """Bound the time that a body of this length may take: a little, and a slow link's pace.
+
+    Raises ``TIMEOUT``.
+    """
+    try:
+        async with asyncio.timeout(patience_s + length / BODY_BYTES_PER_S_MIN):
+            yield
+    except TimeoutError:
+        raise AtollError(Kind.TIMEOUT, "read request", "the body comes too slowly") from None
+
+
+async def read_body(receive: Receive, bytes_max: int, patience_s: float) -> bytes:
+    """Return a whole small body. Raises ``TOO_LARGE``, ``TIMEOUT``, ``CANCELLED``."""
     parts = []
     length = 0
     more = True
-    while more:
-        part, more = await read_part(receive, stall_s)
-        length += len(part)
-        if length > bytes_max:
-            raise AtollError(Kind.TOO_LARGE, "read request", f"the body has over {bytes_max} bytes")
-        parts.append(part)
+    async with in_time(bytes_max, patience_s):
+        while more:
+            part, more = await read_part(receive)
+            length += len(part)
+            if length > bytes_max:
+                raise AtollError(
+                    Kind.TOO_LARGE, "read request", f"the body has over {bytes_max} bytes"
+                )
+            parts.append(part)
     return b"".join(parts)
 
 

@@ -65,6 +65,9 @@ _ROW = (
     " mark_sequence, mark, marked_ms, retention_ms, issuer"
 )
 _SELECT = f"SELECT {_ROW} FROM piece WHERE piece = ?"  # noqa: S608 - constant text
+_INSERT = (
+    f"INSERT OR IGNORE INTO piece (piece, {_ROW}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608 - constant text
+)
 _UPSERT = (
     f"INSERT OR REPLACE INTO piece (piece, {_ROW}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608 - constant text
 )
@@ -97,6 +100,8 @@ class Index:
         self._seek = self._reader.cursor()
         self.totals = Totals()
         self._load_totals()
+        self._any_lost = bool(self.lost(1))
+        """Whether the table of lost pieces may have rows; mostly it has none."""
 
     def _prepare(self) -> None:
         version = self._db.execute("PRAGMA user_version").fetchone()[0]
@@ -220,9 +225,9 @@ class Index:
                     "DELETE FROM spent WHERE expires_ms < ?", (change.expired_before_ms,)
                 )
             case LostTold():
-                self._db.executemany(
-                    "DELETE FROM lost WHERE piece = ?", ((piece,) for piece in change.pieces)
-                )
+                for piece in change.pieces:
+                    self._found_again(piece)
+                self._any_lost = bool(self._db.execute("SELECT 1 FROM lost").fetchone())
 
     def set_meta(self, name: str, value: bytes | int) -> None:
         """Store a named value."""
@@ -231,7 +236,8 @@ class Index:
     def add_lost(self, pieces: Iterable[bytes]) -> None:
         """Note pieces as lost, to be told."""
         with self._transaction():
-            self._db.executemany("INSERT OR IGNORE INTO lost VALUES (?)", ((p,) for p in pieces))
+            for piece in pieces:
+                self._lose(piece)
 
     def begin_rebuild(self) -> None:
         """Forget all but which pieces were live, so that those not found again can be told.
@@ -257,6 +263,7 @@ class Index:
                 " WHERE piece NOT IN (SELECT piece FROM piece)"
             )
             self._db.execute("DROP TABLE known")
+            self._any_lost = bool(self.lost(1))
             self._db.execute("DELETE FROM meta WHERE name = 'rebuilding'")
 
     def close(self) -> None:
@@ -298,13 +305,6 @@ class Index:
     def _stored(self, change: Stored, touched: set[int]) -> None:
         self._spend(change.serial, change.piece, change.expires_ms)
         self.totals.sequence = max(self.totals.sequence, change.sequence)
-        old = self._get(change.piece)
-        if old is not None and old.log != NOWHERE and old.sequence >= change.sequence:
-            # Met before: a copy that compaction made, or a second scan of the same bytes.
-            return
-        mark, mark_sequence, marked_ms = Mark.NONE, 0, 0
-        if old is not None and old.mark_sequence > change.sequence:
-            mark, mark_sequence, marked_ms = Mark(old.mark), old.mark_sequence, old.marked_ms
         row = Row(
             change.log,
             change.offset,
@@ -312,15 +312,30 @@ class Index:
             change.head_bytes,
             change.data_bytes,
             change.sequence,
-            STATE_OF_MARK[mark],
-            mark_sequence,
-            mark,
-            marked_ms,
+            State.LIVE,
+            0,
+            Mark.NONE,
+            0,
             change.retention_ms,
             change.issuer,
         )
+        if self._db.execute(_INSERT, (change.piece, *row)).rowcount == 1:
+            self._account(row, 1, extent_bytes(row.body_bytes), touched)
+            self._found_again(change.piece)
+            return
+        old = self._get(change.piece)
+        if old is not None and old.log != NOWHERE and old.sequence >= change.sequence:
+            # Met before: a copy that compaction made, or a second scan of the same bytes.
+            return
+        if old is not None and old.mark_sequence > change.sequence:
+            row = row._replace(
+                state=STATE_OF_MARK[Mark(old.mark)],
+                mark_sequence=old.mark_sequence,
+                mark=old.mark,
+                marked_ms=old.marked_ms,
+            )
         self._change(change.piece, old, row, touched)
-        self._db.execute("DELETE FROM lost WHERE piece = ?", (change.piece,))
+        self._found_again(change.piece)
 
     def _marked(self, change: Marked, touched: set[int]) -> None:
         if change.expires_ms:
@@ -358,18 +373,26 @@ class Index:
         if old is None or (old.log, old.offset) != (change.log, change.offset):
             return
         if old.state == State.LIVE:
-            self._db.execute("INSERT OR IGNORE INTO lost VALUES (?)", (change.piece,))
+            self._lose(change.piece)
         self._change(change.piece, old, old._replace(state=State.LOST, mark=Mark.ROTTEN), touched)
 
     def _dropped(self, change: Dropped, touched: set[int]) -> None:
         for piece, row in self.pieces_in(change.log):
             if row.state == State.LIVE:
-                self._db.execute("INSERT OR IGNORE INTO lost VALUES (?)", (piece,))
+                self._lose(piece)
             self._account(row, -1, extent_bytes(row.body_bytes), touched)
         self._db.execute("DELETE FROM piece WHERE log = ?", (change.log,))
         self._db.execute("DELETE FROM log WHERE log = ?", (change.log,))
         self.totals.live.pop(change.log, None)
         touched.discard(change.log)
+
+    def _lose(self, piece: bytes) -> None:
+        self._db.execute("INSERT OR IGNORE INTO lost VALUES (?)", (piece,))
+        self._any_lost = True
+
+    def _found_again(self, piece: bytes) -> None:
+        if self._any_lost:
+            self._db.execute("DELETE FROM lost WHERE piece = ?", (piece,))
 
     def _spend(self, serial: bytes, piece: bytes, expires_ms: int) -> None:
         self._db.execute(

@@ -152,7 +152,7 @@ class PieceStore:
             raise replayed(admission.piece)
         else:
             volume.check_room(body_bytes)
-        return PieceUpload(volume, admission, body_bytes)
+        return PieceUpload(volume, admission, body_bytes, fresh=row is None and not spent)
 
     async def locate(self, piece: bytes, issued_ms: int) -> Row:
         """Return where a piece lies, for a read order issued at this time.

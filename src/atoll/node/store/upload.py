@@ -25,6 +25,8 @@ SMALL_BODY_BYTES = 64 << 10
 """Records up to this length are gathered and checked at once on the loop."""
 BLOCK_BYTES = 256 << 10
 """Longer ones are hashed and written in blocks of at least this length on a compute thread."""
+LAST_BLOCK_BYTES_MIN = 64 << 10
+"""Less than this at the end of a body is not worth a block of its own."""
 BODY_BYTES_MIN = HEADER_FIXED_BYTES + trailer_bytes(1)
 
 
@@ -43,8 +45,10 @@ class Accepted:
 class PieceUpload:
     """Receives one record. Call ``write`` until the end, then ``finish``; ``close`` always."""
 
-    def __init__(self, volume: Volume, admission: Admission, body_bytes: int) -> None:
-        """Built by ``PieceStore.begin``, which has checked the room."""
+    def __init__(
+        self, volume: Volume, admission: Admission, body_bytes: int, *, fresh: bool
+    ) -> None:
+        """Built by ``PieceStore.begin``; ``fresh``: neither piece nor serial is known yet."""
         self._volume = volume
         self._admission = admission
         self._body_bytes = body_bytes
@@ -58,6 +62,7 @@ class PieceUpload:
         self._block: asyncio.Task[None] | None = None
         self._closed = False
         self._small = body_bytes <= SMALL_BODY_BYTES
+        self._watch = volume.watch(admission.piece) if fresh else None
         volume.begin_serial(admission.serial, admission.piece)
 
     async def write(self, data: Buffer) -> None:
@@ -68,7 +73,9 @@ class PieceUpload:
             raise AtollError(Kind.TOO_LARGE, "store piece", "the body is longer than announced")
         self._parts.append(data)
         self._parts_bytes += length
-        if not self._small and self._parts_bytes >= BLOCK_BYTES:
+        # What little is left at the end goes with the last block.
+        left = self._body_bytes - self._received
+        if not self._small and self._parts_bytes >= BLOCK_BYTES and left >= LAST_BLOCK_BYTES_MIN:
             await self._send_block()
 
     async def finish(self) -> Accepted:
@@ -87,10 +94,11 @@ class PieceUpload:
         if self._small:
             body = b"".join(self._parts)
             self._checker.feed(body)
+            trailer = self._checker.finish()
         else:
-            await self._send_block()
             await self._block_done()
-        trailer = self._checker.finish()
+            await self._reserve()
+            trailer = await self._volume.compute.run(self._take_last_block, self._parts)
         header = self._checker.header
         assert header is not None
         admission = self._admission
@@ -115,18 +123,23 @@ class PieceUpload:
                     self._block.exception()
         finally:
             self._volume.end_serial(self._admission.serial)
+            if self._watch is not None:
+                self._volume.unwatch(self._watch)
             if self._extent is not None:
                 self._volume.logs.give_back(self._extent)
                 self._extent = None
 
     # --- blocks ---
 
-    async def _send_block(self) -> None:
-        """Hand what was gathered to a thread, at most one block ahead of it."""
-        await self._block_done()
+    async def _reserve(self) -> None:
         if self._extent is None:
             self._volume.check_room(self._body_bytes)
             self._extent = await self._volume.logs.reserve(self._envelope())
+
+    async def _send_block(self) -> None:
+        """Hand what was gathered to a thread, at most one block ahead of it."""
+        await self._block_done()
+        await self._reserve()
         parts, self._parts, self._parts_bytes = self._parts, [], 0
         self._block = asyncio.create_task(self._run_block(parts))
 
@@ -148,11 +161,19 @@ class PieceUpload:
             self._crc = crc32c(part, self._crc)
         self._written += extent.log.file.write_at(extent.body_offset + self._written, parts)
 
+    def _take_last_block(self, parts: list[Buffer]) -> Trailer:
+        self._take_block(parts)
+        return self._checker.finish()
+
     # --- the decision ---
 
     async def _stored_before(self, header: Header, trailer: Trailer) -> Accepted | None:
         """Return what is stored already under this id, if it is the same."""
         volume, admission = self._volume, self._admission
+        if self._watch is not None and not self._watch.stale:
+            # Nobody decided about this piece since ``begin`` looked it up.
+            volume.check_flying(admission.serial, admission.piece)
+            return None
         row = volume.index.get(admission.piece)
         spent = volume.check_serial(admission.serial, admission.piece)
         if row is None or row.state != State.LIVE:

@@ -52,6 +52,14 @@ class Counts:
     errors: int = 0
 
 
+@dataclass(slots=True, eq=False)
+class Watch:
+    """Whether anybody decided about a piece since a certain moment."""
+
+    piece: bytes
+    stale: bool = False
+
+
 @dataclass(slots=True)
 class Volume:
     """One open store."""
@@ -66,6 +74,7 @@ class Volume:
     counts: Counts = field(default_factory=Counts)
     _busy: dict[bytes, asyncio.Event] = field(default_factory=dict)
     _flying_serials: dict[bytes, list[bytes]] = field(default_factory=dict)
+    _watches: dict[bytes, list[Watch]] = field(default_factory=dict)
     _warm: OrderedDict[tuple[int, int], None] = field(default_factory=OrderedDict)
 
     @asynccontextmanager
@@ -79,6 +88,21 @@ class Volume:
         finally:
             del self._busy[piece]
             event.set()
+            for watch in self._watches.get(piece, ()):
+                watch.stale = True
+
+    def watch(self, piece: bytes) -> Watch:
+        """Watch for decisions about a piece until ``unwatch``."""
+        watch = Watch(piece)
+        self._watches.setdefault(piece, []).append(watch)
+        return watch
+
+    def unwatch(self, watch: Watch) -> None:
+        """End a watch."""
+        watches = self._watches[watch.piece]
+        watches.remove(watch)
+        if not watches:
+            del self._watches[watch.piece]
 
     # --- orders ---
 
@@ -87,11 +111,17 @@ class Volume:
 
         Raises ``REPLAYED`` if it was used, or is being used, for another piece.
         """
+        self.check_flying(serial, piece)
         used_for = self.index.spent_for(serial)
-        flying = self._flying_serials.get(serial)
-        if (used_for is not None and used_for != piece) or (flying and flying[0] != piece):
+        if used_for is not None and used_for != piece:
             raise replayed(piece)
         return used_for is not None
+
+    def check_flying(self, serial: bytes, piece: bytes) -> None:
+        """Raise ``REPLAYED`` if the order is being used for another piece."""
+        flying = self._flying_serials.get(serial)
+        if flying and flying[0] != piece:
+            raise replayed(piece)
 
     def begin_serial(self, serial: bytes, piece: bytes) -> None:
         """Note that an order is being used; every ``begin`` has its ``end``."""
