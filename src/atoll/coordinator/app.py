@@ -310,7 +310,7 @@ class Coordinator:
             return await self.registry.register(request, prover, int(proof.split(":")[1]))
         answer, node = await self.registry.heartbeat(request, prover)
         if node is not None and request.lost_pieces and self._loops:
-            self.repair.report_lost(node.alias, request.lost_pieces)
+            await self.repair.report_lost(node.alias, request.lost_pieces)
         return answer
 
     async def ask_signed(self, path: str, body: bytes, proof: str) -> Message:

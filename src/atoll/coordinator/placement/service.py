@@ -16,10 +16,8 @@ from atoll.coordinator.placement.model import (
     Candidate,
     NodeState,
     Policy,
-    candidate_of,
 )
 from atoll.coordinator.placement.rules import Pool, choose, pool_of, scheme_in
-from atoll.coordinator.registry.service import RegistryService
 from atoll.core.errors import AtollError, Kind
 from atoll.core.identity import Identity
 from atoll.core.ids import NodeId, OrderSerial, PayerTag, SegmentId
@@ -78,24 +76,6 @@ class NodeSource(Protocol):
 
     def candidates(self) -> Sequence[Candidate]:
         """Return every registered node, whatever its state."""
-
-
-class RegisteredNodes:
-    """``NodeSource`` over the registry."""
-
-    __slots__ = ("_registry",)
-
-    def __init__(self, registry: RegistryService) -> None:
-        self._registry = registry
-
-    @property
-    def version(self) -> int:
-        """Count of changes that matter to placement."""
-        return self._registry.version
-
-    def candidates(self) -> Sequence[Candidate]:
-        """Return every registered node."""
-        return [candidate_of(view) for view in self._registry.nodes()]
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,8 +57,8 @@ REPORTS_MAX = 1000
 REPORTS_REMEMBERED_MAX = 10_000
 REPORT_AGAIN_MS = 60_000
 """A piece found right is not checked again for this long, whoever reports it."""
-LOST_PIECES_MAX = 100_000
-"""Piece ids that nodes reported lost and that are not yet struck."""
+LOST_WAIT_S = 5.0
+"""How long a node's heartbeat waits until the pieces it lost are struck."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +106,7 @@ class RepairService:
         self._seen: dict[int, NodeState] = {}
         self._reports: asyncio.Queue[_Report] = asyncio.Queue(REPORTS_MAX)
         self._reported: OrderedDict[_Report, int] = OrderedDict()
-        self._lost: dict[int, set[bytes]] = {}
+        self._striking: dict[int, tuple[frozenset[bytes], asyncio.Task[None]]] = {}
 
     # --- start and stop ---------------------------------------------------------------------
 
@@ -125,7 +125,8 @@ class RepairService:
 
     async def stop(self) -> None:
         """Stop the loops and the workers; give their segments back."""
-        tasks = [*self._loops, *self._running.values()]
+        striking = [task for _, task in self._striking.values()]
+        tasks = [*self._loops, *self._running.values(), *striking]
         self._loops = []
         for task in tasks:
             task.cancel()
@@ -188,8 +189,6 @@ class RepairService:
             self._seen[alias] = node.state
         if returned:
             await self._wake(None if None in returned else returned)
-        for alias in list(self._lost):
-            await self._strike_lost(alias)
 
     async def _wake(self, aliases: Sequence[int | None] | None) -> None:
         """Let segments wait no longer that a returned node may help; all where one is new."""
@@ -259,33 +258,50 @@ class RepairService:
 
     # --- what nodes and gateways report -----------------------------------------------------
 
-    def report_lost(self, alias: int, piece_ids: Sequence[bytes]) -> None:
-        """A node says that it lost these pieces: they are struck and rebuilt.
+    async def report_lost(self, alias: int, piece_ids: Sequence[bytes]) -> None:
+        """A node says that it lost these pieces: they are struck, durably, and will be rebuilt.
 
-        Raises ``OVERLOADED`` where too many wait; the node says it again.
+        The node forgets its loss once it is acknowledged. Raises ``OVERLOADED`` where finding them
+        takes longer than ``LOST_WAIT_S``; the work goes on and the node says it again.
         """
         if not piece_ids:
             return
-        waiting = sum(len(ids) for ids in self._lost.values())
-        if waiting + len(piece_ids) > LOST_PIECES_MAX:
-            raise AtollError(Kind.OVERLOADED, "report lost pieces", "too many lost pieces wait")
-        self._lost.setdefault(alias, set()).update(piece_ids)
+        ids = frozenset(piece_ids)
+        busy = self._striking.get(alias)
+        if busy is not None and not ids <= busy[0]:
+            await self._struck(alias)
+            busy = None
+        if busy is None:
+            self._striking[alias] = (ids, asyncio.create_task(self._strike_lost(alias, ids)))
+        await self._struck(alias)
 
-    async def _strike_lost(self, alias: int) -> None:
+    async def _struck(self, alias: int) -> None:
+        """Wait for the pieces of a node that are being struck."""
+        busy = self._striking.get(alias)
+        if busy is None:
+            return
+        await asyncio.wait([busy[1]], timeout=LOST_WAIT_S)
+        if not busy[1].done():
+            raise AtollError(
+                Kind.OVERLOADED, "report lost pieces", "its lost pieces are still looked for"
+            )
+        if self._striking.get(alias) is busy:
+            del self._striking[alias]
+        busy[1].result()
+
+    async def _strike_lost(self, alias: int, ids: frozenset[bytes]) -> None:
         """Find the segments of pieces a node reported lost and strike those pieces."""
-        ids = self._lost.pop(alias)
+        left = set(ids)
         after = 0
-        while ids:
+        while left:
             segments = await self._database.read(
                 partial(segments_of_node, alias=alias, after=after, limit=PAGE_SEGMENTS)
             )
             for segment in segments:
                 for piece in segment.pieces:
-                    if piece.alias != alias:
-                        continue
                     piece_id = piece_id_of(SegmentId(segment.segment), piece.index)
-                    if piece_id in ids:
-                        ids.discard(piece_id)
+                    if piece.alias == alias and piece_id in left:
+                        left.discard(piece_id)
                         await self._strike(segment, piece, "reported by the node itself", sure=True)
             if len(segments) < PAGE_SEGMENTS:
                 return

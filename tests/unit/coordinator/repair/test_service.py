@@ -271,8 +271,9 @@ def test_a_node_that_reports_lost_pieces_gets_help(cloud: Cloud) -> None:
         working = cloud.coordinator()
         await working.incarnation.start(working.repair.start())
         lost = piece_id_of(SegmentId(before.segment), piece.index)
-        working.repair.report_lost(piece.alias, [lost, b"x" * 16])
-        await cloud.until(lambda: piece not in cloud.segments()[1].pieces)
+        await working.incarnation.start(working.repair.report_lost(piece.alias, [lost, b"x" * 16]))
+        assert piece not in cloud.segments()[1].pieces, "struck before the node may forget"
+        await working.incarnation.start(working.repair.report_lost(piece.alias, [lost]))
         await cloud.until(cloud.at_full_strength)
         assert [s.serial for s in cloud.segments() if s.repaired_ms] == [before.serial]
 
