@@ -78,12 +78,23 @@ class Incarnation:
     def bury(self) -> None:
         """After the world's end: close what the dead left, whatever it says."""
         for task in self._remains:
-            task._log_destroy_pending = False  # type: ignore[attr-defined]
-            coroutine = task.get_coro()
-            with contextlib.suppress(BaseException):
-                if coroutine is not None:
-                    coroutine.close()
+            _close(task)
         self._remains.clear()
+
+
+def close_tasks(loop: SimLoop) -> None:
+    """Close what still waits in a loop that will not run again."""
+    tasks = [task for task in asyncio.all_tasks(loop) if isinstance(task, SimTask)]
+    for task in sorted(tasks, key=lambda t: t.number):
+        _close(task)
+
+
+def _close(task: SimTask[Any]) -> None:
+    task._log_destroy_pending = False  # type: ignore[attr-defined]
+    coroutine = task.get_coro()
+    with contextlib.suppress(BaseException):
+        if coroutine is not None:
+            coroutine.close()
 
 
 class SimProcess:

@@ -111,9 +111,18 @@ class _Flow:
 class Exchange:
     """One request and its answer, between two incarnations."""
 
-    def __init__(self, network: "Network", caller: Incarnation, server: Incarnation) -> None:
+    def __init__(
+        self,
+        network: "Network",
+        caller: Incarnation,
+        server: Incarnation,
+        method: str,
+        path: str,
+    ) -> None:
         self.caller = caller
         self.server = server
+        self.method = method
+        self.path = path
         self.request = _Flow()
         self.answer = _Flow()
         self.status = 0
@@ -167,6 +176,8 @@ class Exchange:
             return
         if message["type"] == "http.response.start":
             self.status = message["status"]
+            if self.status == 201:
+                self._network.on_stored(self.server.name, self.path)
             self.headers = {
                 name.decode("latin-1").lower(): value.decode("latin-1")
                 for name, value in message.get("headers", ())
@@ -195,6 +206,9 @@ class Network:
         self._endpoints: dict[tuple[str, int], _Endpoint] = {}
         self._cut: set[frozenset[str]] = set()
         self._liars: set[str] = set()
+        self._garblers: set[str] = set()
+        self.on_stored: Callable[[str, str], None] = lambda _name, _path: None
+        """Told of every acknowledged PUT: the server's name, the path."""
         self._open: dict[Exchange, None] = {}
         self._plans: dict[Exchange, str] = {}
         self._serving: set[asyncio.Task[None]] = set()
@@ -221,10 +235,26 @@ class Network:
         self._cut.add(frozenset((one, other)))
         self.trace.note("cut", f"{one} {other}")
 
+    def join_again(self, one: str, other: str) -> None:
+        """End the parting of two machines."""
+        self._cut.discard(frozenset((one, other)))
+        self.trace.note("join", f"{one} {other}")
+
+    def garble(self, name: str, *, on: bool) -> None:
+        """Flip a bit in much of what this machine is sent (or end that)."""
+        (self._garblers.add if on else self._garblers.discard)(name)
+        self.trace.note("garbled", f"{name} {on}")
+
+    def let_be_honest(self, name: str) -> None:
+        """End a machine's lies."""
+        self._liars.discard(name)
+        self.trace.note("honest", name)
+
     def heal(self) -> None:
         """Join what was parted and end every fault."""
         self._cut.clear()
         self._liars.clear()
+        self._garblers.clear()
         self.faults = NetworkFaults(delay_s_mean=self.faults.delay_s_mean)
         self.trace.note("heal", "network")
 
@@ -252,7 +282,7 @@ class Network:
             raise AtollError(Kind.TIMEOUT, "connect", "no connection in time", about=str(address))
         if endpoint is None or plan == "lost early":
             raise AtollError(Kind.UNREACHABLE, "connect", "refused", about=str(address))
-        exchange = Exchange(self, caller, endpoint.incarnation)
+        exchange = Exchange(self, caller, endpoint.incarnation, scope["method"], scope["path"])
         self._open[exchange] = None
         if plan:
             self._plans[exchange] = plan
@@ -270,6 +300,8 @@ class Network:
         if self._plans.get(exchange) == "lost in request" and self._random.random() < 0.5:
             exchange.break_off("reset within the request")
             return
+        if exchange.method == "PUT" and exchange.server.name in self._garblers:
+            data = self._flip(data) if self._random.random() < 0.5 else data
         await exchange.request.put(data)
 
     async def on_answer(self, exchange: Exchange) -> None:
@@ -288,9 +320,12 @@ class Network:
             return body
         if exchange.status != 200 or self._random.random() >= rate:
             return body
-        at = self._random.randrange(len(body))
         self.trace.note("corrupt", exchange.server.name)
-        return body[:at] + bytes((body[at] ^ 1 << self._random.randrange(8),)) + body[at + 1 :]
+        return self._flip(body)
+
+    def _flip(self, data: bytes) -> bytes:
+        at = self._random.randrange(len(data))
+        return data[:at] + bytes((data[at] ^ 1 << self._random.randrange(8),)) + data[at + 1 :]
 
     def parted(self, one: str, other: str) -> bool:
         """Say whether nothing passes between two machines."""
@@ -333,6 +368,11 @@ class Network:
             await endpoint.app(scope, exchange.receive, exchange.send)
         except Fenced:
             raise
+        except AtollError as cause:
+            # An app that cannot go on within an answer cuts the connection this way.
+            self.trace.note("cut off", f"{endpoint.incarnation.name} {cause.kind.value}")
+            exchange.break_off("the server failed")
+            return
         except Exception as cause:  # noqa: BLE001 - what a server does with an app's error
             self.trace.note("error", f"{endpoint.incarnation.name} {type(cause).__name__} {cause}")
             self.loop.unhandled.append(f"{endpoint.incarnation.name} {scope['path']}: {cause!r}")

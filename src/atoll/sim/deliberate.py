@@ -1,0 +1,74 @@
+"""Deliberate faults in the product's own code: the simulator must find each within a few seeds.
+
+They show that the invariants bite. Each replaces a function while a world with that fault runs;
+nothing in the product knows of them.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+from unittest.mock import patch
+
+from typing_extensions import override
+
+from atoll.coordinator.repair import rebuild
+from atoll.core.pieces import RecordChecker, Trailer, parse_trailer
+from atoll.node.store import commit, upload
+
+
+def _ack_before_sync() -> list[Any]:
+    """The node acknowledges what it has written, without the sync."""
+
+    def write_down(self: Any, files: Any, fresh: bool, changes: Any, marks: Any) -> None:
+        self._index.apply(changes, marks)
+
+    return [patch.object(commit.GroupCommit, "_write_down", write_down)]
+
+
+class _Credulous(RecordChecker):
+    """Takes the trailer's word for the data before it."""
+
+    @override
+    def finish(self) -> Trailer:
+        header = self.header
+        assert header is not None
+        return parse_trailer(header, bytes(self._tail))[0]
+
+
+def _skip_merkle_check() -> list[Any]:
+    """The node does not compare what it received with the root that was committed to."""
+    return [patch.object(upload, "RecordChecker", _Credulous)]
+
+
+def _trusting_repair() -> list[Any]:
+    """Repair believes its sources, its arithmetic and that targets stored what was sent."""
+
+    def believe(*_: Any) -> None:
+        return None
+
+    async def end(self: Any) -> bool:
+        if self._task is not None and not self._task.done():
+            self._task.cancel()
+        return True
+
+    return [
+        patch.object(rebuild, "check_rebuild", believe),
+        patch.object(rebuild._Upload, "end", end),
+    ]
+
+
+DELIBERATE: dict[str, Callable[[], list[Any]]] = {
+    "ack-before-sync": _ack_before_sync,
+    "skip-merkle-check": _skip_merkle_check,
+    "trusting-repair": _trusting_repair,
+}
+"""By name: what makes the patches."""
+
+
+@contextmanager
+def deliberately(name: str) -> Iterator[None]:
+    """Break the product in one way while this lasts; an empty name leaves it whole."""
+    with ExitStack() as stack:
+        for change in DELIBERATE[name]() if name else []:
+            stack.enter_context(change)
+        yield

@@ -1,0 +1,261 @@
+"""The machines of a world: what survives a crash, and how a process starts on it again."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+
+from typing_extensions import Buffer
+
+from atoll.client.keys import Keyring
+from atoll.client.objects import SegmentedObjects
+from atoll.client.remote import RemoteControl
+from atoll.client.segment.buffers import BufferPool
+from atoll.client.transfer.download import SegmentDownloader
+from atoll.client.transfer.upload import SegmentUploader
+from atoll.coordinator.app import Coordinator
+from atoll.core.errors import AtollError
+from atoll.core.identity import Identity
+from atoll.core.messages import (
+    Answer,
+    BucketInfo,
+    CommitObject,
+    DeletedKeys,
+    DeleteObjects,
+    ListObjects,
+    Message,
+    ObjectFacts,
+    ObjectInfo,
+    ObjectList,
+    ObjectRead,
+    ReadObject,
+)
+from atoll.core.ports import Address
+from atoll.node.config import NodeConfig, StoreConfig
+from atoll.node.service import NodeService
+from atoll.sim.clock import SimClock
+from atoll.sim.compute import SimCompute
+from atoll.sim.database import SimDatabase
+from atoll.sim.disk import Platter, SimDisk
+from atoll.sim.incarnation import Fenced, Incarnation
+from atoll.sim.rng import SimRng
+from atoll.sim.surroundings import Surroundings
+from atoll.sim.transport import SimPieceTransport
+
+NODE_PORT = 7000
+COORDINATOR_ADDRESS = Address("127.0.0.1", 8000)
+START_S_MAX = 60.0
+"""A process that is not up after so many virtual seconds does not start at all."""
+KIB = 1 << 10
+
+
+class Machine:
+    """Something that runs one process at a time and keeps what that process made durable."""
+
+    def __init__(self, world: Surroundings, name: str) -> None:
+        self.world = world
+        self.name = name
+        self.incarnation: Incarnation | None = None
+        self.starts = 0
+        self.gone = False
+        """It will never come back."""
+
+    @property
+    def up(self) -> bool:
+        """Whether a process runs on it."""
+        return self.incarnation is not None and not self.incarnation.dead
+
+    def crash(self) -> None:
+        """Kill its process, if one runs."""
+        if self.incarnation is not None:
+            self.incarnation.crash()
+
+    async def start(self) -> None:
+        """Start a process; return when it serves, or died in trying."""
+        if self.up:
+            return
+        self.starts += 1
+        life = self.incarnation = self.world.incarnation(self.name)
+        starting = life.start(self._begin(life))
+        ended = asyncio.create_task(life.ended.wait())
+        done, _ = await asyncio.wait(
+            {starting, ended}, timeout=START_S_MAX, return_when=asyncio.FIRST_COMPLETED
+        )
+        ended.cancel()
+        if not done:
+            self.world.violated(f"{self.name} did not start in {START_S_MAX:g} s")
+            life.crash()
+        elif starting in done:
+            self._judge(starting, life)
+        self.world.trace.note("start", f"{self.name}#{self.starts} {'down' if life.dead else 'up'}")
+
+    def _judge(self, starting: "asyncio.Task[None]", life: Incarnation) -> None:
+        """Look at a start that ended. Raises what is no failure but a bug."""
+        if starting.cancelled() or isinstance(starting.exception(), Fenced):
+            return
+        try:
+            starting.result()
+        except AtollError as error:
+            # Its disk's faults may keep it from starting: its supervisor will try again.
+            self.world.trace.note("failed start", f"{self.name} {error.kind.value}")
+            life.crash()
+
+    async def _begin(self, life: Incarnation) -> None:
+        raise NotImplementedError
+
+    def seed(self, what: str) -> str:
+        """Return a seed of its own for this start."""
+        return f"{self.world.seed}/{self.name}/{self.starts}/{what}"
+
+
+class NodeMachine(Machine):
+    """A provider's node."""
+
+    def __init__(self, world: Surroundings, number: int, capacity_bytes: int, skew_ms: int) -> None:
+        """A node of its own operator, site and network."""
+        super().__init__(world, f"node{number}")
+        self.number = number
+        self.skew_ms = skew_ms
+        self.address = Address(f"127.0.{number}.1", NODE_PORT)
+        self.honest_capacity_bytes = capacity_bytes + (8 << 20)
+        self.platter = Platter(f"{world.seed}/{self.name}/platter", self.honest_capacity_bytes)
+        self.identity = Identity(world.seeded(f"{self.name}/identity"))
+        self.receipts: set[bytes] = set()
+        """Pieces it acknowledged and must never lose, as long as its disk is honest."""
+        self.service: NodeService | None = None
+        self.config = NodeConfig(
+            operator=f"operator{number}",
+            site=f"site{number}",
+            region="sim",
+            country="PT",
+            tier="home",
+            host=self.address.host,
+            port=self.address.port,
+            coordinators=(COORDINATOR_ADDRESS,),
+            store=StoreConfig(
+                capacity_bytes=capacity_bytes,
+                log_bytes=4 << 20,
+                log_step_bytes=512 * KIB,
+                reserve_bytes=2 << 20,
+                maintenance_interval_s=10.0,
+                scrub_bytes_per_s=4 << 20,
+            ),
+        )
+
+    async def _begin(self, life: Incarnation) -> None:
+        clock = SimClock(life, skew_ms=self.skew_ms)
+        service = self.service = NodeService(
+            clock,
+            SimRng(life, self.seed("rng")),
+            SimDisk(life, self.platter, self.seed("disk")),
+            SimCompute(life, self.seed("compute")),
+            SimPieceTransport(life, self.world.network),
+            self.identity,
+            self.config,
+        )
+        await service.start()
+        self.world.started(self)
+        self.world.network.listen(self.address.host, self.address.port, life, service.app)
+
+
+class CoordinatorMachine(Machine):
+    """A coordinator over the world's database, which outlives it."""
+
+    def __init__(self, world: Surroundings) -> None:
+        """The one coordinator."""
+        super().__init__(world, "coordinator")
+        self.identity = Identity(world.seeded("coordinator/identity"))
+        self.service: Coordinator | None = None
+
+    async def _begin(self, life: Incarnation) -> None:
+        service = self.service = Coordinator(
+            SimClock(life),
+            SimRng(life, self.seed("rng")),
+            SimDatabase(life, self.world.database, self.seed("database")),
+            SimPieceTransport(life, self.world.network),
+            SimCompute(life, self.seed("compute")),
+            self.identity,
+            self.world.coordinator_config(),
+            loops=True,
+        )
+        await service.start()
+        host, port = COORDINATOR_ADDRESS.host, COORDINATOR_ADDRESS.port
+        self.world.network.listen(host, port, life, service.app)
+
+
+class GatewayMachine(Machine):
+    """A customer's own gateway: the data's way, and the control plane over the network."""
+
+    def __init__(self, world: Surroundings) -> None:
+        """The one gateway."""
+        super().__init__(world, "gateway")
+        self.identity = Identity(world.seeded("gateway/identity"))
+        self.root = world.seeded("account/root")
+        self.control: RemoteControl | None = None
+        self.objects: SegmentedObjects | None = None
+
+    async def _begin(self, life: Incarnation) -> None:
+        clock = SimClock(life)
+        transport = SimPieceTransport(life, self.world.network)
+        compute = SimCompute(life, self.seed("compute"))
+        control = RemoteControl(transport, [COORDINATOR_ADDRESS], self.identity, clock)
+        buffers = BufferPool(32 << 20)
+        self.control = control
+        self.objects = SegmentedObjects(
+            Keyring(self.root, SimRng(life, self.seed("rng"))),
+            SegmentUploader(control, transport, compute, clock, self.identity, buffers),
+            SegmentDownloader(
+                control, transport, compute, clock, self.identity.public_key, buffers
+            ),
+        )
+
+    # What customers have it do; each runs in its incarnation.
+
+    async def put(self, bucket: BucketInfo, key: str, data: bytes) -> None:
+        """Store an object."""
+        assert self.objects is not None
+        assert self.control is not None
+        segments = await self.objects.write_object(bucket, key, len(data), _source(data))
+        facts = ObjectFacts(size=len(data), etag="", content_type="application/octet-stream")
+        commit = CommitObject(bucket=bucket.bucket, key=key, facts=facts, segments=segments)
+        await self.control.ask(commit, ObjectInfo)
+
+    async def get(self, bucket: BucketInfo, key: str, start: int, end: int | None) -> bytes:
+        """Read a range of an object (``end`` None: to its end)."""
+        assert self.objects is not None
+        found = await self.ask(ReadObject(bucket=bucket.bucket, key=key), ObjectRead)
+        size = found.info.facts.size
+        last = size if end is None else min(end, size)
+        data = bytearray()
+        stream = self.objects.read_object(bucket, key, found.segments, min(start, last), last)
+        async with aclosing(stream) as views:
+            async for view in views:
+                data += view
+        return bytes(data)
+
+    async def delete(self, bucket: BucketInfo, key: str) -> None:
+        """Remove an object."""
+        await self.ask(DeleteObjects(bucket=bucket.bucket, keys=[key]), DeletedKeys)
+
+    async def listing(self, bucket: BucketInfo) -> dict[str, int]:
+        """Return all keys with their sizes."""
+        found: dict[str, int] = {}
+        after = ""
+        while True:
+            question = ListObjects(bucket=bucket.bucket, after=after, limit=50)
+            page = await self.ask(question, ObjectList)
+            found |= {one.key: one.facts.size for one in page.objects}
+            if not page.truncated:
+                return found
+            after = page.next_after
+
+    async def ask(self, question: Message, answer: type[Answer]) -> Answer:
+        """Ask the control plane."""
+        assert self.control is not None
+        return await self.control.ask(question, answer)
+
+
+async def _source(data: bytes) -> AsyncIterator[Buffer]:
+    step = 50_000
+    for begin in range(0, len(data), step):
+        await asyncio.sleep(0)
+        yield memoryview(data)[begin : begin + step]

@@ -1,0 +1,119 @@
+"""Declared scenarios: one invariant under several faults, each a TOML file.
+
+A file names the cloud (how many nodes), the workload (how long, what sizes), and the faults with
+their rates. The seed decides everything that the file leaves open: which of the faults are on in
+this run (``swarm``: leaving some out finds more than having all of them always), when and where.
+"""
+
+import random
+import tomllib
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from atoll.core.errors import AtollError, Kind
+
+NODES_MAX = 60
+SECONDS_MAX = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class WorkloadPlan:
+    """What the customers do. Sizes in bytes, times in virtual seconds."""
+
+    clients: int = 3
+    seconds: float = 30.0
+    """Length of the safety phase."""
+    pause_s: float = 1.0
+    """Mean pause of a client between two operations."""
+    big_bytes_max: int = 300_000
+    """The largest object; most are far smaller."""
+    overwrites: float = 0.2
+    """Share of writes that go to a key already written."""
+    deletes: float = 0.08
+    """Share of operations that delete."""
+    reads: float = 0.4
+    """Share of operations that read."""
+
+
+@dataclass(frozen=True, slots=True)
+class FaultPlan:
+    """One kind of fault: how often, how long, how strong. Unused fields mean nothing to a kind."""
+
+    kind: str
+    every_s: float = 10.0
+    """Mean time between two of them."""
+    down_s: float = 5.0
+    """Mean duration."""
+    rate: float = 0.0
+    """Strength, for faults that have one (a probability)."""
+    most: int = 1_000_000
+    """At most so many in one run."""
+    chance: float = 1.0
+    """Probability that a run has this fault at all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """One declared scenario."""
+
+    name: str
+    invariant: str
+    """What must hold, in words: the checkers hold it."""
+    nodes: int = 10
+    capacity_bytes: int = 64 << 20
+    coordinators_remote: bool = True
+    skew_ms_max: int = 0
+    """Clocks of nodes are wrong by up to so much."""
+    heal_s: float = 300.0
+    """In the liveness phase everything must be well within so many virtual seconds."""
+    workload: WorkloadPlan = field(default_factory=WorkloadPlan)
+    faults: tuple[FaultPlan, ...] = ()
+
+    def draw(self, seed: str) -> "Scenario":
+        """Return this scenario with the faults that this seed's run has."""
+        chance = random.Random(f"{seed}/swarm")
+        drawn = tuple(fault for fault in self.faults if chance.random() < fault.chance)
+        return Scenario(
+            **{f.name: getattr(self, f.name) for f in fields(self) if f.name != "faults"},
+            faults=drawn,
+        )
+
+
+def parse_scenario(text: str, about: str) -> Scenario:
+    """Read a scenario. Raises ``CONFIG`` for one that says what nobody knows."""
+    try:
+        table = tomllib.loads(text)
+        workload = WorkloadPlan(**table.pop("workload", {}))
+        faults = tuple(FaultPlan(**fault) for fault in table.pop("faults", []))
+        scenario = Scenario(workload=workload, faults=faults, **table)
+    except (tomllib.TOMLDecodeError, TypeError) as cause:
+        raise _bad(str(cause), about) from cause
+    if not 5 <= scenario.nodes <= NODES_MAX:
+        raise _bad(f"nodes is 5..{NODES_MAX}", about)
+    if not 0 < scenario.workload.seconds <= SECONDS_MAX:
+        raise _bad(f"seconds is 0..{SECONDS_MAX:g}", about)
+    return scenario
+
+
+def _bad(message: str, about: str) -> AtollError:
+    return AtollError(Kind.CONFIG, "read scenario", message, about=about)
+
+
+def load_scenarios(folder: Path) -> dict[str, Scenario]:
+    """Return the scenarios of a folder by the names of their files.
+
+    Raises ``CONFIG``, also where there are none.
+    """
+    found = {
+        path.stem: parse_scenario(path.read_text(), str(path))
+        for path in sorted(folder.glob("*.toml"))
+    }
+    if not found:
+        raise _bad("no scenarios here", str(folder))
+    return found
+
+
+def describe(scenario: Scenario) -> dict[str, Any]:
+    """Return what a report says of a scenario as drawn."""
+    return {"name": scenario.name, "faults": [fault.kind for fault in scenario.faults]}

@@ -1,0 +1,33 @@
+"""What a world gives to its machines."""
+
+from typing import Protocol
+
+from atoll.coordinator.app import CoordinatorConfig
+from atoll.sim.database import DatabaseServer
+from atoll.sim.incarnation import Incarnation
+from atoll.sim.network import Network
+from atoll.sim.trace import Trace
+
+
+class Surroundings(Protocol):
+    """The side of a world that machines see."""
+
+    seed: str
+    trace: Trace
+    network: Network
+    database: DatabaseServer
+
+    def incarnation(self, name: str) -> Incarnation:
+        """Return a new incarnation of this name."""
+
+    def seeded(self, what: str) -> bytes:
+        """Return 32 bytes that follow from the world's seed."""
+
+    def coordinator_config(self) -> CoordinatorConfig:
+        """Return how a coordinator of this world is set up."""
+
+    def started(self, machine: object) -> None:
+        """Look at a machine whose process has just recovered."""
+
+    def violated(self, what: str) -> None:
+        """Note that an invariant does not hold."""

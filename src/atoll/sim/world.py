@@ -1,0 +1,267 @@
+"""A whole cloud of true code in one process, on virtual time, from one seed.
+
+It is set up, then lives through the safety phase: customers work, faults happen, and whatever is
+read must be right. Then the liveness phase: the faults end, everything is started again, and all
+that was acknowledged must be there, byte by byte, and at full strength.
+"""
+
+import asyncio
+import contextlib
+import hashlib
+import logging
+import random
+from collections.abc import Coroutine
+from typing import Any
+
+from typing_extensions import override
+
+from atoll.coordinator.app import CoordinatorConfig
+from atoll.coordinator.metadata.migrate import migrate_connection
+from atoll.core.errors import AtollError, Kind
+from atoll.core.messages import BucketInfo, CloudStatus, CreateBucket, GetStatus
+from atoll.sim import checkers
+from atoll.sim.database import DatabaseServer
+from atoll.sim.disk import DiskFaults
+from atoll.sim.incarnation import Incarnation
+from atoll.sim.loop import SimLoop
+from atoll.sim.machines import CoordinatorMachine, GatewayMachine, Machine, NodeMachine
+from atoll.sim.network import Network
+from atoll.sim.scenario import Scenario
+from atoll.sim.trace import Trace
+from atoll.sim.workload import Ledger, Violation, run_client
+
+ACCOUNT = hashlib.sha256(b"the customer").digest()[:16]
+READY_S_MAX = 60.0
+POLL_S = 1.0
+NODES_ADDED_MAX = 20
+
+
+class World:
+    """One run of one scenario. It answers ``sim.surroundings.Surroundings``."""
+
+    def __init__(self, scenario: Scenario, seed: str, loop: SimLoop, trace: Trace) -> None:
+        """Make the machines; nothing runs yet."""
+        self.scenario = scenario
+        self.seed = seed
+        self.loop = loop
+        self.trace = trace
+        self.chance = random.Random(f"{seed}/world")
+        self.network = Network(loop, f"{seed}/network", trace)
+        self.network.on_stored = self._stored
+        self.database = DatabaseServer(migrate_connection)
+        self.ledger = Ledger()
+        self.violations: list[str] = []
+        self.failed = asyncio.Event()
+        self._incarnations: list[Incarnation] = []
+        self._background: set[asyncio.Task[None]] = set()
+        self.coordinator = CoordinatorMachine(self)
+        self.gateway = GatewayMachine(self)
+        self.nodes = [self._node(number) for number in range(1, scenario.nodes + 1)]
+        self.victim = self.chance.choice(self.nodes)
+        """The one node whose disk may lose or spoil what it holds."""
+        self.nodes_up_min = max(5, scenario.nodes // 2)
+        """Crashes stop at so few nodes up."""
+        self.bucket = BucketInfo(
+            bucket=b"", account=ACCOUNT, name="", region="", mode="", created_ms=0
+        )
+
+    # --- what machines ask (Surroundings) -------------------------------------------------------
+
+    def incarnation(self, name: str) -> Incarnation:
+        """Return a new incarnation of this name."""
+        life = Incarnation(name, len(self._incarnations) + 1, self.loop, self.trace)
+        self._incarnations.append(life)
+        return life
+
+    def seeded(self, what: str) -> bytes:
+        """Return 32 bytes that follow from the world's seed."""
+        return hashlib.sha256(f"{self.seed}/{what}".encode()).digest()
+
+    def coordinator_config(self) -> CoordinatorConfig:
+        """Return how a coordinator of this world is set up."""
+        return CoordinatorConfig(
+            profile="local", gateway_keys=frozenset({self.gateway.identity.public_key})
+        )
+
+    def violated(self, what: str) -> None:
+        """Note that an invariant does not hold."""
+        self.trace.note("VIOLATION", what)
+        self.violations.append(f"at {self.loop.time():.3f} s: {what}")
+        self.failed.set()
+
+    def started(self, machine: object) -> None:
+        """Check that a node that came back has all that it ever acknowledged."""
+        if isinstance(machine, NodeMachine):
+            for lost in checkers.lost_receipts(machine):
+                self.violated(lost)
+
+    # --- what faults ask ------------------------------------------------------------------------
+
+    def background(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        """Run something of the simulator beside all else."""
+        task = self.loop.start(coroutine, None)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+    async def add_node(self) -> None:
+        """A new node joins."""
+        if len(self.nodes) >= self.scenario.nodes + NODES_ADDED_MAX:
+            return
+        node = self._node(len(self.nodes) + 1)
+        self.nodes.append(node)
+        await node.start()
+
+    async def whole(self, seconds_max: float) -> bool:
+        """Wait until every segment is at full strength; say whether it came to that in time."""
+        until = self.loop.time() + seconds_max
+        while self.loop.time() < until:
+            if not checkers.weaknesses(self):
+                return True
+            await asyncio.sleep(POLL_S)
+        return False
+
+    # --- the run --------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Set up, live through both phases. What is wrong is in ``violations`` afterwards."""
+        with _listening(self):
+            try:
+                await self._set_up()
+                await self._safety()
+                if not self.violations:
+                    await self._liveness()
+            except Violation as violation:
+                self.violated(str(violation))
+        for what in self.loop.unhandled:
+            self.violated(f"a bug: {what}")
+
+    async def _set_up(self) -> None:
+        await self.coordinator.start()
+        await self.gateway.start()
+        await asyncio.gather(*(node.start() for node in self.nodes))
+        until = self.loop.time() + READY_S_MAX
+        while True:
+            status = await self.status()
+            if status and sum(n.state == "alive" for n in status.nodes) == len(self.nodes):
+                break
+            if self.loop.time() > until:
+                raise Violation("the nodes did not register in time")
+            await asyncio.sleep(POLL_S)
+        question = CreateBucket(account=ACCOUNT, name="bucket", region="sim")
+        self.bucket = await self.ask_gateway(self.gateway.ask(question, BucketInfo))
+        self.trace.note("phase", "safety")
+
+    async def _safety(self) -> None:
+        from atoll.sim.faults import run_faults
+
+        seconds = self.scenario.workload.seconds
+        faults = self.loop.start(run_faults(self), None)
+        clients = [
+            self.loop.start(run_client(self, number), None)
+            for number in range(self.scenario.workload.clients)
+        ]
+        failed = self.loop.start(self._until_failed(), None)
+        tasks: set[asyncio.Task[Any]] = {faults, failed, *clients}
+        done, pending = await asyncio.wait(
+            tasks, timeout=seconds, return_when=asyncio.FIRST_EXCEPTION
+        )
+        for task in pending | self._background:
+            task.cancel()
+        await asyncio.gather(*pending, *self._background, return_exceptions=True)
+        for task in done - {failed}:
+            task.result()
+
+    async def _until_failed(self) -> None:
+        await self.failed.wait()
+        raise Violation("stopped at the first violation")
+
+    async def _liveness(self) -> None:
+        self.trace.note("phase", "liveness")
+        self.network.heal()
+        machines: list[Machine] = [self.coordinator, self.gateway, *self.nodes]
+        for node in self.nodes:
+            if node.platter.faults != DiskFaults():
+                # A disk that lied or failed is not trusted further without a restart.
+                node.crash()
+            node.platter.faults = DiskFaults()
+            node.platter.capacity_bytes = node.honest_capacity_bytes
+        for machine in machines:
+            if machine.incarnation is not None:
+                machine.incarnation.crash_in = 0
+        await asyncio.gather(*(m.start() for m in machines if not m.up and not m.gone))
+        await checkers.until_all_is_well(self)
+
+    async def status(self) -> CloudStatus | None:
+        """Return the coordinator's own view, or None where it has none to give now."""
+        try:
+            found: CloudStatus = await self.ask_gateway(self.gateway.ask(GetStatus(), CloudStatus))
+        except AtollError:
+            return None
+        return found
+
+    async def ask_gateway(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        """Run something in the gateway's process. Raises ``UNREACHABLE`` if that dies meanwhile."""
+        life = self.gateway.incarnation
+        if life is None or life.dead:
+            coroutine.close()
+            raise AtollError(Kind.UNREACHABLE, "ask gateway", "the gateway is down")
+        task = life.start(coroutine)
+        ended = asyncio.create_task(life.ended.wait())
+        try:
+            await asyncio.wait({task, ended}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            ended.cancel()
+            if not task.done() and not life.dead:
+                task.cancel()
+        if not task.done() or life.dead:
+            raise AtollError(Kind.UNREACHABLE, "ask gateway", "the gateway died")
+        return task.result()
+
+    def bury(self) -> None:
+        """After the end: let nothing of the dead or the living run on."""
+        for life in self._incarnations:
+            life.crash()
+        for life in self._incarnations:
+            life.bury()
+        self.database.close()
+
+    def _stored(self, name: str, path: str) -> None:
+        for node in self.nodes:
+            if node.name == name and not node.platter.faults.lies:
+                node.receipts.add(bytes.fromhex(path.rpartition("/")[2]))
+
+    def _node(self, number: int) -> NodeMachine:
+        skew_max = self.scenario.skew_ms_max
+        skew_ms = self.chance.randint(-skew_max, skew_max)
+        return NodeMachine(self, number, self.scenario.capacity_bytes, skew_ms)
+
+
+class _Listener(logging.Handler):
+    """Takes what a room logs as an exception it did not expect for the bug that it is."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__(logging.ERROR)
+        self._world = world
+
+    @override
+    def emit(self, record: logging.LogRecord) -> None:
+        if not record.exc_info:
+            return
+        cause = record.exc_info[1]
+        if isinstance(cause, Exception) and not isinstance(cause, AtollError):
+            self._world.violated(f"a bug: {record.getMessage()}: {cause!r}")
+            self._world.trace.note("bug", logging.Formatter().formatException(record.exc_info))
+
+
+@contextlib.contextmanager
+def _listening(world: World) -> Any:
+    logger = logging.getLogger("atoll")
+    listener = _Listener(world)
+    before = logger.propagate
+    logger.addHandler(listener)
+    logger.propagate = False
+    try:
+        yield
+    finally:
+        logger.removeHandler(listener)
+        logger.propagate = before
