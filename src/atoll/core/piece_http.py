@@ -6,12 +6,15 @@ Specified in docs/spec (the node's interface).
 
 import base64
 import ipaddress
+from functools import lru_cache
 
 from atoll.core.errors import AtollError, Kind
 from atoll.core.messages import Failure, decode
 from atoll.core.ports import Address, PiecePart
 
 ORDER_HEADER = "x-atoll-order"
+HOSTS_KNOWN_MAX = 4096
+"""Hosts of which it is remembered whether they are this machine: asked at every request."""
 
 
 def piece_path(piece_id: bytes) -> str:
@@ -63,13 +66,8 @@ def short_answer(address: Address, have: int, want: int) -> AtollError:
 
 def check_plain_allowed(address: Address) -> None:
     """Raise ``FORBIDDEN`` where plain HTTP would leave this machine."""
-    if address.fingerprint or address.host == "localhost":
+    if address.fingerprint or _is_this_machine(address.host):
         return
-    try:
-        if ipaddress.ip_address(address.host).is_loopback:
-            return
-    except ValueError:
-        pass
     raise AtollError(
         Kind.FORBIDDEN,
         "connect",
@@ -77,3 +75,13 @@ def check_plain_allowed(address: Address) -> None:
         hint="give the fingerprint of its certificate",
         about=str(address),
     )
+
+
+@lru_cache(maxsize=HOSTS_KNOWN_MAX)
+def _is_this_machine(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -226,9 +226,9 @@ class PieceFetcher:
         now = self._clock.monotonic()
         moments = [one.late_s for one in pending.values() if not one.late]
         timeout_s = max(min(moments) - now, 0.0) if moments else None
-        done, _ = await asyncio.wait(
-            pending, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED
-        )
+        await asyncio.wait(pending, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+        # In the order of asking, so that a replayed simulation sees the same.
+        done = [task for task in pending if task.done()]
         for task in done:
             one = pending.pop(task)
             rows = task.result()

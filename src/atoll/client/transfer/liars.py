@@ -58,15 +58,15 @@ class Examiner:
         self._transport = transport
         self._gateway_key = gateway_key
         self._stats = stats
-        self._tasks: set[asyncio.Task[frozenset[int]]] = set()
+        self._tasks: list[asyncio.Task[frozenset[int]]] = []
 
     def examine_later(self, segment: SegmentRecord, evidence: list[Evidence]) -> None:
         """Examine beside the read that raised the suspicion, which need not wait."""
         if not evidence or len(self._tasks) >= EXAMINATIONS_MAX:
             return
         task = asyncio.create_task(self.examine(segment, evidence))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks.append(task)
+        task.add_done_callback(self._tasks.remove)
 
     async def settle(self) -> None:
         """Wait for all examinations under way."""

@@ -254,7 +254,7 @@ class SegmentUpload:
         self._small = plain_bytes <= SMALL_PLAIN_BYTES_MAX
         self._spares = list(grant.grants[grant.n :])
         self._live: list[_Send] = []
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: list[asyncio.Task[None]] = []
         self._durable: dict[int, int] = {}
         self._used_aliases = {one.alias for one in grant.grants}
         self._reasons: list[str] = []
@@ -449,7 +449,7 @@ class SegmentUpload:
         send = _Send(self, index, grant)
         self._live.append(send)
         send.task = asyncio.create_task(self._run(send))
-        self._tasks.add(send.task)
+        self._tasks.append(send.task)
 
     async def _run(self, send: _Send) -> None:
         grant = send.grant
@@ -531,7 +531,7 @@ class SegmentUpload:
         self._wanted.add(index)
         if self._asking is None and self._rounds < self._uploader.limits.replace_rounds_max:
             self._asking = asyncio.create_task(self._ask())
-            self._tasks.add(self._asking)
+            self._tasks.append(self._asking)
 
     async def _ask(self) -> None:
         """Ask the coordinator for other nodes, as long as some piece wants one."""
