@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 ALGORITHM = "AWS4-HMAC-SHA256"
@@ -23,6 +24,7 @@ STREAMING_SIGNED_TRAILER = "STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER"
 STREAMING_UNSIGNED_TRAILER = "STREAMING-UNSIGNED-PAYLOAD-TRAILER"
 EMPTY_SHA256 = hashlib.sha256(b"").hexdigest()
 PRESIGN_SECONDS_MAX = 7 * 24 * 3600
+DATES_REMEMBERED_MAX = 1024
 
 _PLAIN_PATH = re.compile(rb"[A-Za-z0-9\-._~/]*\Z")
 _SPACES = re.compile(" {2,}")
@@ -46,6 +48,7 @@ def amz_date(now_ms: int) -> str:
     return datetime.fromtimestamp(now_ms // 1000, UTC).strftime("%Y%m%dT%H%M%SZ")
 
 
+@lru_cache(maxsize=DATES_REMEMBERED_MAX)
 def amz_date_ms(text: str) -> int:
     """Return the milliseconds since the epoch of ``20260102T030405Z``; ValueError if it is none."""
     if len(text) != 16 or text[8] != "T" or text[15] != "Z":

@@ -4,8 +4,11 @@ Never mounted under another app: mounts rewrite ``//`` and trailing ``/``, and e
 path counts here. Routes and signatures come from ``raw_path`` and ``query_string``.
 """
 
+import asyncio
 import base64
 import logging
+from collections.abc import AsyncIterator
+from typing import Any
 
 from atoll.core.errors import AtollError, Kind
 from atoll.core.messages import ControlPlane
@@ -30,6 +33,8 @@ from atoll.gateway.s3.signature import Authenticator
 HEALTH_PATH = b"/-/health"
 """Answered without a signature; no bucket can be called ``-``."""
 REQUEST_TARGET_BYTES_MAX = 16 << 10
+WATCHED_BYTES_MIN = 512 << 10
+"""A body that has sent so much is watched for a client that leaves; shorter ones just end."""
 
 _log = logging.getLogger("atoll.gateway")
 
@@ -104,7 +109,7 @@ class Gateway:
             await self._refuse(scope, send, S3Error("InternalError"), request_id)
             return
         try:
-            await _send(send, response, request_id, scope["method"])
+            await _send(send, response, request_id, scope["method"], receive)
         except AtollError as error:
             # The status is out. Ending without the last bytes makes the server cut the line, so
             # that the client cannot take a part for the whole.
@@ -200,7 +205,13 @@ def _host_id(request_id: str) -> str:
     return base64.b64encode(request_id.encode()).decode("ascii")
 
 
-async def _send(send: Send, response: Response, request_id: str, method: str) -> None:
+async def _send(
+    send: Send,
+    response: Response,
+    request_id: str,
+    method: str,
+    receive: Receive | None = None,
+) -> None:
     """Send an answer with the headers that every one has."""
     headers = header_pairs(response.headers)
     headers.append((b"server", b"Atoll"))
@@ -216,12 +227,33 @@ async def _send(send: Send, response: Response, request_id: str, method: str) ->
         await send(start)
         await send({"type": "http.response.body", "body": response.body, "more_body": False})
         return
+    await send(start)
+    await _send_stream(send, stream, receive)
+
+
+async def _send_stream(send: Send, stream: AsyncIterator[Any], receive: Receive | None) -> None:
+    """Send a body view by view; stop, and free what feeds it, when the client has left."""
+    sent_bytes = 0
+    leaving: asyncio.Task[None] | None = None
     try:
-        await send(start)
         async for view in stream:
             await send({"type": "http.response.body", "body": view, "more_body": True})
+            sent_bytes += len(view)
+            if leaving is not None:
+                if leaving.done():
+                    return
+            elif receive is not None and sent_bytes >= WATCHED_BYTES_MIN:
+                leaving = asyncio.create_task(_left(receive))
         await send({"type": "http.response.body", "body": b"", "more_body": False})
     finally:
+        if leaving is not None:
+            leaving.cancel()
         close = getattr(stream, "aclose", None)
         if close is not None:
             await close()
+
+
+async def _left(receive: Receive) -> None:
+    """Return when the client has closed the connection. Servers do not say it when we send."""
+    while (await receive())["type"] != "http.disconnect":
+        pass

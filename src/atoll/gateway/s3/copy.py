@@ -71,6 +71,8 @@ def parse_copy_source(text: str) -> tuple[str, str]:
 async def _find_source(call: Call) -> Source:
     name, key = parse_copy_source(call.params["CopySource"])
     bucket = await call.own_bucket(name, fresh=True)
+    if call.params.get("ExpectedSourceBucketOwner", call.caller.owner_id) != call.caller.owner_id:
+        raise S3Error("AccessDenied")
     read = await call.ask(ReadObject(bucket=bucket.bucket, key=key), ObjectRead)
     failed = failed_condition(read_preconditions(call.params, "CopySource"), read.info)
     if failed:

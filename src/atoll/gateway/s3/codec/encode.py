@@ -46,7 +46,7 @@ class OutputEncoder:
 
     def __init__(self, model: Model, operation: Operation) -> None:
         self.operation = operation
-        self._headers: list[tuple[str, str, Callable[[Any], str]]] = []
+        self._headers: dict[str, tuple[str, Callable[[Any], str]]] = {}
         self._maps: list[tuple[str, str]] = []
         self._payload = ""
         self._raw = False
@@ -58,7 +58,7 @@ class OutputEncoder:
             return
         for member in shape.members:
             if member.location == "header":
-                self._headers.append((member.name, member.wire, _header_scalar(model, member)))
+                self._headers[member.name] = (member.wire, _header_scalar(model, member))
             elif member.location == "headers":
                 self._maps.append((member.name, member.wire))
         self._bind_body(model, shape)
@@ -82,11 +82,11 @@ class OutputEncoder:
 
     def headers(self, values: Mapping[str, Any]) -> HeaderList:
         """Return the headers that the model places values in."""
-        headers = [
-            (wire, write(values[name]))
-            for name, wire, write in self._headers
-            if values.get(name) is not None
-        ]
+        headers = []
+        for name, value in values.items():
+            entry = self._headers.get(name)
+            if entry is not None and value is not None:
+                headers.append((entry[0], entry[1](value)))
         for name, prefix in self._maps:
             for key, value in (values.get(name) or {}).items():
                 headers.append((prefix + key, value))
