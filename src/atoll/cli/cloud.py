@@ -175,7 +175,7 @@ class Cloud:
             "ATOLL_COORDINATOR_HOST": LOOPBACK,
             "ATOLL_COORDINATOR_PORT": str(self.ports.coordinator),
             "ATOLL_COORDINATOR_PAGE_PORT": str(self.ports.page),
-            "ATOLL_COORDINATOR_PROFILE": "local",
+            "ATOLL_COORDINATOR_PROFILE": self.settings.profile,
             "ATOLL_COORDINATOR_DATABASE": self.database,
             "ATOLL_GATEWAY_HOST": LOOPBACK,
             "ATOLL_GATEWAY_PORT": str(self.ports.gateway),

@@ -22,7 +22,7 @@ PREFIX = "ATOLL_"
 FILE_NAME = "atoll.toml"
 FILE_BYTES_MAX = 1 << 20
 TIERS = ("edge", "home", "pro", "dc")
-PROFILES = ("local", "wan")
+PROFILES = ("local", "wan", "demo")
 
 
 def _setting(
@@ -57,6 +57,9 @@ class CloudSettings:
     node_log_bytes: int = _setting(
         64 << 20, "Size at which a node starts its next log file.", least=40 << 20
     )
+    profile: str = _setting(
+        "local", "Timers, as for the coordinator: local, demo or wan.", choices=PROFILES
+    )
     ready_timeout_s: int = _setting(60, "Longest wait for the cloud to serve.", least=1, most=3600)
 
 
@@ -71,7 +74,9 @@ class CoordinatorSettings:
         "", "SQL database as a URL (postgresql://… or sqlite:///…); empty: SQLite in the folder."
     )
     profile: str = _setting(
-        "wan", "Timers: local (dead after 10 s) or wan (dead after 4 h).", choices=PROFILES
+        "wan",
+        "Timers: local (dead after 10 s), demo (25 s) or wan (4 h).",
+        choices=PROFILES,
     )
 
 

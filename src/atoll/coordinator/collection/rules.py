@@ -22,7 +22,7 @@ class CollectionLimits:
 
 LOCAL = CollectionLimits(poll_s=1.0, retry_ms_max=15_000)
 WAN = CollectionLimits(poll_s=30.0, retry_ms_min=30_000, retry_ms_max=3_600_000)
-LIMITS = {"local": LOCAL, "wan": WAN}
+LIMITS = {"local": LOCAL, "wan": WAN, "demo": LOCAL}
 
 _GONE = frozenset({"", Kind.NOT_FOUND.value})
 

@@ -95,7 +95,7 @@ WAN = Profile(
 """Independent providers: a mass vanishing is a cut cable far more often than mass death."""
 
 PROFILES = {"local": LOCAL, "wan": WAN, "demo": LOCAL}
-"""By the name of the timers: a demo waits longer before it calls a node dead, then works as fast."""
+"""By the name of the timers: a demo calls a node dead later, then works as fast."""
 
 
 # --- health --------------------------------------------------------------------------------------
