@@ -321,5 +321,5 @@ def _read_memory(disk: Disk) -> NodeMemory:
             Kind.WRONG_FOLDER,
             "start node",
             f"{MEMORY_FILE} cannot be read: {cause}",
-            hint="remove it; coordinators will be asked for their keys again",
+            hint=f"remove {MEMORY_FILE}; coordinators will be asked for their keys again",
         ) from cause
