@@ -63,7 +63,8 @@ def client(cloud: LocalCloud, tmp_path: Path) -> Client:
 
 @pytest.fixture
 def bucket(cloud: LocalCloud, request: pytest.FixtureRequest) -> str:
-    name = "b-" + "".join(c if c.isalnum() else "-" for c in request.node.name.lower())[:50].rstrip("-")
+    plain = "".join(c if c.isalnum() else "-" for c in request.node.name.lower())
+    name = f"b-{plain[:45]}-{os.urandom(4).hex()}"
     cloud.boto3_client().create_bucket(Bucket=name)
     return name
 

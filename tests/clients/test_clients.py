@@ -35,7 +35,7 @@ def test_aws_cli_copies_syncs_lists_and_removes(
     again = client.run(AWS, "s3", "sync", str(tree), f"s3://{bucket}/tree")
     assert "upload:" not in again, "an unchanged tree is not sent twice"
     client.run(AWS, "s3", "rm", "--recursive", f"s3://{bucket}/")
-    assert client.run(AWS, "s3", "ls", f"s3://{bucket}/", ok=False).strip() == ""
+    assert client.run(AWS, "s3", "ls", f"s3://{bucket}/").strip() == ""
 
 
 def test_aws_cli_streams_and_checks_every_checksum(client: Client, bucket: str) -> None:
