@@ -28,8 +28,7 @@ _LOCK = Statement("SELECT {columns} FROM node WHERE node_id = :node_id FOR UPDAT
 _FIND = Statement("SELECT {columns} FROM node WHERE node_id = :node_id", columns=COLUMNS)
 _UPDATE = Statement("""
     UPDATE node SET facts = :facts, signature = :signature, proof_ms = :proof_ms,
-        last_seen_ms = :now_ms, state = :state,
-        state_since_ms = CASE WHEN state = :state THEN state_since_ms ELSE :now_ms END,
+        last_seen_ms = :now_ms, state = :state, state_since_ms = :state_since_ms,
         changed_ms = :now_ms
     WHERE node_id = :node_id""")
 _ALL = Statement("SELECT {columns} FROM node ORDER BY alias", columns=COLUMNS)
@@ -86,14 +85,19 @@ def register_node(
         "now_ms": now_ms,
         "state": NodeState.ALIVE.value,
     }
-    if not _INSERT.run(connection, **values, counters=encode(NO_COUNTERS)):
-        there = _LOCK.first(connection, node_id=node_id)
-        assert there is not None, "rows of nodes are never removed"
-        if proof_ms <= _view(there).proof_ms:
+    # Looked for first: an insertion that meets a known node would use up an alias.
+    row = _LOCK.first(connection, node_id=node_id)
+    if row is None and not _INSERT.run(connection, **values, counters=encode(NO_COUNTERS)):
+        row = _LOCK.first(connection, node_id=node_id)
+        assert row is not None, "rows of nodes are never removed"
+    if row is not None:
+        there = _view(row)
+        if proof_ms <= there.proof_ms:
             raise AtollError(
                 Kind.REPLAYED, "register node", "a later registration of this node came before"
             )
-        _UPDATE.run(connection, **values)
+        alive = there.state is NodeState.ALIVE
+        _UPDATE.run(connection, **values, state_since_ms=there.state_since_ms if alive else now_ms)
     row = _FIND.first(connection, node_id=node_id)
     return _view(row)
 
