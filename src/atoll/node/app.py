@@ -25,6 +25,7 @@ from atoll.core.pieces import parse_header
 from atoll.core.ports import Clock, PiecePart
 from atoll.node import http
 from atoll.node.config import NodeConfig
+from atoll.node.gate import Gate
 from atoll.node.http import Receive, Scope, Send
 from atoll.node.metrics import metrics_text
 from atoll.node.orders import (
@@ -45,6 +46,8 @@ DELETE_ORDERS_MAX = 1000
 DELETE_BODY_BYTES_MAX = DELETE_ORDERS_MAX * (SIGNED_ORDER_BYTES_MAX + 5) + 5
 READ_CHUNK_BYTES = 512 << 10
 """Longer reads are sent in chunks of this length: what one download holds in memory."""
+UPLOAD_HOLD_BYTES = 640 << 10
+"""What one upload holds in memory: a block with a thread, one being gathered, one arriving."""
 _ORDERS = msgspec.msgpack.Decoder(list[bytes])
 
 
@@ -89,8 +92,10 @@ class NodeApp:
         self._config = config
         self._clock = clock
         self._desk = desk
-        self._uploads = 0
-        self._downloads = 0
+        self._gate = Gate(
+            config.transfer_memory_bytes, config.transfers_waiting_max, config.transfer_wait_s
+        )
+        self._deletes = 0
         self.coordinators = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -156,10 +161,7 @@ class NodeApp:
             raise AtollError(
                 Kind.TOO_LARGE, "store piece", f"the order allows {limit.byte_cap} bytes"
             )
-        if self._uploads >= self._config.uploads_max:
-            raise AtollError(Kind.OVERLOADED, "store piece", "too many uploads at the same time")
-        self._uploads += 1
-        try:
+        async with self._gate.hold(min(length, UPLOAD_HOLD_BYTES)):
             upload = self._store.begin(admission_of(limit, signed, piece), length)
             try:
                 async with http.in_time(length, self._config.body_stall_s):
@@ -171,8 +173,6 @@ class NodeApp:
                 accepted = await upload.finish()
             finally:
                 await upload.close()
-        finally:
-            self._uploads -= 1
         receipt = PieceReceipt(
             node_id=self._node_id,
             segment_id=accepted.header.segment_id,
@@ -191,23 +191,20 @@ class NodeApp:
         self._desk.check_piece(limit, piece)
         row = await self._store.locate(piece, limit.issued_ms)
         part, start, length = _range_of(scope, row)
-        if self._downloads >= self._config.downloads_max:
-            raise AtollError(Kind.OVERLOADED, "read piece", "too many downloads at the same time")
         charged = length if part is PiecePart.DATA else 0
         self._desk.charge(limit, charged)
-        self._downloads += 1
         progress = _Progress()
         try:
-            with self._store.reading(row) as reader:
-                if limit.index == ANY_INDEX:
-                    await _check_segment(reader, limit)
-                await self._send_range(receive, send, reader, (start, length), progress)
+            async with self._gate.hold(min(length, READ_CHUNK_BYTES)):
+                with self._store.reading(row) as reader:
+                    if limit.index == ANY_INDEX:
+                        await _check_segment(reader, limit)
+                    await self._send_range(receive, send, reader, (start, length), progress)
         except AtollError as error:
             if error.kind is Kind.DATA_LOST:
                 await self._store.damaged(piece, row)
             raise
         finally:
-            self._downloads -= 1
             self._desk.refund(limit, max(0, charged - progress.sent))
 
     async def _send_range(
@@ -254,7 +251,13 @@ class NodeApp:
             raise AtollError(
                 Kind.TOO_LARGE, "delete pieces", f"at most {DELETE_ORDERS_MAX} orders at a time"
             )
-        outcomes = await asyncio.gather(*(self._delete_one(signed) for signed in orders))
+        if self._deletes >= self._config.deletes_max:
+            raise AtollError(Kind.OVERLOADED, "delete pieces", "too many deletions at a time")
+        self._deletes += 1
+        try:
+            outcomes = await asyncio.gather(*(self._delete_one(signed) for signed in orders))
+        finally:
+            self._deletes -= 1
         await http.send_whole(send, 200, http.MSGPACK, msgspec.msgpack.encode(outcomes))
 
     async def _delete_one(self, signed: bytes) -> str:

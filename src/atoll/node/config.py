@@ -70,9 +70,13 @@ class NodeConfig:
     """Micro-euro per TB and month asked."""
     coordinators: tuple[Address, ...] = ()
     store: StoreConfig = field(default_factory=StoreConfig)
-    uploads_max: int = 64
-    """Pieces received at the same time; more are refused as ``OVERLOADED``."""
-    downloads_max: int = 128
+    transfer_memory_bytes: int = 40 * MIB
+    """What pieces on their way in and out may hold in memory; more wait their turn."""
+    transfers_waiting_max: int = 1024
+    transfer_wait_s: float = 5.0
+    """A transfer that finds no turn within this time is refused as ``OVERLOADED``."""
+    deletes_max: int = 8
+    """Requests for deletion worked on at the same time; more are refused as ``OVERLOADED``."""
     order_skew_ms: int = 60_000
     """How far the clocks of node and coordinator may differ."""
     heartbeat_timeout_s: float = 10.0

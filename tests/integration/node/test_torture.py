@@ -6,6 +6,7 @@ import sys
 import time
 from pathlib import Path
 
+import msgspec
 import pytest
 from tests.integration.node.torture_node import CONFIG
 from tests.unit.node.machine import get, make_piece

@@ -31,9 +31,19 @@ from atoll.node.orders import OrderDesk
 NODE = Identity(b"node".ljust(32, b"."))
 STRANGER = Identity(b"stranger".ljust(32, b"."))
 CONFIG = NodeConfig(
-    operator="o", site="s", region="r", country="DE", tier="home", host="127.0.0.1", port=1,
-    store=TINY, uploads_max=2, downloads_max=2, body_stall_s=10.0,
-)  # fmt: skip
+    operator="o",
+    site="s",
+    region="r",
+    country="DE",
+    tier="home",
+    host="127.0.0.1",
+    port=1,
+    store=TINY,
+    transfer_memory_bytes=6000,
+    transfers_waiting_max=1,
+    transfer_wait_s=2.0,
+    body_stall_s=10.0,
+)
 
 
 @dataclass
@@ -309,35 +319,44 @@ def test_deletions_answer_one_by_one(door: Door) -> None:
     assert door.run(door.ask("POST", "/v1/delete", None, bytes(2 << 20))).kind is Kind.TOO_LARGE
 
 
-def test_uploads_at_the_same_time_are_bounded(door: Door) -> None:
-    pieces = [make_piece(f"p{i}", 4096) for i in range(3)]
+def test_transfers_at_the_same_time_are_bounded(door: Door) -> None:
+    pieces = [make_piece(f"p{i}", 4096) for i in range(4)]
+
+    async def put(number: int, *, stall: bool) -> Answer:
+        piece = pieces[number]
+        order = door.order(piece, Action.PUT)
+        path = f"/v1/pieces/{piece.id.hex()}"
+        return await door.ask("PUT", path, order, piece.record, cut=2000, stall=stall)
 
     async def crowd() -> list[Answer]:
-        slow = [
-            asyncio.create_task(
-                door.ask(
-                    "PUT",
-                    f"/v1/pieces/{p.id.hex()}",
-                    door.order(p, Action.PUT),
-                    p.record,
-                    cut=2000,
-                    stall=True,
-                )
-            )
-            for p in pieces[:2]
-        ]
+        # One piece fits the memory beside no other; one may wait; one is too many.
+        first = asyncio.create_task(put(0, stall=True))
         await asyncio.sleep(0.01)
-        last = await door.ask(
-            "PUT",
-            f"/v1/pieces/{pieces[2].id.hex()}",
-            door.order(pieces[2], Action.PUT),
-            pieces[2].record,
-        )
-        return [last, *await asyncio.gather(*slow)]
+        second = asyncio.create_task(put(1, stall=False))
+        await asyncio.sleep(0.01)
+        third = asyncio.create_task(put(2, stall=False))
+        answers = await asyncio.gather(first, second, third)
+        return [*answers, await put(3, stall=False)]
 
     answers = door.run(crowd())
-    assert [a.kind for a in answers] == [Kind.OVERLOADED, Kind.TIMEOUT, Kind.TIMEOUT]
-    assert door.put(pieces[2], door.order(pieces[2], Action.PUT)).status == 201
+    assert [a.kind for a in answers[:3]] == [Kind.TIMEOUT, Kind.OVERLOADED, Kind.OVERLOADED]
+    assert answers[3].status == 201
+
+
+def test_a_turn_comes_when_another_transfer_ends(door: Door) -> None:
+    pieces = [make_piece(f"p{i}", 4096) for i in range(2)]
+
+    async def both() -> list[Answer]:
+        return await asyncio.gather(
+            *(
+                door.ask(
+                    "PUT", f"/v1/pieces/{p.id.hex()}", door.order(p, Action.PUT), p.record, cut=900
+                )
+                for p in pieces
+            )
+        )
+
+    assert [answer.status for answer in door.run(both())] == [201, 201]
 
 
 def test_a_piece_found_damaged_on_the_way_out_is_reported_lost(door: Door) -> None:
