@@ -154,7 +154,7 @@ def test_silence_by_profile(timers: Timers, silence_ms: int, state: NodeState) -
 
 
 def test_timers_that_contradict_each_other_are_refused() -> None:
-    assert set(TIMERS) == {"local", "wan"}
+    assert {"local", "wan"} <= set(TIMERS)
     with pytest.raises(ValueError, match="contradict"):
         replace(LOCAL, heartbeat_interval_ms=1_501)
     with pytest.raises(ValueError, match="contradict"):
