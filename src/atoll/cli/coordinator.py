@@ -26,7 +26,7 @@ def coordinator() -> None:
 @click.option("--port", type=click.IntRange(1, 65_535), help="Port for nodes and gateways.")
 @click.option("--page-port", type=click.IntRange(0, 65_535), help="Live page on loopback; 0: none.")
 @click.option("--database", metavar="URL", help="PostgreSQL database instead of SQLite.")
-@click.option("--profile", type=click.Choice(["local", "wan"]), help="Timers.")
+@click.option("--profile", type=click.Choice(["local", "demo", "wan"]), help="Timers.")
 @config_option
 def run(
     data: Path | None,
