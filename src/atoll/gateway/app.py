@@ -100,7 +100,7 @@ class Gateway:
             return
         except AtollError as error:
             told = from_error(error)
-            if told.status >= 500:
+            if told.status >= 500 and told.kind is not Kind.NOT_IMPLEMENTED:
                 _log.warning("%s %s: %s", scope["method"], request_id, error)
             await self._refuse(scope, send, told, request_id)
             return

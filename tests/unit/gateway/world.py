@@ -103,7 +103,7 @@ class Answer:
     @property
     def code(self) -> str:
         """The error's code."""
-        text = self.body.decode()
+        text = self.body.decode(errors="replace")
         return text.partition("<Code>")[2].partition("</Code>")[0]
 
 
