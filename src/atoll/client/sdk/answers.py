@@ -12,6 +12,7 @@ from lxml import etree
 from atoll.client.sdk.model import BucketEntry, Entry, ObjectEntry, ObjectHead, PrefixEntry
 from atoll.core.errors import AtollError, Kind, meaning_of
 
+NUMBER_DIGITS_MAX = 18
 _KINDS: dict[str, Kind] = {}
 for _kind in (
     Kind.INTERNAL,
@@ -74,6 +75,13 @@ def _text(element: Any, name: str, default: str = "") -> str:
     return default if found is None else str(found)
 
 
+def _number(element: Any, name: str) -> int:
+    text = _text(element, name)
+    if not (text.isascii() and text.isdigit() and len(text) <= NUMBER_DIGITS_MAX):
+        raise AtollError(Kind.INTERNAL, "read answer", f"{name} is no number")
+    return int(text)
+
+
 def _iso_ms(text: str) -> int:
     try:
         return int(datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp() * 1000)
@@ -114,7 +122,7 @@ def read_listing(body: bytes) -> tuple[list[Entry], str]:
     entries: list[Entry] = [
         ObjectEntry(
             key=plain(_text(found, "Key")),
-            size=int(_text(found, "Size", "0")),
+            size=_number(found, "Size"),
             etag=_text(found, "ETag").strip('"'),
             modified_ms=_iso_ms(_text(found, "LastModified")),
         )
@@ -140,14 +148,14 @@ def read_parts(body: bytes) -> tuple[list[KnownPart], int]:
     root = _tree(body)
     parts = [
         KnownPart(
-            int(_text(part, "PartNumber", "0")),
-            int(_text(part, "Size", "0")),
+            _number(part, "PartNumber"),
+            _number(part, "Size"),
             _text(part, "ETag").strip('"'),
         )
         for part in root.iterfind("Part")
     ]
     truncated = _text(root, "IsTruncated") == "true"
-    return parts, int(_text(root, "NextPartNumberMarker", "0")) if truncated else 0
+    return parts, _number(root, "NextPartNumberMarker") if truncated else 0
 
 
 def read_upload_id(body: bytes) -> str:
