@@ -4,7 +4,7 @@ import base64
 import binascii
 import hashlib
 from collections import OrderedDict
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 from atoll.core.errors import AtollError, Kind
 from atoll.core.ids import PUBLIC_KEY_BYTES, NodeId, PieceId, piece_id_of
@@ -50,11 +50,11 @@ class OrderDesk:
     """Checks orders addressed to this node, and counts what read orders have served."""
 
     def __init__(
-        self, node_id: NodeId, coordinator_keys: Collection[bytes], clock: Clock, skew_ms: int
+        self, node_id: NodeId, coordinators: Mapping[bytes, bytes], clock: Clock, skew_ms: int
     ) -> None:
-        """``coordinator_keys`` may change later; it is asked at every order."""
+        """``coordinators`` (key to link key, or to nothing) may change; every order asks it."""
         self._node_id = node_id
-        self._keys = coordinator_keys
+        self._coordinators = coordinators
         self._clock = clock
         self._skew_ms = skew_ms
         self._served: OrderedDict[bytes, int] = OrderedDict()
@@ -64,7 +64,10 @@ class OrderDesk:
 
         Raises what ``check_order`` raises, and ``FORBIDDEN`` for another node or action.
         """
-        limit = check_order(signed, self._keys, self._clock.now_ms(), self._skew_ms)
+        now_ms = self._clock.now_ms()
+        limit = check_order(
+            signed, self._coordinators, now_ms, self._skew_ms, link_keys=self._coordinators
+        )
         if limit.node_id != self._node_id:
             raise AtollError(Kind.FORBIDDEN, "check order", "the order is for another node")
         if limit.action not in actions:

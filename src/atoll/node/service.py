@@ -50,6 +50,8 @@ Answer = TypeVar("Answer", bound=Message)
 class _KnownCoordinator(msgspec.Struct, frozen=True):
     address: str
     key: bytes
+    link_key: bytes = b""
+    """Secret shared with that coordinator; a right MAC under it stands for a signature."""
 
 
 class NodeMemory(msgspec.Struct, frozen=True, tag=True):
@@ -100,9 +102,9 @@ class NodeService:
         self.config = config
         self.store = PieceStore(disk, compute, clock, rng, config.store)
         self.links = [Link(address) for address in config.coordinators]
-        self._keys: set[bytes] = set()
+        self._coordinators: dict[bytes, bytes] = {}
         self._memory = NodeMemory()
-        desk = OrderDesk(identity.node_id, self._keys, clock, config.order_skew_ms)
+        desk = OrderDesk(identity.node_id, self._coordinators, clock, config.order_skew_ms)
         self._app = NodeApp(self.store, identity, config, clock, desk)
         self._tasks: list[asyncio.Task[None]] = []
         self._requests = 0
@@ -163,21 +165,22 @@ class NodeService:
     async def _remember(self) -> None:
         memory = await self._compute.run(_read_memory, self._disk)
         self._memory = msgspec.structs.replace(memory, incarnation=memory.incarnation + 1)
-        known = {entry.address: entry.key for entry in memory.coordinators}
+        known = {entry.address: entry for entry in memory.coordinators}
         for link in self.links:
-            link.key = known.get(str(link.address), b"")
-            if link.key:
-                self._keys.add(link.key)
+            entry = known.get(str(link.address))
+            if entry is not None:
+                link.key = entry.key
+                self._coordinators[entry.key] = entry.link_key
         await self._save_memory()
 
     async def _save_memory(self) -> None:
         content = msgspec.msgpack.encode(self._memory)
         await self._compute.run(self._disk.replace, MEMORY_FILE, content)
 
-    async def _learn_key(self, link: Link, key: bytes) -> None:
-        if link.key == key:
+    async def _learn_keys(self, link: Link, key: bytes, link_key: bytes) -> None:
+        if link.key == key and self._coordinators.get(key) == link_key:
             return
-        if link.key:
+        if link.key and link.key != key:
             raise AtollError(
                 Kind.FORBIDDEN,
                 "register node",
@@ -186,9 +189,9 @@ class NodeService:
                 about=str(link.address),
             )
         link.key = key
-        self._keys.add(key)
+        self._coordinators[key] = link_key
         entries = [e for e in self._memory.coordinators if e.address != str(link.address)]
-        entries.append(_KnownCoordinator(str(link.address), key))
+        entries.append(_KnownCoordinator(str(link.address), key, link_key))
         self._memory = msgspec.structs.replace(self._memory, coordinators=entries)
         await self._save_memory()
 
@@ -233,7 +236,7 @@ class NodeService:
         facts = encode(self._facts())
         signed = SignedFacts(facts=facts, signature=self._identity.sign(FACTS_PURPOSE, facts))
         answer = await self._ask(link, REGISTER_PATH, Register(signed_facts=signed), Registered)
-        await self._learn_key(link, answer.coordinator_key)
+        await self._learn_keys(link, answer.coordinator_key, answer.link_key)
         link.alias = answer.alias
         link.heartbeat_interval_ms = answer.heartbeat_interval_ms
         link.registered = True

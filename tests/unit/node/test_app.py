@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import hmac
 import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
@@ -29,6 +30,7 @@ from atoll.node.config import NodeConfig
 from atoll.node.orders import OrderDesk
 
 NODE = Identity(b"node".ljust(32, b"."))
+LINK_KEY = b"link".ljust(32, b".")
 STRANGER = Identity(b"stranger".ljust(32, b"."))
 CONFIG = NodeConfig(
     operator="o",
@@ -63,7 +65,7 @@ class Door:
 
     def __init__(self, machine: Machine) -> None:
         self.machine = machine
-        desk = OrderDesk(NODE.node_id, {COORDINATOR.public_key}, machine.clock, 60_000)
+        desk = OrderDesk(NODE.node_id, {COORDINATOR.public_key: LINK_KEY}, machine.clock, 60_000)
         self.app = NodeApp(machine.store, NODE, CONFIG, machine.clock, desk)
 
     def limit(self, piece: Piece, action: Action, **changes: Any) -> OrderLimit:
@@ -158,6 +160,20 @@ def test_a_piece_goes_in_and_comes_out(door: Door, data_bytes: int) -> None:
     fresh = door.order(piece, Action.REPAIR_GET)
     ranged = door.get(piece, fresh, "part=data&offset=1000&length=777")
     assert (ranged.status, ranged.body) == (200, piece.data[1000:1777])
+
+
+def test_a_link_mac_stands_for_the_signature_and_a_wrong_one_does_not(door: Door) -> None:
+    piece = make_piece("a", 4096)
+    links = {NODE.node_id: LINK_KEY}
+    put = sign_orders(COORDINATOR, [door.limit(piece, Action.PUT)], link_keys=links)[0]
+    # The signature itself is spoilt: only the MAC, renewed over it, can have admitted this.
+    spoilt = bytearray(put[:-16])
+    spoilt[-1] ^= 1
+    mac = hmac.digest(LINK_KEY, bytes(spoilt), "sha256")[:16]
+    assert door.put(piece, bytes(spoilt) + mac).status == 201
+    other = hmac.digest(b"other".ljust(32), bytes(spoilt), "sha256")[:16]
+    assert door.put(piece, bytes(spoilt) + other).kind is Kind.UNAUTHENTICATED
+    assert door.put(piece, put[:-16] + bytes(16)).status == 201
 
 
 def test_a_read_order_serves_its_bytes_and_no_more(door: Door) -> None:

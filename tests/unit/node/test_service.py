@@ -69,6 +69,7 @@ class Peer:
                 coordinator_key=self.identity.public_key,
                 heartbeat_interval_ms=2000,
                 time_ms=now_ms,
+                link_key=self.identity.sign(b"link", b"")[:32],
             )
         elif self.known:
             self.heartbeats.append(decode(body, Heartbeat))
