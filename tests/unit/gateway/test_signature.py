@@ -155,4 +155,5 @@ async def test_a_body_other_than_the_signed_one_is_never_stored(world: World) ->
     payload["content-length"] = "5"
     answer = await world.customer.send("PUT", "/store/a", payload, [b"other"])
     assert (answer.status, answer.code) == (400, "XAmzContentSHA256Mismatch")
+    assert not world.objects.kept, "the nodes never saw its end"
     assert (await world.customer("GET", "/store/a")).code == "NoSuchKey"

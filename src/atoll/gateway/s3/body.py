@@ -267,6 +267,7 @@ class IncomingBody:
         self._events: deque[Event] = deque()
         self._more = True
         self._received = 0
+        self._digests: Digests | None = None
 
     def _new_hashing(self) -> Hashing:
         return Hashing(self.expected, self._compute, self._config, self._signer)
@@ -282,11 +283,20 @@ class IncomingBody:
         self._hashing = self._new_hashing()
 
     async def stream(self) -> AsyncIterator[memoryview]:
-        """Yield the payload in order, without copies. Raises ``S3Error`` or ``ClientGoneError``."""
-        while (view := await self._next()) is not None:
-            yield view
-        if self._received != self.expected.size:
-            raise S3Error("IncompleteBody")
+        """Yield the payload in order, without copies. Raises ``S3Error`` or ``ClientGoneError``.
+
+        The last view is held back until everything is verified: of a body that is not what the
+        client said, the nodes never see the end, so that they keep nothing of its last segment.
+        """
+        held = await self._next()
+        if held is None:
+            await self.finish()
+        while held is not None:
+            following = await self._next()
+            if following is None:
+                await self.finish()
+            yield held
+            held = following
 
     async def _next(self) -> memoryview | None:
         """Return the next view of payload; None at the end."""
@@ -321,6 +331,8 @@ class IncomingBody:
 
     async def finish(self) -> Digests:
         """Read what is left, verify everything, return the digests. Raises ``S3Error``."""
+        if self._digests is not None:
+            return self._digests
         while await self._next() is not None:
             pass
         trailers = self._decoder.finish() if self._decoder is not None else {}
@@ -329,7 +341,8 @@ class IncomingBody:
         await self._hashing.finish()
         if self._trailing:
             self._take_trailers(trailers)
-        return self._hashing.verify()
+        self._digests = self._hashing.verify()
+        return self._digests
 
     def _take_trailers(self, trailers: dict[str, str]) -> None:
         signature = trailers.pop(TRAILER_SIGNATURE, "")
