@@ -6,6 +6,7 @@ import itertools
 import pytest
 from tests.unit.client.cluster import BUCKET, Cluster, pattern
 
+from atoll.client.transfer.download import DownloadLimits
 from atoll.core.errors import AtollError, Kind
 from atoll.core.messages import GrantReads
 from atoll.core.scheme import RS_2_4, RS_4_8
@@ -172,17 +173,40 @@ async def test_a_segment_that_was_uploaded_wrong_accuses_nobody() -> None:
     assert not cluster.liars
 
 
-async def test_a_slow_reader_holds_no_stream_open(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("atoll.client.transfer.fetch.LANE_IDLE_S_MAX", -1.0)
-    cluster = Cluster(8, scheme=RS_4_8)
+async def test_a_slow_reader_holds_neither_streams_nor_its_turn(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("atoll.client.transfer.fetch.LANE_IDLE_S_MAX", 0.0)
+    cluster = Cluster(8, scheme=RS_4_8, download=DownloadLimits(streams_max=1))
     data = pattern(8 << 20)
     segments = await cluster.put(data)
-    assert await cluster.get(segments) == data
+    seen = bytearray()
+    async for view in cluster.objects.read_object(BUCKET, "key", segments, 0, len(data)):
+        seen += view
+        # The reader lingers; somebody else reads all of it meanwhile, by the only turn there is.
+        if len(seen) == len(view):
+            async with asyncio.timeout(5):
+                assert await cluster.get(segments) == data
+        async with asyncio.timeout(5), cluster.downloader.turns:
+            pass
+        assert all(stream.closed for stream in cluster.streams)
+    assert seen == data
     piece_bytes = cluster.streams[0].length
-    later = [stream.length for stream in cluster.streams[4:]]
-    assert later
-    assert max(later) <= (1 << 20) // 4 < piece_bytes
-    assert sum(node.gets for node in cluster.nodes) == len(cluster.streams)
+    assert cluster.streams[-1].length <= (1 << 20) // 4 < piece_bytes
+
+
+async def test_long_reads_wait_for_their_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("atoll.client.transfer.fetch.TURN_S_MAX", 0.01)
+    cluster = Cluster(8, scheme=RS_4_8, download=DownloadLimits(streams_max=1))
+    segments = await cluster.put(pattern(8 << 20))
+    reading = cluster.objects.read_object(BUCKET, "key", segments, 0, 8 << 20)
+    await anext(reading)
+    with pytest.raises(AtollError) as caught:
+        await cluster.get(segments)
+    assert caught.value.kind is Kind.OVERLOADED
+    assert await cluster.get(segments, 5, 9) == pattern(8 << 20)[5:9]
+    await reading.aclose()
+    assert await cluster.get(segments) == pattern(8 << 20)
 
 
 async def test_a_stream_that_was_cut_is_opened_again_at_the_same_node() -> None:

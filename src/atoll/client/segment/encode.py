@@ -27,13 +27,14 @@ from atoll.core.scheme import Layout
 
 GROUP_BYTES_MAX = 1 << 20
 """Columns of one row group together, unless a single row is longer (20/40: 1.25 MiB)."""
+GROUP_BYTES_PRESSED_MAX = 256 << 10
+"""The same while many transfers share the buffers."""
 
 
 def rows_per_group(layout: Layout, *, pressed: bool = False) -> int:
-    """Return how many rows to handle at a time: one when memory is short."""
-    if pressed:
-        return 1
-    return max(1, min(layout.rows, GROUP_BYTES_MAX // (layout.k * layout.unit_bytes)))
+    """Return how many rows to handle at a time: few when memory is short."""
+    limit = GROUP_BYTES_PRESSED_MAX if pressed else GROUP_BYTES_MAX
+    return max(1, min(layout.rows, limit // (layout.k * layout.unit_bytes)))
 
 
 @dataclass(slots=True)

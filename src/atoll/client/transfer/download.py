@@ -48,6 +48,8 @@ class DownloadLimits:
 
     piece_timeout_s: float = 10.0
     """A node that answers nothing for so long has failed."""
+    streams_max: int = 64
+    """Long reads of a worker that hold streams open at the same time; others wait."""
 
 
 class SegmentDownloader:
@@ -71,6 +73,7 @@ class SegmentDownloader:
         self.gateway_key = gateway_key
         self.buffers = buffers
         self.limits = limits or DownloadLimits()
+        self.turns = asyncio.Semaphore(self.limits.streams_max)
         self.short_stats = NodeStats()
         self.stream_stats = NodeStats()
         self.examiner = Examiner(control, transport, gateway_key, self.short_stats)
@@ -225,6 +228,7 @@ class SegmentRead:
             downloader.short_stats if self._short else downloader.stream_stats,
             None if self._short else last.end_row,
             downloader.limits.piece_timeout_s,
+            downloader.turns,
         )
 
     async def _columns(self, span: ChunkSpan, pieces: dict[int, Rows]) -> dict[int, Rows]:

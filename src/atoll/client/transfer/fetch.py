@@ -13,8 +13,10 @@ from atoll.core.ports import Address, Clock, PiecePart, PieceStream, PieceTransp
 from atoll.core.scheme import Layout
 
 LANE_IDLE_S_MAX = 3.0
-"""A stream that nobody read for so long is opened anew, for one row group: nodes cut streams that
-stand still, and a slow reader should not hold connections."""
+"""Streams that nobody reads for so long are closed, and opened anew for one row group at a time:
+nodes cut streams that stand still, and a slow reader should hold no connections."""
+TURN_S_MAX = 60.0
+"""A long read that does not get its turn for so long is refused with ``OVERLOADED``."""
 GRANTS_S_MAX = 600.0
 """Read limits older than this are asked for again; coordinators give them 15 minutes."""
 LOSSES = frozenset({Kind.NOT_FOUND, Kind.CORRUPT, Kind.DATA_LOST})
@@ -55,17 +57,22 @@ class PieceFetcher:
         stats: NodeStats,
         stream_end_row: int | None,
         timeout_s: float,
+        turns: asyncio.Semaphore,
     ) -> None:
         """``grant`` asks for read limits.
 
-        With ``stream_end_row``, pieces are streamed up to that row; else each span is asked.
+        With ``stream_end_row``, pieces are streamed up to that row, by as many reads at a time as
+        there are ``turns``; else each span is asked.
         """
         self._segment = segment
         self._layout = layout
         self._grant = grant
         self._grants: dict[int, PieceGrant] = {}
         self._granted_s = float("-inf")
-        self._fetched_s = float("inf")
+        self._turns = turns
+        self._has_turn = False
+        self._idle: asyncio.TimerHandle | None = None
+        self._parking: asyncio.Task[None] | None = None
         self._unhurried = False
         self._transport = transport
         self._clock = clock
@@ -111,8 +118,54 @@ class PieceFetcher:
 
     async def close(self) -> None:
         """Close all streams."""
-        for index in list(self._lanes):
-            await self._drop_lane(index)
+        await self._wake()
+        await self._rest()
+
+    # --- pauses ----------------------------------------------------------------------------------
+
+    async def _take_turn(self) -> None:
+        """Go on after a pause, or wait for the first turn. Raises ``OVERLOADED``."""
+        await self._wake()
+        if self._has_turn or self._stream_end_row is None:
+            return
+        try:
+            await asyncio.wait_for(self._turns.acquire(), TURN_S_MAX)
+        except TimeoutError:
+            raise AtollError(
+                Kind.OVERLOADED,
+                "read segment",
+                "this worker reads as many segments as it can",
+                hint="try again shortly",
+            ) from None
+        self._has_turn = True
+
+    async def _wake(self) -> None:
+        if self._idle is not None:
+            self._idle.cancel()
+            self._idle = None
+        self._unhurried = self._parking is not None
+        if self._parking is not None:
+            await self._parking
+            self._parking = None
+
+    def _pause(self) -> None:
+        """Leave streams and turn to others if the reader stays away."""
+        if self._stream_end_row is not None:
+            loop = asyncio.get_running_loop()
+            self._idle = loop.call_later(LANE_IDLE_S_MAX, self._park)
+
+    def _park(self) -> None:
+        self._idle = None
+        self._parking = asyncio.create_task(self._rest())
+
+    async def _rest(self) -> None:
+        try:
+            for index in list(self._lanes):
+                await self._drop_lane(index)
+        finally:
+            if self._has_turn:
+                self._has_turn = False
+                self._turns.release()
 
     # --- one span --------------------------------------------------------------------------------
 
@@ -129,9 +182,7 @@ class PieceFetcher:
         if now - self._granted_s > GRANTS_S_MAX:
             self._grants = {grant.index: grant for grant in await self._grant()}
             self._granted_s = now
-        self._unhurried = now - self._fetched_s > LANE_IDLE_S_MAX
-        if self._unhurried:
-            await self.close()
+        await self._take_turn()
         got = dict(have)
         pending: dict[asyncio.Task[Rows | None], _Pending] = {}
         rooms = [] if have else self._rooms(span, buffer)
@@ -148,7 +199,7 @@ class PieceFetcher:
             await self._give_up(pending)
         if self._stream_end_row is not None:
             self._active = list(got)
-        self._fetched_s = self._clock.monotonic()
+        self._pause()
         return got
 
     def _first_choice(self, span: ChunkSpan) -> dict[int, tuple[int, int]]:

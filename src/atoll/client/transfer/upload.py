@@ -17,6 +17,8 @@ from typing_extensions import Buffer
 from atoll.client.segment.buffers import BufferPool
 from atoll.client.segment.encode import RowGroup, SegmentEncoder, rebuild_column, rows_per_group
 from atoll.client.segment.source import PlainSource
+from atoll.client.transfer.signal import Signal
+from atoll.client.transfer.window import GroupWindow
 from atoll.core.crypto import SegmentCipher
 from atoll.core.errors import AtollError, Kind
 from atoll.core.identity import Identity
@@ -39,7 +41,7 @@ from atoll.core.scheme import Layout
 SMALL_PLAIN_BYTES_MAX = 128 << 10
 """A segment up to this size is encoded at once, on the loop: a thread would cost more."""
 SLOW_SOURCE_S = 2.0
-"""A source that takes longer for a row group gets groups of one row."""
+"""A source that takes longer for a row group gets small groups."""
 RECEIPTS_PER_CHECK = 16
 """Of the receipts for small pieces, one in so many has its signature checked (0.1 ms each)."""
 RECEIPT_CHECK_BYTES_MIN = 64 << 10
@@ -120,41 +122,6 @@ class SegmentUploader:
         return record_bytes >= RECEIPT_CHECK_BYTES_MIN or self._receipts % RECEIPTS_PER_CHECK == 0
 
 
-class _Signal:
-    """Wakes whoever waits for news; cheaper than an event, and with a time limit of its own."""
-
-    __slots__ = ("_waiting",)
-
-    def __init__(self) -> None:
-        self._waiting: list[asyncio.Future[bool]] = []
-
-    def tell(self) -> None:
-        """Wake all that wait now."""
-        if self._waiting:
-            waiting, self._waiting = self._waiting, []
-            for one in waiting:
-                _wake(one, True)
-
-    async def wait(self, timeout_s: float | None = None) -> bool:
-        """Return ``True`` at the next news, ``False`` when the time is over."""
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[bool] = loop.create_future()
-        self._waiting.append(future)
-        timer = None if timeout_s is None else loop.call_later(timeout_s, _wake, future, False)
-        try:
-            return await future
-        finally:
-            if timer is not None:
-                timer.cancel()
-            if future in self._waiting:
-                self._waiting.remove(future)
-
-
-def _wake(future: "asyncio.Future[bool]", news: bool) -> None:
-    if not future.done():
-        future.set_result(news)
-
-
 class _Send:
     """One piece on its way to one node; the body that the transport asks for part by part."""
 
@@ -189,12 +156,12 @@ class _Send:
             self._sending = False
             self.next_group += 1
             upload.advanced(self)
-        while self.next_group == len(upload.groups):
+        while self.next_group == len(upload.window.groups):
             if upload.trailers:
                 self._ended = True
                 return upload.trailers[self.index]
             await upload.published.wait()
-        group = upload.groups[self.next_group]
+        group = upload.window.groups[self.next_group]
         layout = upload.encoder.layout
         part = rebuild_column(group, self.index, layout.k, layout.n)
         if part is None:
@@ -203,21 +170,6 @@ class _Send:
             )
         self._sending = True
         return part
-
-
-class _Kept:
-    """A row group that the pool may drop when it needs the room."""
-
-    __slots__ = ("_group", "_upload")
-
-    def __init__(self, upload: "SegmentUpload", group: RowGroup) -> None:
-        self._upload = upload
-        self._group = group
-
-    def shed(self) -> None:
-        """Drop the group: from now on no piece of this segment can be sent from its start."""
-        self._group.data = self._group.parity = None
-        self._upload.replayable = False
 
 
 class SegmentUpload:
@@ -244,12 +196,9 @@ class SegmentUpload:
         self._wrapped_key = wrapped_key
         payer_tag = parse_order(grant.grants[0].order).payer_tag
         self.encoder = SegmentEncoder(layout, grant.segment, cipher, payer_tag)
-        self.groups: list[RowGroup] = []
-        """Row groups encoded so far."""
+        self.window = GroupWindow(uploader.buffers, grant.commit)
         self.trailers: list[bytes] = []
         """The encoded trailer of each piece, once all groups are encoded."""
-        self.replayable = True
-        """Whether all groups so far are still in memory."""
         self._trailer: Trailer | None = None
         self._small = plain_bytes <= SMALL_PLAIN_BYTES_MAX
         self._spares = list(grant.grants[grant.n :])
@@ -261,14 +210,9 @@ class SegmentUpload:
         self._wanted: set[int] = set()
         self._asking: asyncio.Task[None] | None = None
         self._rounds = 0
-        self.published = _Signal()
+        self.published = Signal()
         """News of a further group or the trailers."""
-        self._progress = _Signal()
-        self._kept: list[int] = []
-        self._parity_dropped = 0
-        self._reached: dict[int, int] = {}
-        self._passes: list[int] = []
-        self._pace = 0
+        self._progress = Signal()
         self._doubled: set[int] = set()
         self._started = uploader.clock.monotonic()
         self._source_wait_s = 0.0
@@ -293,7 +237,7 @@ class SegmentUpload:
         slow = False
         try:
             while encoder.rows_begun < encoder.layout.rows:
-                if self.groups:
+                if self.window.groups:
                     await self._room()
                 rows = rows_per_group(encoder.layout, pressed=buffers.pressed or slow)
                 rows = min(rows, encoder.layout.rows - encoder.rows_begun)
@@ -338,8 +282,7 @@ class SegmentUpload:
         group = encoder.begin(rows, buffer[:data_bytes], buffer[data_bytes:])
         await self._fill(group, source)
         encoder.encode(group)
-        self.groups.append(group)
-        self._passes.append(0)
+        self.window.add(group)
         self._complete()
         self._start_all()
 
@@ -355,8 +298,7 @@ class SegmentUpload:
 
     async def _encode(self, group: RowGroup) -> None:
         await self._uploader.compute.run(self.encoder.encode, group)
-        self.groups.append(group)
-        self._passes.append(0)
+        self.window.add(group)
         if group.number == 0:
             self._start_all()
         self.published.tell()
@@ -373,75 +315,41 @@ class SegmentUpload:
         """Return the whole record of a small piece, ready in one buffer; ``None`` for others."""
         if not self._small:
             return None
-        column = self.groups[0].column(index, self._grant.k)
+        column = self.window.groups[0].column(index, self._grant.k)
         assert column is not None
         return b"".join((self.encoder.heads[index], column, self.trailers[index]))
 
     # --- pace and memory -------------------------------------------------------------------------
 
     def advanced(self, send: _Send) -> None:
-        """Note that a piece has passed a group: release or lend to the pool what is passed."""
-        group = send.next_group - 1
-        if self._reached.get(send.index, 0) > group:
-            return  # another node is ahead with the same piece
-        self._reached[send.index] = group + 1
-        self._passes[group] += 1
-        self._let_go()
+        """Note that a piece has passed a group."""
+        if self.window.passed(send.index, send.next_group, self._pieces()):
+            self._progress.tell()
 
-    def _let_go(self) -> None:
-        """Move on behind the pieces: the pace, what may be shed, the parity all have passed.
-
-        A group passed by as many pieces as a commit usually has is no longer needed but for the
-        others; parity can be computed again.
-        """
-        groups, passes = self.groups, self._passes
-        pieces = len({one.index for one in self._live} | self._durable.keys())
-        matter = max(1, min(self._grant.commit, pieces))
-        pace = self._pace
-        while pace < len(groups) and passes[pace] >= matter:
-            pace += 1
-        if pace == self._pace:
-            return
-        self._pace = pace
-        while self._parity_dropped < pace and passes[self._parity_dropped] >= pieces:
-            groups[self._parity_dropped].parity = None
-            self._parity_dropped += 1
-        buffers = self._uploader.buffers
-        while len(self._kept) < pace:
-            number = buffers.new_number()
-            group = groups[len(self._kept)]
-            self._kept.append(number)
-            buffers.keep(number, _Kept(self, group), self.encoder.group_bytes(group.rows)[0])
-        self._progress.tell()
+    def _pieces(self) -> int:
+        """Return how many different pieces are on their way or there."""
+        return len({one.index for one in self._live} | self._durable.keys())
 
     def _count_again(self) -> None:
         """Count anew who has passed what, after a piece was lost with its node."""
-        self._reached.clear()
+        reached = dict.fromkeys(self._durable, len(self.window.groups))
         for send in self._live:
-            best = self._reached.get(send.index, 0)
-            self._reached[send.index] = max(best, send.next_group)
-        for index in self._durable:
-            self._reached[index] = len(self.groups)
-        self._passes = [
-            sum(reached > group for reached in self._reached.values())
-            for group in range(len(self.groups))
-        ]
-        self._pace = 0
-        self._let_go()
+            reached[send.index] = max(reached.get(send.index, 0), send.next_group)
+        self.window.count_again(reached, self._pieces())
 
     async def _room(self) -> None:
         """Wait while the source is too far ahead of the pieces that matter."""
         limits = self._uploader.limits
         while True:
             self._raise_if_hopeless()
-            begun = len(self.groups) + 1  # one group may still be in the encoder
+            begun = len(self.window.groups) + 1  # one group may still be in the encoder
             if not self._live and not self._asking:
                 return
-            if self._live and self._pace + limits.window_groups >= begun:
+            if self._live and self.window.pace + limits.window_groups >= begun:
                 return
-            before = self._pace
-            if not await self._progress.wait(limits.lag_s) and self._pace == before:
-                self._double_laggards(len(self.groups))
+            before = self.window.pace
+            if not await self._progress.wait(limits.lag_s) and self.window.pace == before:
+                self._double_laggards(len(self.window.groups))
 
     # --- pieces out ------------------------------------------------------------------------------
 
@@ -523,7 +431,7 @@ class SegmentUpload:
         self._progress.tell()
 
     def _replace(self, index: int) -> None:
-        if not self.replayable:
+        if not self.window.replayable:
             return
         if self._spares:
             self._start(index, self._spares.pop(0))
@@ -554,7 +462,7 @@ class SegmentUpload:
                     wanted = grant.index if grant.index in self._wanted else index
                     self._used_aliases.add(grant.alias)
                     self._wanted.discard(wanted)
-                    if self.replayable and wanted not in self._durable:
+                    if self.window.replayable and wanted not in self._durable:
                         self._start(wanted, grant)
                 if len(answer.grants) < len(indexes):
                     return
@@ -569,7 +477,7 @@ class SegmentUpload:
         """Give each piece that is behind a second node, once, while spares last."""
         for send in list(self._live):
             behind = send.next_group < groups or bool(self.trailers)
-            if not (behind and self._spares and self.replayable):
+            if not (behind and self._spares and self.window.replayable):
                 continue
             if send.index not in self._doubled:
                 self._doubled.add(send.index)
@@ -608,8 +516,6 @@ class SegmentUpload:
         if self._has_turn:
             self._has_turn = False
             self._uploader.turns.release()
-        for number in self._kept:
-            self._uploader.buffers.forget(number)
         tasks = [task for task in self._tasks if not task.done()]
         for task in tasks:
             task.cancel()
@@ -620,11 +526,7 @@ class SegmentUpload:
                 task.exception()  # looked at, lest the loop reports it as forgotten
         self._tasks.clear()
         self._live.clear()
-        # Dropped one by one: the frames of a failure's traceback may still hold the groups.
-        for group in (*self.groups, self._filling):
-            if group is not None:
-                group.data = group.parity = None
-        self.groups.clear()
+        self.window.drop(self._filling)
 
     def _settled(self) -> bool:
         self._raise_if_hopeless()
@@ -636,7 +538,7 @@ class SegmentUpload:
         if soon <= now:
             if stored >= self._grant.commit:
                 return True
-            self._double_laggards(len(self.groups))
+            self._double_laggards(len(self.window.groups))
         return late <= now and stored >= self._grant.durable
 
     def _cut_offs(self) -> tuple[float, float]:
