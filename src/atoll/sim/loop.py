@@ -20,6 +20,7 @@ from typing_extensions import override
 
 Result = TypeVar("Result")
 
+CANCELLED_TIMERS_MAX = 100
 TICKS_MAX = 50_000_000
 """Callbacks of one world; more means that something spins."""
 
@@ -138,10 +139,8 @@ class SimLoop(asyncio.BaseEventLoop):
             self.unhandled.append(f"{context.get('message')}: {exception!r}")
 
     def _run_once(self) -> None:
+        self._drop_cancelled()
         scheduled = self._scheduled
-        while scheduled and scheduled[0]._cancelled:
-            self._timer_cancelled_count -= 1
-            heapq.heappop(scheduled)._scheduled = False
         if not self._ready and not self._stopping:  # type: ignore[attr-defined]
             if not scheduled:
                 raise Deadlock("nothing is ready and nothing is scheduled")
@@ -152,6 +151,21 @@ class SimLoop(asyncio.BaseEventLoop):
             if not handle._cancelled:
                 self._ready.append(handle)
         self._run_ready()
+
+    def _drop_cancelled(self) -> None:
+        """Forget cancelled timers: those in front always, all when they are many."""
+        scheduled = self._scheduled
+        if len(scheduled) > CANCELLED_TIMERS_MAX and (
+            self._timer_cancelled_count > len(scheduled) // 2
+        ):
+            for handle in scheduled:
+                handle._scheduled = not handle._cancelled
+            scheduled[:] = [handle for handle in scheduled if not handle._cancelled]
+            heapq.heapify(scheduled)
+            self._timer_cancelled_count = 0
+        while scheduled and scheduled[0]._cancelled:
+            self._timer_cancelled_count -= 1
+            heapq.heappop(scheduled)._scheduled = False
 
     def _run_ready(self) -> None:
         count = len(self._ready)

@@ -59,9 +59,12 @@ def _collector_off() -> Iterator[None]:
     was_on = gc.isenabled()
     gc.collect()
     gc.disable()
+    # What is there already need not be looked at by the collections within the world.
+    gc.freeze()
     try:
         yield
     finally:
+        gc.unfreeze()
         if was_on:
             gc.enable()
 
@@ -177,6 +180,7 @@ def _arguments(given: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--scenarios", type=Path, default=SCENARIOS, help="folder of the files")
     parser.add_argument("--jobs", type=int, default=1, help="processes (default 1)")
     parser.add_argument("--fault", default="", choices=["", *DELIBERATE], help="break the code")
+    parser.add_argument("--stop", action="store_true", help="end at the first violation")
     parser.add_argument("--trace", action="store_true", help="print every event of --seed")
     parser.add_argument("--json", action="store_true", help="one JSON object per seed")
     return parser.parse_args(given)
@@ -216,6 +220,8 @@ def main(given: list[str] | None = None) -> int:
     for outcome in _outcomes(jobs, arguments.jobs):
         failed += not outcome.passed
         _report(outcome, fault, as_json=arguments.json)
+        if failed and arguments.stop:
+            break
     if len(jobs) > 1 and not arguments.json:
         took = time.monotonic() - began
         print(f"{len(jobs)} seeds, {failed} with violations, {took:.0f} s")  # noqa: T201
@@ -226,8 +232,11 @@ def _outcomes(jobs: list[tuple[Scenario, int, str]], processes: int) -> Iterator
     if processes <= 1 or len(jobs) == 1:
         yield from map(_check, jobs)
         return
-    with ProcessPoolExecutor(processes) as pool:
+    pool = ProcessPoolExecutor(processes)
+    try:
         yield from pool.map(_check, jobs)
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _with_fixed_hashes() -> None:
