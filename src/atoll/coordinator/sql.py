@@ -7,7 +7,6 @@ compiler, which costs more than the lookups themselves (docs/spec/metadata.md).
 """
 
 import re
-import sqlite3
 from collections.abc import Sequence
 from typing import Any
 
@@ -57,19 +56,22 @@ class Statement:
         return self._sqlite
 
     def _run(self, connection: Connection, parameters: Any) -> Any:
-        """Run; return a cursor or result with fetchall, fetchone and rowcount."""
-        if connection.dialect.name != "sqlite":
-            return connection.exec_driver_sql(self._postgresql, parameters)
-        # Straight to the driver: SQLAlchemy's result machinery costs several times the lookup.
-        raw = connection.connection.dbapi_connection
-        assert isinstance(raw, sqlite3.Connection)
+        """Run; return a cursor with fetchall and rowcount.
+
+        Straight to the driver: SQLAlchemy's result machinery costs several times a lookup.
+        """
+        raw: Any = connection.connection.dbapi_connection
+        dialect = connection.dialect
+        sql = self._sqlite if dialect.name == "sqlite" else self._postgresql
         try:
             if isinstance(parameters, list):
-                return raw.executemany(self._sqlite, parameters)
-            return raw.execute(self._sqlite, parameters)
-        except sqlite3.Error as error:
+                cursor = raw.cursor()
+                cursor.executemany(sql, parameters)
+                return cursor
+            return raw.execute(sql, parameters)
+        except dialect.loaded_dbapi.Error as error:
             raise DBAPIError.instance(
-                self._sqlite, None, error, sqlite3.Error, dialect=connection.dialect
+                sql, None, error, dialect.loaded_dbapi.Error, dialect=dialect
             ) from error
 
     def all(self, connection: Connection, **parameters: Any) -> Sequence[Any]:

@@ -22,11 +22,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+import psycopg
 from sqlalchemy import create_engine, event
 from sqlalchemy.engine import Connection, Engine, make_url
 from sqlalchemy.engine.url import URL
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, SQLAlchemyError
-from sqlalchemy.pool import NullPool, QueuePool
+from sqlalchemy.pool import NullPool
 
 from atoll.coordinator.metadata.migrate import migrate_connection
 from atoll.core.errors import AtollError, Kind
@@ -254,10 +255,7 @@ class _Postgres:
     def __init__(self, url: URL, connections: int) -> None:
         self._engine = create_engine(
             url.set(drivername="postgresql+psycopg"),
-            poolclass=QueuePool,
-            pool_size=connections,
-            max_overflow=0,
-            pool_timeout=CONNECT_TIMEOUT_S,
+            poolclass=NullPool,  # each thread keeps its own connection
             connect_args={
                 "connect_timeout": CONNECT_TIMEOUT_S,
                 "application_name": "atoll",
@@ -265,29 +263,28 @@ class _Postgres:
                 "prepare_threshold": 2,
             },
         )
-        self._reads = self._engine.execution_options(
-            isolation_level="REPEATABLE READ", postgresql_readonly=True
-        )
         self._threads = ThreadPoolExecutor(connections, "postgres")
+        self._own = threading.local()
+        self._opened: set[Connection] = set()
         self._waiting = 0
         self._closed = False
 
     async def read(self, function: Callable[[Connection], Result]) -> Result:
-        return await self._run(self._read, function)
+        return await self._run(function, True)
 
     async def write(self, function: Callable[[Connection], Result]) -> Result:
-        return await self._run(self._write, function)
+        return await self._run(function, False)
 
     async def close(self) -> None:
         if self._closed:
             return
         self._closed = True
         await asyncio.get_running_loop().run_in_executor(None, self._threads.shutdown)
+        for connection in self._opened:
+            connection.close()
         self._engine.dispose()
 
-    async def _run(
-        self, work: Callable[[Callable[[Connection], Result]], Result], function: Any
-    ) -> Result:
+    async def _run(self, function: Callable[[Connection], Result], read: bool) -> Result:
         if self._closed:
             raise _closed()
         if self._waiting >= WRITE_QUEUE_MAX:
@@ -295,42 +292,99 @@ class _Postgres:
         self._waiting += 1
         try:
             loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._threads, work, function)
+            return await loop.run_in_executor(self._threads, self._attempt, function, read)
         finally:
             self._waiting -= 1
 
-    def _read(self, function: Callable[[Connection], Result]) -> Result:
-        return self._attempt(self._reads, function, "read database")
-
-    def _write(self, function: Callable[[Connection], Result]) -> Result:
-        return self._attempt(self._engine, function, "write database")
-
-    def _attempt(
-        self, engine: Engine, function: Callable[[Connection], Result], operation: str
-    ) -> Result:
+    def _attempt(self, function: Callable[[Connection], Result], read: bool) -> Result:
+        operation = "read database" if read else "write database"
         pause = RETRY_PAUSE_S
         for attempt in range(1, WRITE_TRIES_MAX + 1):
-            committing = False
             try:
-                with engine.connect() as connection:
-                    result = function(connection)
-                    committing = True
-                    connection.commit()
-                    return result
-            except DBAPIError as error:
-                lost_before_commit = error.connection_invalidated and not committing
-                if attempt < WRITE_TRIES_MAX and (_lost_race(error) or lost_before_commit):
-                    time.sleep(pause * (0.5 + random.random()))  # noqa: S311 - jitter, no secret
-                    pause = min(pause * 2, RETRY_PAUSE_S_MAX)
-                    continue
-                raise _explain(error, operation) from error
-            except SQLAlchemyError as error:
-                raise _explain(error, operation) from error
+                return self._once(function, read)
+            except (SQLAlchemyError, psycopg.Error) as error:
+                if attempt == WRITE_TRIES_MAX or not _lost_race(error):
+                    raise _explain(error, operation) from error
+            time.sleep(pause * (0.5 + random.random()))  # noqa: S311 - jitter, no secret
+            pause = min(pause * 2, RETRY_PAUSE_S_MAX)
         raise AssertionError("the last attempt returned or raised")
 
+    def _once(self, function: Callable[[Connection], Result], read: bool) -> Result:
+        """Run one transaction on this thread's connection; a broken one is replaced once."""
+        connection = self._connection()
+        try:
+            self._begin(connection, read)
+            result = function(connection)
+        except (SQLAlchemyError, psycopg.Error):
+            if not self._undo(connection):
+                raise
+            # Nothing was committed: the server may have restarted since the last transaction.
+            connection = self._connection()
+            try:
+                self._begin(connection, read)
+                result = function(connection)
+            except BaseException:
+                self._undo(connection)
+                raise
+        except BaseException:
+            self._undo(connection)
+            raise
+        try:
+            _psycopg(connection).commit()
+            if connection.in_transaction():  # somebody spoke through SQLAlchemy
+                connection.commit()
+        except BaseException:
+            self._undo(connection)
+            raise
+        return result
 
-def _lost_race(error: DBAPIError) -> bool:
-    return getattr(error.orig, "sqlstate", None) in (_SERIALIZATION_FAILURE, _DEADLOCK)
+    def _connection(self) -> Connection:
+        connection: Connection | None = getattr(self._own, "connection", None)
+        if connection is None:
+            connection = self._own.connection = self._engine.connect()
+            self._opened.add(connection)
+        return connection
+
+    def _begin(self, connection: Connection, read: bool) -> None:
+        """Let the transaction that the first statement begins be of the right kind.
+
+        A read of several statements needs one view of the data. A write that waited for a row
+        needs the newest version of it.
+        """
+        raw = _psycopg(connection)
+        if raw.read_only is not read:
+            level = psycopg.IsolationLevel
+            raw.read_only = read
+            raw.isolation_level = level.REPEATABLE_READ if read else level.READ_COMMITTED
+
+    def _undo(self, connection: Connection) -> bool:
+        """Roll back; return True if the connection was broken and is let go."""
+        raw = _psycopg(connection)
+        try:
+            if not raw.broken:
+                raw.rollback()
+            if not raw.broken and connection.in_transaction():
+                connection.rollback()
+        except (SQLAlchemyError, psycopg.Error):
+            raw.close()
+        if not raw.closed:
+            return False
+        self._own.connection = None
+        self._opened.discard(connection)
+        connection.invalidate()
+        connection.close()
+        return True
+
+
+def _psycopg(connection: Connection) -> "psycopg.Connection[Any]":
+    raw = connection.connection.dbapi_connection
+    assert isinstance(raw, psycopg.Connection)
+    return raw
+
+
+def _lost_race(error: Exception) -> bool:
+    cause = error.orig if isinstance(error, DBAPIError) else error
+    return getattr(cause, "sqlstate", None) in (_SERIALIZATION_FAILURE, _DEADLOCK)
 
 
 def _parse(url: str) -> URL:

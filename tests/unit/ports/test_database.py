@@ -230,6 +230,23 @@ async def test_a_full_disk_fails_the_write_and_spares_the_database(tmp_path: Pat
     await database.close()
 
 
+async def test_a_cut_connection_is_replaced(database: SqlDatabase) -> None:
+    if database.dialect == "sqlite":
+        pytest.skip("there is no connection to cut")
+    cut = Statement("""
+        SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+        WHERE datname = current_database() AND pid <> pg_backend_pid()""")
+    for number in range(4):
+        await asyncio.gather(*(database.read(count) for _ in range(16)))
+        await database.read(lambda c: cut.all(c))
+        answers = await asyncio.gather(
+            *(database.write(lambda c, n=n: PUT.run(c, name=str(n), value=1))
+              for n in range(16 * number, 16 * number + 16))
+        )  # fmt: skip
+        assert answers == [1] * 16
+    assert await database.read(count) == 64
+
+
 @pytest.mark.parametrize(
     "url", ["", "nonsense", "mysql://host/name", "sqlite://", "sqlite:///:memory:"]
 )
