@@ -2,7 +2,7 @@
 
 The coordinator process runs it with ``loops=True``; a gateway worker that shares the database runs
 it without: it answers from the database and leaves judging, repair and collection to the other.
-Plain ASGI: docs/decisions/coordinator-door.md has the measurement.
+Plain ASGI: docs/decisions/0020-coordinator-door.md has the measurement.
 """
 
 import asyncio
