@@ -140,12 +140,15 @@ class Health:
 
 def shared_domain(nodes: Iterable[Candidate]) -> int:
     """Return the most nodes in one operator, network or site."""
-    counts: Counter[tuple[str, str]] = Counter()
-    for node in nodes:
-        counts["operator", node.operator] += 1
-        counts["network", node.network] += 1
-        counts["site", node.site] += 1
-    return max(counts.values(), default=0)
+    held = list(nodes)
+    most = 0
+    for fact in ("operator", "network", "site"):
+        names = [getattr(node, fact) for node in held]
+        if len(set(names)) == len(names):
+            most = max(most, min(1, len(names)))
+        else:
+            most = max(most, *Counter(names).values())
+    return most
 
 
 def health_of(

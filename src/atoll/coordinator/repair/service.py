@@ -49,7 +49,7 @@ from atoll.core.ports import Clock, Compute, Database, PieceTransport, Rng
 
 log = logging.getLogger("atoll.coordinator.repair")
 
-PAGE_SEGMENTS = 500
+PAGE_SEGMENTS = 1000
 CLAIMS_AHEAD = 3
 """Segments leased ahead, per worker: one transaction leases for many."""
 REPORTS_MAX = 1000
@@ -244,12 +244,17 @@ class RepairService:
         """Queue those of some segments that are below full strength; return how many."""
         nodes = self._placement.nodes()
         entries = []
+        # Many segments lie on the same nodes; where a piece's index is does not matter here.
+        judged: dict[tuple[int, int, tuple[int, ...]], tuple[int, int]] = {}
         for segment in segments:
-            health = health_of(segment.k, segment.n, segment.pieces, nodes)
-            if not health.full:
-                entries.append(
-                    QueueEntry(segment.serial, len(health.kept), urgency(health), reason)
-                )
+            key = (segment.k, segment.n, tuple(sorted(p.alias for p in segment.pieces)))
+            known = judged.get(key)
+            if known is None:
+                health = health_of(segment.k, segment.n, segment.pieces, nodes)
+                known = judged[key] = (len(health.kept), urgency(health))
+            healthy, urgent = known
+            if healthy < segment.n:
+                entries.append(QueueEntry(segment.serial, healthy, urgent, reason))
         if entries:
             now_ms = self._clock.now_ms()
             await self._database.write(lambda c: store.enqueue(c, entries, now_ms, disturb=disturb))

@@ -210,7 +210,7 @@ class Cloud:
             port=7000,
             store=STORE,
         )
-        desk = OrderDesk(node.identity.node_id, {COORDINATOR.public_key}, clock, 60_000)
+        desk = OrderDesk(node.identity.node_id, {COORDINATOR.public_key: b""}, clock, 60_000)
         self.network.listen(
             node.host, 7000, life, NodeApp(store, node.identity, config, clock, desk)
         )
