@@ -116,7 +116,8 @@ class BufferPool:
         self._waiters.append(waiter)
         try:
             self._wake()
-            await asyncio.wait_for(waiter.future, WAIT_S_MAX)
+            async with asyncio.timeout(WAIT_S_MAX):
+                await waiter.future
             return [self._borrow(size) for size in sizes]
         except TimeoutError:
             raise _overloaded() from None

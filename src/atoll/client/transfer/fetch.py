@@ -129,7 +129,8 @@ class PieceFetcher:
         if self._has_turn or self._stream_end_row is None:
             return
         try:
-            await asyncio.wait_for(self._turns.acquire(), TURN_S_MAX)
+            async with asyncio.timeout(TURN_S_MAX):
+                await self._turns.acquire()
         except TimeoutError:
             raise AtollError(
                 Kind.OVERLOADED,

@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from typing_extensions import Buffer
 
 from atoll.client.segment.buffers import BufferPool
-from atoll.client.segment.encode import RowGroup, SegmentEncoder, rebuild_column, rows_per_group
+from atoll.client.segment.encode import RowGroup, SegmentEncoder, rows_per_group
 from atoll.client.segment.source import PlainSource
+from atoll.client.transfer.send import PieceSend
 from atoll.client.transfer.signal import Signal
 from atoll.client.transfer.window import GroupWindow
 from atoll.core.crypto import SegmentCipher
@@ -122,56 +123,6 @@ class SegmentUploader:
         return record_bytes >= RECEIPT_CHECK_BYTES_MIN or self._receipts % RECEIPTS_PER_CHECK == 0
 
 
-class _Send:
-    """One piece on its way to one node; the body that the transport asks for part by part."""
-
-    __slots__ = ("_begun", "_ended", "_sending", "_upload", "grant", "index", "next_group", "task")
-
-    def __init__(self, upload: "SegmentUpload", index: int, grant: PieceGrant) -> None:
-        self._upload = upload
-        self.index = index
-        self.grant = grant
-        self.next_group = 0
-        """The row groups before this one have left for the node."""
-        self._begun = False
-        self._sending = False
-        self._ended = False
-        self.task: asyncio.Task[None] | None = None
-
-    def __aiter__(self) -> "_Send":
-        return self
-
-    async def __anext__(self) -> Buffer:
-        upload = self._upload
-        if not self._begun:
-            self._begun = True
-            whole = upload.whole_record(self.index)
-            if whole is not None:
-                self._ended = True
-                return whole
-            return upload.encoder.heads[self.index]
-        if self._ended:
-            raise StopAsyncIteration
-        if self._sending:
-            self._sending = False
-            self.next_group += 1
-            upload.advanced(self)
-        while self.next_group == len(upload.window.groups):
-            if upload.trailers:
-                self._ended = True
-                return upload.trailers[self.index]
-            await upload.published.wait()
-        group = upload.window.groups[self.next_group]
-        layout = upload.encoder.layout
-        part = rebuild_column(group, self.index, layout.k, layout.n)
-        if part is None:
-            raise AtollError(
-                Kind.TIMEOUT, "send piece", "too slow: its part is no longer in memory"
-            )
-        self._sending = True
-        return part
-
-
 class SegmentUpload:
     """One segment being stored: ``send`` its plaintext, then ``finish``; or ``abort``."""
 
@@ -202,7 +153,7 @@ class SegmentUpload:
         self._trailer: Trailer | None = None
         self._small = plain_bytes <= SMALL_PLAIN_BYTES_MAX
         self._spares = list(grant.grants[grant.n :])
-        self._live: list[_Send] = []
+        self._live: list[PieceSend] = []
         self._tasks: list[asyncio.Task[None]] = []
         self._durable: dict[int, int] = {}
         self._used_aliases = {one.alias for one in grant.grants}
@@ -264,7 +215,8 @@ class SegmentUpload:
     async def _take_turn(self) -> None:
         uploader = self._uploader
         try:
-            await asyncio.wait_for(uploader.turns.acquire(), uploader.limits.wait_s_max)
+            async with asyncio.timeout(uploader.limits.wait_s_max):
+                await uploader.turns.acquire()
         except TimeoutError:
             raise AtollError(
                 Kind.OVERLOADED,
@@ -321,7 +273,7 @@ class SegmentUpload:
 
     # --- pace and memory -------------------------------------------------------------------------
 
-    def advanced(self, send: _Send) -> None:
+    def advanced(self, send: PieceSend) -> None:
         """Note that a piece has passed a group."""
         if self.window.passed(send.index, send.next_group, self._pieces()):
             self._progress.tell()
@@ -354,12 +306,12 @@ class SegmentUpload:
     # --- pieces out ------------------------------------------------------------------------------
 
     def _start(self, index: int, grant: PieceGrant) -> None:
-        send = _Send(self, index, grant)
+        send = PieceSend(self, index, grant)
         self._live.append(send)
         send.task = asyncio.create_task(self._run(send))
         self._tasks.append(send.task)
 
-    async def _run(self, send: _Send) -> None:
+    async def _run(self, send: PieceSend) -> None:
         grant = send.grant
         try:
             receipt = await self._uploader.transport.put_piece(
@@ -383,14 +335,14 @@ class SegmentUpload:
         finally:
             send.task = None  # or a failure's traceback would hold itself, and buffers, alive
 
-    def _leave(self, send: _Send) -> bool:
+    def _leave(self, send: PieceSend) -> bool:
         """Take an ended send from the list; ``False`` if it does not matter any more."""
         if self._over or send not in self._live:
             return False
         self._live.remove(send)
         return True
 
-    def _check(self, send: _Send, signed: bytes) -> None:
+    def _check(self, send: PieceSend, signed: bytes) -> None:
         """Raise unless the receipt is this node's word for this very piece."""
         trailer, grant = self._trailer, send.grant
         if self._uploader.should_check_receipt(self.encoder.record_bytes):
@@ -408,7 +360,7 @@ class SegmentUpload:
         ):
             raise AtollError(Kind.CORRUPT, "check receipt", "the node's receipt is not for this")
 
-    def _stored(self, send: _Send) -> None:
+    def _stored(self, send: PieceSend) -> None:
         self._durable[send.index] = send.grant.alias
         self._finish_times.append(self._uploader.clock.monotonic())
         for twin in [other for other in self._live if other.index == send.index]:
@@ -420,7 +372,7 @@ class SegmentUpload:
             # The first news sets the clock for those behind; the others end the upload.
             self._progress.tell()
 
-    def _lost(self, send: _Send, fault: AtollError) -> None:
+    def _lost(self, send: PieceSend, fault: AtollError) -> None:
         """Note a failure and find the piece another node at once."""
         if len(self._reasons) < REASONS_MAX:
             self._reasons.append(f"{show_node(send.grant.node_id)}: {fault.kind.value}")
