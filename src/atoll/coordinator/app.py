@@ -130,14 +130,18 @@ class Coordinator:
         self._secrets_key = metadata_config.secrets_key
         self.metadata = MetadataService(clock, rng, database, metadata_config)
         self.uploads = UploadService(clock, rng, database, metadata_config, self.metadata)
+        link_secret = hashlib.sha256(identity.sign(b"link-secret/1", b"")).digest()
         self.registry = RegistryService(
             clock,
             database,
             identity.public_key,
             RegistryConfig(timers=TIMERS[config.profile]),
             judges=loops,
+            link_secret=link_secret,
         )
-        self.placement = PlacementService(clock, rng, identity, _NodeSource(self.registry))
+        self.placement = PlacementService(
+            clock, rng, identity, _NodeSource(self.registry), link_secret=link_secret
+        )
         self.repair = RepairService(
             clock=clock,
             rng=rng,

@@ -30,7 +30,7 @@ from atoll.core.messages import (
     SegmentGrant,
     StoredPiece,
 )
-from atoll.core.orders import ANY_INDEX, Action, OrderLimit, sign_orders
+from atoll.core.orders import ANY_INDEX, Action, OrderLimit, link_key, sign_orders
 from atoll.core.pieces import Header, record_bytes
 from atoll.core.ports import Clock, Rng
 from atoll.core.scheme import (
@@ -99,14 +99,20 @@ class PlacementService:
         *,
         policies: Iterable[Policy] = (POLICY_EVERYWHERE,),
         times: OrderTimes | None = None,
+        link_secret: bytes = b"",
     ) -> None:
-        """Sign with ``identity``: nodes obey the orders of its key."""
+        """Sign with ``identity``: nodes obey the orders of its key.
+
+        With ``link_secret`` (that of the registry) an order also carries a MAC for its node.
+        """
         self._clock = clock
         self._rng = rng
         self._identity = identity
         self._source = source
         self._policies = {policy.policy: policy for policy in policies}
         self._times = times or OrderTimes()
+        self._link_secret = link_secret
+        self._link_keys: dict[bytes, bytes] = {}
         self._payer_secret = hashlib.sha256(identity.sign(b"payer-tag-key/1", b"")).digest()
         self._payers: dict[bytes, PayerTag] = {}
         self._record_bytes: dict[tuple[int, int, int], int] = {}
@@ -126,6 +132,11 @@ class PlacementService:
             rest_ms = 0 if count <= NODES_AT_ONCE_MAX else count // NODES_PER_MS
             if self._seen_version is None or not 0 <= now_ms - self._seen_ms < rest_ms:
                 self._nodes = {node.alias: node for node in self._source.candidates()}
+                if self._link_secret and len(self._nodes) != len(self._link_keys):
+                    self._link_keys = {
+                        node.node_id: link_key(self._link_secret, node.node_id)
+                        for node in self._nodes.values()
+                    }
                 self._pools.clear()
                 self._seen_version = version
                 self._seen_ms = now_ms
@@ -346,6 +357,7 @@ class PlacementService:
                 )
                 for place, item in enumerate(items)
             ],
+            self._link_keys,
         )
         return [
             PieceGrant(

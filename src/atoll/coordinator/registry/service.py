@@ -28,6 +28,7 @@ from atoll.core.messages import (
     Register,
     Registered,
 )
+from atoll.core.orders import link_key
 from atoll.core.ports import Clock, Database
 
 log = logging.getLogger("atoll.coordinator.registry")
@@ -53,13 +54,19 @@ class RegistryService:
         config: RegistryConfig,
         *,
         judges: bool,
+        link_secret: bytes = b"",
     ) -> None:
-        """``coordinator_key`` is what nodes are told to obey."""
+        """``coordinator_key`` is what nodes are told to obey.
+
+        With ``link_secret`` each node is given a key of its own, under which orders for it carry a
+        MAC: verifying a signature costs more than storing a small piece.
+        """
         self._clock = clock
         self._database = database
         self._coordinator_key = coordinator_key
         self._config = config
         self._judges = judges
+        self._link_secret = link_secret
         self._views: dict[int, NodeView] = {}
         self._aliases: dict[bytes, int] = {}
         self._heard: dict[int, float] = {}
@@ -202,6 +209,7 @@ class RegistryService:
             coordinator_key=self._coordinator_key,
             heartbeat_interval_ms=self._config.timers.heartbeat_interval_ms,
             time_ms=now_ms,
+            link_key=link_key(self._link_secret, node_id) if self._link_secret else b"",
         )
 
     async def heartbeat(

@@ -19,7 +19,14 @@ from atoll.core.messages import (
     ReplaceGrants,
     StoredPiece,
 )
-from atoll.core.orders import ANY_INDEX, Action, OrderLimit, check_order
+from atoll.core.orders import (
+    ANY_INDEX,
+    LINK_MAC_BYTES,
+    Action,
+    OrderLimit,
+    check_order,
+    link_key,
+)
 from atoll.core.ports import Address
 
 COORDINATOR = Identity(b"c" * 32)
@@ -233,6 +240,23 @@ def test_deletions_name_their_piece() -> None:
         (Action.DELETE, 0),
         (Action.DELETE, 3),
     ]
+
+
+def test_an_order_carries_a_mac_that_its_node_alone_can_check() -> None:
+    secret = b"l" * 32
+    placing = placement.PlacementService(
+        StillClock(), SeededRng(1), COORDINATOR, Table(12), link_secret=secret
+    )
+    grant = placing.order_segment(order(1 << 20)).grants[0]
+    keys = {COORDINATOR.public_key: link_key(secret, grant.node_id)}
+    spoiled = bytearray(grant.order)
+    spoiled[-LINK_MAC_BYTES - 1] ^= 1  # the signature: under a wrong MAC it decides
+    check_order(grant.order, keys, NOW_MS, 1000)
+    check_order(grant.order, keys, NOW_MS, 1000, link_keys=keys)
+    with pytest.raises(AtollError, match="signature does not hold"):
+        check_order(bytes(spoiled), keys, NOW_MS, 1000, link_keys=keys)
+    plain = service(Table(12)).order_segment(order(1 << 20)).grants[0].order
+    assert len(grant.order) == len(plain) + LINK_MAC_BYTES
 
 
 def test_payer_tags_are_stable_and_keyed() -> None:
