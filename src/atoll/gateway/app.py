@@ -88,6 +88,8 @@ class Gateway:
             await self._refuse(scope, send, S3Error("SlowDown"), request_id)
             return
         self._running += 1
+        if (b"expect", b"100-continue") in scope["headers"]:
+            receive, send = _expecting(receive, send)
         try:
             await self._serve(scope, receive, send, request_id)
         finally:
@@ -165,6 +167,27 @@ class Gateway:
         await _send(send, Response(error.status, headers, body), request_id, scope["method"])
 
 
+def _expecting(receive: Receive, send: Send) -> tuple[Receive, Send]:
+    """Close the connection after an answer given before the body was asked for.
+
+    A client that waits for 100 Continue may then send its body or not; on a connection kept open
+    its next request could be taken for that body (RFC 9110 section 10.1.1).
+    """
+    asked = False
+
+    async def watched_receive() -> Any:
+        nonlocal asked
+        asked = True
+        return await receive()
+
+    async def watched_send(message: Any) -> None:
+        if message["type"] == "http.response.start" and not asked:
+            message["headers"].append((b"connection", b"close"))
+        await send(message)
+
+    return watched_receive, watched_send
+
+
 async def _read_xml(call: Call) -> None:
     """Read and decode a body that is XML or text, verified and of bounded length."""
     operation = call.operation
@@ -174,7 +197,8 @@ async def _read_xml(call: Call) -> None:
     else:
         body = call.open_body()
         known = body.expected.md5 or body.expected.algorithm
-        if operation.checksum_required and not known:
+        needed = body.size or call.services.codec.decoders[operation.name].body_required
+        if operation.checksum_required and needed and not known:
             raise S3Error(
                 "InvalidRequest",
                 "Missing required header for this request: Content-MD5 OR x-amz-checksum-*",

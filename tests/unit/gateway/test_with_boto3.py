@@ -105,6 +105,8 @@ async def test_a_multipart_upload_becomes_one_object(s3: Any, algorithm: str, ki
     uploads = await run(s3.list_multipart_uploads, Bucket="store")
     assert [upload["Key"] for upload in uploads["Uploads"]] == ["m"]
     done = await run(s3.complete_multipart_upload, **where, MultipartUpload={"Parts": parts})
+    where[f"Checksum{algorithm}"] = done[f"Checksum{algorithm}"] if algorithm else ""
+    where = {name: value for name, value in where.items() if value}
     again = await run(s3.complete_multipart_upload, **where, MultipartUpload={"Parts": parts})
     assert again["ETag"] == done["ETag"]
     digests = hashlib.md5(hashlib.md5(first).digest() + hashlib.md5(second).digest()).hexdigest()

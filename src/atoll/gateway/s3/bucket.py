@@ -4,6 +4,7 @@ import base64
 import binascii
 from collections.abc import Awaitable, Callable
 
+from atoll.core.errors import AtollError, Kind
 from atoll.core.messages import (
     BucketInfo,
     BucketList,
@@ -15,11 +16,13 @@ from atoll.core.messages import (
 from atoll.gateway.s3.call import Call
 from atoll.gateway.s3.codec.encode import XML_DECLARATION
 from atoll.gateway.s3.errors import S3Error, header_not_implemented, invalid_argument
+from atoll.gateway.s3.metadata import check_acl
 from atoll.gateway.s3.names import check_new_bucket
 from atoll.gateway.s3.quirks import NAMESPACE
 from atoll.gateway.s3.request import Response
 
 BUCKETS_PAGE_MAX = 10_000
+FIRST_REGION = "us-east-1"
 _XML = ("content-type", "application/xml")
 
 
@@ -49,7 +52,12 @@ async def create_bucket(call: Call) -> Response:
         raise S3Error("InvalidBucketAclWithObjectOwnership")
     call.services.buckets.forget(name)
     request = CreateBucket(account=call.caller.account, name=name, region=region)
-    await call.ask(request, BucketInfo)
+    try:
+        await call.ask(request, BucketInfo)
+    except AtollError as error:
+        # The oldest region has always let an owner make the same bucket again.
+        if error.kind is not Kind.BUCKET_OWNED or region != FIRST_REGION:
+            raise
     return call.answer({"Location": f"/{name}"})
 
 
@@ -122,7 +130,7 @@ async def delete_bucket(call: Call) -> Response:
 async def get_bucket_location(call: Call) -> Response:
     """Name the region; the first one is nameless, as it has always been."""
     bucket = await call.bucket(fresh=True)
-    name = "" if bucket.region == "us-east-1" else bucket.region
+    name = "" if bucket.region == FIRST_REGION else bucket.region
     body = f'{XML_DECLARATION}<LocationConstraint xmlns="{NAMESPACE}">{name}</LocationConstraint>'
     return Response(200, [_XML], body.encode())
 
@@ -131,6 +139,25 @@ async def get_bucket_acl(call: Call) -> Response:
     """Say that the owner, and nobody else, has full control."""
     await call.bucket()
     return call.answer(owner_only(call))
+
+
+async def put_bucket_acl(call: Call) -> Response:
+    """Accept the access control list that every bucket has; refuse any other."""
+    await call.bucket(fresh=True)
+    check_owner_only(call)
+    return call.answer({})
+
+
+def check_owner_only(call: Call) -> None:
+    """Raise ``AccessControlListNotSupported`` for a list other than owner-has-full-control."""
+    check_acl(call.params)
+    policy = call.params.get("AccessControlPolicy")
+    for grant in (policy or {}).get("Grants") or []:
+        grantee = grant.get("Grantee") or {}
+        if (grantee.get("ID"), grant.get("Permission")) != (call.caller.owner_id, "FULL_CONTROL"):
+            raise S3Error("AccessControlListNotSupported")
+    if policy is not None and not policy.get("Grants"):
+        raise S3Error("AccessControlListNotSupported")
 
 
 def owner_only(call: Call) -> dict[str, object]:

@@ -138,7 +138,8 @@ class Call:
     def open_body(self) -> IncomingBody:
         """Return the request's body. Raises ``S3Error`` for what its headers say wrong."""
         if self.body is None:
-            expected = read_expected(self.request, self.verified)
+            completes = self.operation.name == "CompleteMultipartUpload"
+            expected = read_expected(self.request, self.verified, sums_of_object=completes)
             services = self.services
             self.body = IncomingBody(
                 self.request, self.verified, expected, services.compute, services.config

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from atoll.core.messages import Condition, ObjectInfo
 from atoll.gateway.s3.codec.decode import Params
-from atoll.gateway.s3.errors import S3Error, header_not_implemented
+from atoll.gateway.s3.errors import S3Error
 
 _RANGE = re.compile(r"bytes[ \t]*=[ \t]*([0-9]{0,19})[ \t]*-[ \t]*([0-9]{0,19})[ \t]*\Z", re.ASCII)
 _COPY_RANGE = re.compile(r"bytes=([0-9]{1,19})-([0-9]{1,19})\Z", re.ASCII)
@@ -67,14 +67,11 @@ NOT_MODIFIED = frozenset({"If-None-Match", "If-Modified-Since"})
 
 
 def write_condition(params: Params) -> Condition:
-    """Return the condition of a write. Raises ``NotImplemented`` as AWS does for other forms."""
-    if_match = strip_etag(params.get("IfMatch") or "")
-    if_none_match = (params.get("IfNoneMatch") or "").strip()
-    if if_none_match and if_none_match != "*":
-        raise header_not_implemented("If-None-Match")
-    if if_match and if_none_match:
-        raise header_not_implemented("If-Match")
-    return Condition(if_match=if_match, if_none_match=if_none_match)
+    """Return the condition of a write: ETags without quotes, or ``*``."""
+    return Condition(
+        if_match=strip_etag(params.get("IfMatch") or ""),
+        if_none_match=strip_etag(params.get("IfNoneMatch") or ""),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,10 +126,10 @@ def read_copy_range(header: str | None, size: int) -> Range:
     start, end = int(found[1]), int(found[2]) + 1
     if end > size:
         raise S3Error(
-            "InvalidArgument",
+            "InvalidRange",
             f"Range specified is not valid for source object of size: {size}",
-            ArgumentName="x-amz-copy-source-range",
-            ArgumentValue=header,
+            RangeRequested=header,
+            ActualObjectSize=str(size),
         )
     return Range(start, end, size)
 

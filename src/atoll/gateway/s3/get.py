@@ -6,7 +6,7 @@ from typing import Any, cast
 
 from atoll.core.messages import BucketInfo, ObjectInfo, ObjectRead, ReadObject
 from atoll.gateway.s3 import checksums
-from atoll.gateway.s3.bucket import owner_only
+from atoll.gateway.s3.bucket import check_owner_only, owner_only
 from atoll.gateway.s3.call import Call
 from atoll.gateway.s3.codec.values import http_date
 from atoll.gateway.s3.conditions import (
@@ -196,6 +196,13 @@ async def get_object_acl(call: Call) -> Response:
     """Say that the owner, and nobody else, has full control."""
     await _find(call, segments=False)
     return call.answer(owner_only(call))
+
+
+async def put_object_acl(call: Call) -> Response:
+    """Accept the access control list that every object has; refuse any other."""
+    await _find(call, segments=False)
+    check_owner_only(call)
+    return call.answer({})
 
 
 async def get_object_tagging(call: Call) -> Response:

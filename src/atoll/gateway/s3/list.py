@@ -105,7 +105,7 @@ async def list_objects_v2(call: Call) -> Response:
     write = encoder_of(call)
     after = params.get("StartAfter", "")
     token = params.get("ContinuationToken")
-    if token is not None:
+    if token:
         after = read_token(token)
     page = await _page(call, after, limit)
     owner = call.owner() if params.get("FetchOwner") else None

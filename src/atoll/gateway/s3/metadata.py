@@ -43,7 +43,7 @@ _UNSERVED = {
     "CopySourceSSECustomerAlgorithm": "x-amz-copy-source-server-side-encryption-customer-algorithm",
 }
 _LOCKS = ("ObjectLockMode", "ObjectLockRetainUntilDate", "ObjectLockLegalHoldStatus")
-_GRANTS = ("GrantFullControl", "GrantRead", "GrantReadACP", "GrantWriteACP")
+_GRANTS = ("GrantFullControl", "GrantRead", "GrantReadACP", "GrantWrite", "GrantWriteACP")
 
 
 def check_key(key: str) -> None:
@@ -65,6 +65,11 @@ def check_write_headers(params: Params) -> None:
         raise S3Error("InvalidRequest", "Bucket is missing Object Lock Configuration")
     if params.get("StorageClass", "STANDARD") != "STANDARD":
         raise S3Error("InvalidStorageClass", StorageClassRequested=params["StorageClass"])
+    check_acl(params)
+
+
+def check_acl(params: Params) -> None:
+    """Accept only what is so anyway: the owner, and nobody else, has full control."""
     acl = params.get("ACL", "private")
     if acl not in ("private", "bucket-owner-full-control") or any(map(params.get, _GRANTS)):
         raise S3Error("AccessControlListNotSupported")
@@ -76,13 +81,12 @@ def facts_of_request(params: Params) -> ObjectFacts:
         stored: as_text(params[name]) for name, stored in SYSTEM_HEADERS.items() if params.get(name)
     }
     encoding = headers.get("content-encoding")
-    if encoding is not None:
+    if encoding is not None and "aws-chunked" in encoding.lower():
         kept = [part.strip() for part in encoding.split(",")]
-        headers["content-encoding"] = ",".join(
-            part for part in kept if part and part.lower() != "aws-chunked"
-        )
-        if not headers["content-encoding"]:
-            del headers["content-encoding"]
+        kept = [part for part in kept if part and part.lower() != "aws-chunked"]
+        del headers["content-encoding"]
+        if kept:
+            headers["content-encoding"] = ", ".join(kept)
     return ObjectFacts(
         size=0,
         etag="",

@@ -19,5 +19,5 @@ def check_bucket(name: str) -> None:
 def check_new_bucket(name: str) -> None:
     """Raise ``InvalidBucketName`` for what a new bucket must not be called."""
     check_bucket(name)
-    if name.startswith(_PREFIXES) or name.endswith(_SUFFIXES):
+    if name.startswith(_PREFIXES) or name.endswith(_SUFFIXES) or ".-" in name or "-." in name:
         raise S3Error("InvalidBucketName", BucketName=name)

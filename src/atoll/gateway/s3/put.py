@@ -81,7 +81,7 @@ async def check_early(call: Call, bucket: BucketInfo, condition: Condition) -> N
         if error.kind is not Kind.OBJECT_NOT_FOUND:
             raise
         found = None
-    if condition.if_none_match and found is not None:
+    if found is not None and condition.if_none_match in ("*", found.facts.etag):
         raise S3Error("PreconditionFailed", Condition="If-None-Match")
     if condition.if_match:
         if found is None:

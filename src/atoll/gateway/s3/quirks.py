@@ -72,6 +72,8 @@ PARTIAL: dict[str, str] = {
     "GetPublicAccessBlock": "public access is always blocked",
     "HeadObject": "unversioned buckets",
     "ListObjectVersions": "unversioned buckets: every object is version null",
+    "PutBucketAcl": "owner has full control",
+    "PutObjectAcl": "owner has full control",
     "PutObject": "no tags, no object lock, no KMS or customer keys",
     "UploadPartCopy": "streams the bytes anew",
 }

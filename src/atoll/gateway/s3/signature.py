@@ -317,6 +317,8 @@ def _query_claim(request: Request) -> Claim:
             code, "X-Amz-Date must be in the ISO8601 Long Format \"yyyyMMdd'T'HHmmss'Z'\""
         ) from cause
     expires = query["X-Amz-Expires"]
+    if expires.startswith("-"):
+        raise S3Error(code, "X-Amz-Expires must be non-negative")
     if not (expires.isascii() and expires.isdigit() and len(expires) < 10):
         raise S3Error(code, "X-Amz-Expires should be a number")
     if int(expires) > sigv4.PRESIGN_SECONDS_MAX:
