@@ -20,6 +20,7 @@ from atoll.coordinator.registry.rules import (
     silence_at_start,
     state_after,
 )
+from atoll.core.errors import AtollError, Kind
 from atoll.core.ids import node_id_of, show_node
 from atoll.core.messages import (
     Heartbeat,
@@ -32,6 +33,9 @@ from atoll.core.orders import link_key
 from atoll.core.ports import Clock, Database
 
 log = logging.getLogger("atoll.coordinator.registry")
+
+NODES_MAX = 1_000_000
+"""Anybody with a key may register; beyond this many nodes only known ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,10 +197,12 @@ class RegistryService:
         """Take a node in, or its new facts.
 
         ``prover`` is the key that signed the request, ``proof_ms`` the time it signed. Raises
-        ``BAD_REQUEST``, ``UNAUTHENTICATED`` and ``REPLAYED``.
+        ``BAD_REQUEST``, ``UNAUTHENTICATED``, ``REPLAYED`` and ``OVERLOADED``.
         """
         facts = checked_facts(request.signed_facts, prover)
         node_id = node_id_of(facts.public_key)
+        if node_id not in self._aliases and len(self._aliases) >= NODES_MAX:
+            raise AtollError(Kind.OVERLOADED, "register node", "there are too many nodes already")
         now_ms = self._clock.now_ms()
         view = await self._database.write(
             lambda c: store.register_node(c, node_id, request.signed_facts, proof_ms, now_ms)

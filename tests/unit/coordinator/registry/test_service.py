@@ -3,7 +3,7 @@
 import pytest
 from tests.unit.coordinator.metadata.world import StillClock
 
-from atoll.coordinator.registry import store
+from atoll.coordinator.registry import service, store
 from atoll.coordinator.registry.model import LOCAL, NodeState
 from atoll.coordinator.registry.service import RegistryConfig, RegistryService
 from atoll.core.errors import AtollError, Kind
@@ -143,6 +143,18 @@ async def test_a_stranger_is_told_to_register(world: World) -> None:
     assert not (await world.beat()).known
     await world.register()
     assert (await world.beat()).known
+
+
+async def test_strangers_are_limited_and_known_nodes_are_not(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.register()
+    monkeypatch.setattr(service, "NODES_MAX", 1)
+    with pytest.raises(AtollError) as caught:
+        await world.register(OTHER)
+    assert caught.value.kind is Kind.OVERLOADED
+    world.clock.time_ms += 1
+    await world.register()
 
 
 async def test_silence_is_judged_by_the_timers(world: World) -> None:
