@@ -33,6 +33,8 @@ from atoll.gateway.s3.signature import Authenticator
 HEALTH_PATH = b"/-/health"
 """Answered without a signature; no bucket can be called ``-``."""
 REQUEST_TARGET_BYTES_MAX = 16 << 10
+XML_BYTES_TOTAL_MAX = 64 << 20
+"""XML bodies being read in one process; one that would exceed it is answered 503 SlowDown."""
 WATCHED_BYTES_MIN = 512 << 10
 """A body that has sent so much is watched for a client that leaves; shorter ones just end."""
 
@@ -69,6 +71,7 @@ class Gateway:
             buckets=Buckets(control, clock, self.config.bucket_cache_s),
         )
         self._running = 0
+        self._xml_bytes = 0
 
     @property
     def requests_running(self) -> int:
@@ -133,13 +136,37 @@ class Gateway:
         call = Call(self.services, request, verified, operation, params)
         try:
             if decoder.read_body is not None:
-                await _read_xml(call)
+                await self._read_xml(call)
             return await handler(call)
         except AtollError as error:
             raise _located(error, request) from error
         finally:
             if call.body is not None:
                 await call.body.close()
+
+    async def _read_xml(self, call: Call) -> None:
+        """Read and decode a body that is XML or text, verified and of bounded length."""
+        operation, headers = call.operation, call.request.headers
+        decoder = self.services.codec.decoders[operation.name]
+        if "content-length" not in headers and "transfer-encoding" not in headers:
+            decoder.decode_body(b"", call.params)
+            return
+        body = call.open_body()
+        known = body.expected.md5 or body.expected.algorithm
+        if operation.checksum_required and (body.size or decoder.body_required) and not known:
+            raise S3Error(
+                "InvalidRequest",
+                "Missing required header for this request: Content-MD5 OR x-amz-checksum-*",
+            )
+        limit = LONG_XML_BYTES_MAX if operation.name in LONG_XML else XML_BYTES_MAX
+        if body.size <= limit and self._xml_bytes + body.size > XML_BYTES_TOTAL_MAX:
+            raise S3Error("SlowDown")
+        self._xml_bytes += body.size
+        try:
+            raw = await body.read_all(limit)
+            decoder.decode_body(raw, call.params)
+        finally:
+            self._xml_bytes -= body.size
 
     def _route(self, request: Request) -> Operation:
         codec = self.services.codec
@@ -186,26 +213,6 @@ def _expecting(receive: Receive, send: Send) -> tuple[Receive, Send]:
         await send(message)
 
     return watched_receive, watched_send
-
-
-async def _read_xml(call: Call) -> None:
-    """Read and decode a body that is XML or text, verified and of bounded length."""
-    operation = call.operation
-    headers = call.request.headers
-    if "content-length" not in headers and "transfer-encoding" not in headers:
-        raw = b""
-    else:
-        body = call.open_body()
-        known = body.expected.md5 or body.expected.algorithm
-        needed = body.size or call.services.codec.decoders[operation.name].body_required
-        if operation.checksum_required and needed and not known:
-            raise S3Error(
-                "InvalidRequest",
-                "Missing required header for this request: Content-MD5 OR x-amz-checksum-*",
-            )
-        limit = LONG_XML_BYTES_MAX if operation.name in LONG_XML else XML_BYTES_MAX
-        raw = await body.read_all(limit)
-    call.services.codec.decoders[operation.name].decode_body(raw, call.params)
 
 
 def _located(error: AtollError, request: Request) -> S3Error:

@@ -272,3 +272,29 @@ async def test_metadata_in_utf8_comes_back_as_rfc_2047(customer: Customer) -> No
 async def test_the_health_needs_no_signature(customer: Customer) -> None:
     answer = await customer.send("GET", "/-/health", {}, [b""])
     assert (answer.status, answer.body) == (200, b'{"state":"serving"}')
+
+
+async def test_many_long_messages_at_once_are_slowed_down(world: World) -> None:
+    gateway = world.gateway
+    long = {"content-length": str(8 << 20)}
+
+    async def hold(number: int) -> Answer | None:
+        headers = sigv4.sign_headers(
+            Credentials(ACCESS, SECRET), "POST", b"/store", [(b"delete", b"")],
+            {"host": "h", **content_md5(str(number).encode())},
+            sigv4.UNSIGNED_PAYLOAD, world.clock.now_ms(),
+        )  # fmt: skip
+        try:
+            return await world.customer.send(
+                "POST", "/store?delete", {**headers, **long}, [b" ", None]
+            )
+        except ConnectionError:
+            return None
+
+    gateway._xml_bytes = 60 << 20
+    refused = await hold(1)
+    assert refused is not None
+    assert (refused.status, refused.code) == (503, "SlowDown")
+    gateway._xml_bytes = 0
+    assert await hold(2) is None
+    assert gateway._xml_bytes == 0
