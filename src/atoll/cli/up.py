@@ -5,6 +5,8 @@ import os
 import shutil
 import signal
 import tempfile
+import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -91,6 +93,7 @@ class _Up:
         self._ephemeral = ephemeral
         self._as_json = as_json
         self._early: dict[str, int] = {}
+        self._unfit_nodes = 0
         self._failed: asyncio.Future[str] | None = None
         self._ready = False
 
@@ -122,6 +125,8 @@ class _Up:
         asked = self._watch_signals(supervisor)
         try:
             await control.start()
+            if not self._as_json:
+                say(f"starting {self._settings.nodes} nodes in {cloud.folder.path} …")
             supervisor.start(cloud.specs())
             if await self._until_ready(cloud, asked):
                 self._ready = True
@@ -152,6 +157,11 @@ class _Up:
         say(paint(event.text, err=True, fg="yellow"))
         if self._ready or self._failed is None or self._failed.done():
             return
+        if event.name.startswith("node-"):
+            # A cloud stands the loss of nodes, at its start as later.
+            self._unfit_nodes += event.what == "unfit"
+            if self._unfit_nodes < self._settings.nodes:
+                return
         self._early[event.name] = self._early.get(event.name, 0) + 1
         if event.what == "unfit" or self._early[event.name] >= FAST_FAILURES_MAX:
             self._failed.set_result(event.name)
@@ -159,7 +169,7 @@ class _Up:
     async def _until_ready(self, cloud: "Cloud", asked: asyncio.Event) -> bool:
         """Wait until an S3 request works and the nodes are there; False if asked to stop."""
         assert self._failed is not None
-        ready = asyncio.create_task(_serves(cloud))
+        ready = asyncio.create_task(_serves(cloud, lambda: self._unfit_nodes))
         stop = asyncio.create_task(asked.wait())
         try:
             waiting: set[asyncio.Future[Any]] = {ready, stop, self._failed}
@@ -278,17 +288,18 @@ def _atoll(cloud: "Cloud") -> str:
 
 
 def _start_error(cloud: "Cloud", name: str) -> AtollError:
-    from atoll.runtime.supervisor import log_tail
+    from atoll.runtime.supervisor import last_words
 
     log = cloud.folder.path / "logs" / f"{name}.log"
-    last = log_tail(log, 3)
-    said = next((line for line in last.splitlines() if line.startswith("error: ")), "")
-    what = said.removeprefix("error: ") or f"{name} ends again and again"
+    what = last_words(log)
     return AtollError(Kind.INTERNAL, "start cloud", f"{name}: {what}", hint=f"see {log}")
 
 
-async def _serves(cloud: "Cloud") -> int:
-    """Return the nodes alive as soon as S3 answers and all are there, or most after a while."""
+async def _serves(cloud: "Cloud", unfit: Callable[[], int]) -> int:
+    """Return the nodes alive as soon as S3 answers and all are there, or most after a while.
+
+    ``unfit`` says how many nodes will never come.
+    """
     from atoll.cli.status import ask_page
     from atoll.client import AsyncClient, Options
 
@@ -296,18 +307,23 @@ async def _serves(cloud: "Cloud") -> int:
     access = cloud.access
     patience = cloud.settings.ready_timeout_s / 2
     loop = asyncio.get_running_loop()
-    begun, answered = loop.time(), False
+    begun, answered, since_ms = loop.time(), False, time.time_ns() // 1_000_000
     async with AsyncClient(
         cloud.endpoint, access.access_key, access.secret_key, cloud.region, options=options
     ) as client:
         while True:
             with suppress(AtollError):
                 status = await asyncio.to_thread(ask_page, cloud.page)
-                alive = sum(node.state == "alive" for node in status.nodes)
+                # A coordinator that starts again takes yesterday's word for a moment.
+                alive = sum(
+                    node.state == "alive" and node.last_seen_ms >= since_ms
+                    for node in status.nodes
+                )
                 if not answered:
                     await client.list_buckets()
                     answered = True
                 late = loop.time() - begun > patience
-                if alive >= cloud.settings.nodes or (late and alive * 2 > cloud.settings.nodes):
+                wanted = cloud.settings.nodes - unfit()
+                if alive >= wanted or (late and alive * 2 > wanted):
                     return alive
             await asyncio.sleep(POLL_S)

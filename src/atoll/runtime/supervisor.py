@@ -217,7 +217,8 @@ class Supervisor:
         words = f"{name} ended ({end_in_words(status)})"
         if status in _UNFIT_STATUSES and child.failures > 1:
             child.state = ChildState.UNFIT
-            self._say(ChildEvent(name, "unfit", f"{words}; not started again. {self._tail(child)}"))
+            said = last_words(child.spec.log)
+            self._say(ChildEvent(name, "unfit", f"{words}, not started again: {said}"))
             return
         child.state = ChildState.WAITING
         delay_s = min(RESTART_DELAY_S_MIN * 2 ** max(0, child.failures - 1), RESTART_DELAY_S_MAX)
@@ -225,9 +226,6 @@ class Supervisor:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(child.wake.wait(), delay_s)
         child.restarts += 1
-
-    def _tail(self, child: _Child) -> str:
-        return log_tail(child.spec.log, LOG_TAIL_LINES)
 
 
 def end_in_words(status: int) -> str:
@@ -240,12 +238,18 @@ def end_in_words(status: int) -> str:
         return f"signal {-status}"
 
 
-def log_tail(path: Path, lines: int) -> str:
-    """Return the last lines of a log file; empty where there is none."""
+def last_words(path: Path) -> str:
+    """Return what a child said last in its log: its error in one line, else the last line."""
+    lines = _last_lines(path, LOG_TAIL_LINES)
+    errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+    return (errors or lines or ["it said nothing"])[-1]
+
+
+def _last_lines(path: Path, lines: int) -> list[str]:
     try:
         with path.open("rb") as file:
             file.seek(max(0, path.stat().st_size - 8192))
             text = file.read().decode("utf-8", "replace")
     except OSError:
-        return ""
-    return "\n".join(text.strip().splitlines()[-lines:])
+        return []
+    return text.strip().splitlines()[-lines:]

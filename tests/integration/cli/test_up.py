@@ -12,6 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from tests.conftest import PostgresServer
 
 from atoll.cli.local_cloud import LocalCloud
 from atoll.cli.status import fetch_status
@@ -156,3 +157,37 @@ def test_an_ephemeral_cloud_leaves_nothing(tmp_path: Path) -> None:
 
 def test_ephemeral_and_data_exclude_each_other(tmp_path: Path) -> None:
     assert atoll("up", "--ephemeral", "--data", str(tmp_path)).returncode == 64
+
+
+def test_a_node_that_cannot_start_does_not_stop_the_cloud(tmp_path: Path) -> None:
+    folder = tmp_path / "cloud"
+    flags = ("--data", str(folder), "--nodes", "4", "--port", "0")
+    LocalCloud(*flags).stop()
+    (folder / "nodes" / "2" / "atoll.json").write_text('{"kind":"node","format":9,"created_ms":0}')
+    with LocalCloud(*flags) as cloud:
+        wait_until(lambda: alive(folder) == 3)
+        assert "node-2 ended" in cloud.talk()
+        assert "has format 9" in cloud.talk()
+        assert "3 of 4 nodes are up" in cloud.talk()
+
+
+@pytest.mark.postgres
+def test_a_cloud_on_postgres_remembers_its_database(
+    tmp_path: Path, postgres_server: PostgresServer
+) -> None:
+    folder, name = tmp_path / "cloud", "up_remembers"
+    flags = ("--data", str(folder), "--nodes", "4", "--port", "0")
+    url = postgres_server.make_database(name, template="template1")
+    try:
+        with LocalCloud(*flags, environment={"ATOLL_COORDINATOR_DATABASE": url}) as cloud:
+            cloud.boto3_client().create_bucket(Bucket="attic")
+            cloud.boto3_client().put_object(Bucket="attic", Key="k", Body=b"kept")
+        assert not (folder / "metadata.db").exists()
+        with LocalCloud(*flags) as cloud:
+            found = cloud.boto3_client().get_object(Bucket="attic", Key="k")["Body"].read()
+            assert found == b"kept"
+        other = atoll("up", *flags, ATOLL_COORDINATOR_DATABASE=postgres_server.url("other"))
+        assert other.returncode == 78
+        assert "another database" in other.stderr
+    finally:
+        postgres_server.drop_database(name)
