@@ -19,18 +19,27 @@ from atoll.core.messages import (
     Answer,
     BucketInfo,
     CommitObject,
+    CommitPart,
+    CompletePart,
+    CompleteUpload,
+    Condition,
+    ControlPlane,
+    CreateUpload,
     DeletedKeys,
     DeleteObjects,
+    Done,
     ListObjects,
     Message,
     ObjectFacts,
     ObjectInfo,
     ObjectList,
     ObjectRead,
+    PartInfo,
     ReadObject,
+    UploadInfo,
 )
 from atoll.core.ports import Address
-from atoll.node.config import NodeConfig, StoreConfig
+from atoll.node.config import DAY_MS, NodeConfig, StoreConfig
 from atoll.node.service import NodeService
 from atoll.sim.clock import SimClock
 from atoll.sim.compute import SimCompute
@@ -46,6 +55,8 @@ COORDINATOR_ADDRESS = Address("127.0.0.1", 8000)
 START_S_MAX = 60.0
 """A process that is not up after so many virtual seconds does not start at all."""
 KIB = 1 << 10
+SHORT_TRASH_MS = 8_000
+PART_BYTES_MIN = 5 << 20
 
 
 class Machine:
@@ -138,6 +149,7 @@ class NodeMachine(Machine):
                 reserve_bytes=2 << 20,
                 maintenance_interval_s=10.0,
                 scrub_bytes_per_s=4 << 20,
+                trash_ms=SHORT_TRASH_MS if world.scenario.short_trash_chance else DAY_MS,
             ),
         )
 
@@ -183,21 +195,24 @@ class CoordinatorMachine(Machine):
 
 
 class GatewayMachine(Machine):
-    """A customer's own gateway: the data's way, and the control plane over the network."""
+    """A gateway: the data's way, and the control plane over the network or in process."""
 
     def __init__(self, world: Surroundings) -> None:
         """The one gateway."""
         super().__init__(world, "gateway")
-        self.identity = Identity(world.seeded("gateway/identity"))
+        self.shares_database = bool(world.scenario.shared_chance)
+        own = Identity(world.seeded("gateway/identity"))
+        # A worker that shares the database holds the coordinator's key: it signs orders itself.
+        self.identity = world.coordinator.identity if self.shares_database else own
         self.root = world.seeded("account/root")
-        self.control: RemoteControl | None = None
+        self.control: ControlPlane | None = None
         self.objects: SegmentedObjects | None = None
 
     async def _begin(self, life: Incarnation) -> None:
         clock = SimClock(life)
         transport = SimPieceTransport(life, self.world.network)
         compute = SimCompute(life, self.seed("compute"))
-        control = RemoteControl(transport, [COORDINATOR_ADDRESS], self.identity, clock)
+        control = await self._control(life, clock, transport, compute)
         buffers = BufferPool(32 << 20)
         self.control = control
         self.objects = SegmentedObjects(
@@ -208,16 +223,61 @@ class GatewayMachine(Machine):
             ),
         )
 
+    async def _control(
+        self, life: Incarnation, clock: SimClock, transport: SimPieceTransport, compute: SimCompute
+    ) -> ControlPlane:
+        if not self.shares_database:
+            return RemoteControl(transport, [COORDINATOR_ADDRESS], self.identity, clock)
+        worker = Coordinator(
+            clock,
+            SimRng(life, self.seed("worker")),
+            SimDatabase(life, self.world.database, self.seed("database")),
+            transport,
+            compute,
+            self.identity,
+            self.world.coordinator_config(),
+            loops=False,
+        )
+        await worker.start()
+        return worker
+
     # What customers have it do; each runs in its incarnation.
 
-    async def put(self, bucket: BucketInfo, key: str, data: bytes) -> None:
-        """Store an object."""
+    async def put(self, bucket: BucketInfo, key: str, data: bytes, *, new: bool = False) -> None:
+        """Store an object; with ``new`` only if there is none of that key."""
         assert self.objects is not None
         assert self.control is not None
         segments = await self.objects.write_object(bucket, key, len(data), _source(data))
-        facts = ObjectFacts(size=len(data), etag="", content_type="application/octet-stream")
-        commit = CommitObject(bucket=bucket.bucket, key=key, facts=facts, segments=segments)
+        commit = CommitObject(
+            bucket=bucket.bucket,
+            key=key,
+            facts=_facts(len(data)),
+            segments=segments,
+            condition=Condition(if_none_match="*" if new else ""),
+        )
         await self.control.ask(commit, ObjectInfo)
+
+    async def put_parts(self, bucket: BucketInfo, key: str, data: bytes) -> None:
+        """Store an object as a multipart upload; parts are as small as parts may be."""
+        assert self.objects is not None
+        question = CreateUpload(bucket=bucket.bucket, key=key, facts=_facts(0))
+        upload = (await self.ask(question, UploadInfo)).upload
+        parts: list[CompletePart] = []
+        for number, begin in enumerate(range(0, len(data), PART_BYTES_MIN), 1):
+            part = data[begin : begin + PART_BYTES_MIN]
+            segments = await self.objects.write_object(bucket, key, len(part), _source(part))
+            info = PartInfo(number=number, size=len(part), etag=f"{number:032x}", modified_ms=0)
+            await self.ask(
+                CommitPart(
+                    bucket=bucket.bucket, key=key, upload=upload, part=info, segments=segments
+                ),
+                Done,
+            )
+            parts.append(CompletePart(number=number, etag=info.etag))
+        complete = CompleteUpload(
+            bucket=bucket.bucket, key=key, upload=upload, parts=parts, facts=_facts(len(data))
+        )
+        await self.ask(complete, ObjectInfo)
 
     async def get(self, bucket: BucketInfo, key: str, start: int, end: int | None) -> bytes:
         """Read a range of an object (``end`` None: to its end)."""
@@ -252,6 +312,10 @@ class GatewayMachine(Machine):
         """Ask the control plane."""
         assert self.control is not None
         return await self.control.ask(question, answer)
+
+
+def _facts(size: int) -> ObjectFacts:
+    return ObjectFacts(size=size, etag="0" * 32, content_type="application/octet-stream")
 
 
 async def _source(data: bytes) -> AsyncIterator[Buffer]:

@@ -7,9 +7,8 @@ this run (``swarm``: leaving some out finds more than having all of them always)
 
 import random
 import tomllib
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from atoll.core.errors import AtollError, Kind
 
@@ -27,7 +26,14 @@ class WorkloadPlan:
     pause_s: float = 1.0
     """Mean pause of a client between two operations."""
     big_bytes_max: int = 300_000
-    """The largest object; most are far smaller."""
+    """The usual bound of an object; most are far smaller."""
+    huge_bytes_max: int = 3_000_000
+    huge: float = 0.02
+    """Share of objects between the two bounds."""
+    parts: float = 0.1
+    """Share of writes that are multipart uploads."""
+    races: float = 0.1
+    """Share of operations that create a key which another client creates too."""
     overwrites: float = 0.2
     """Share of writes that go to a key already written."""
     deletes: float = 0.08
@@ -61,8 +67,13 @@ class Scenario:
     invariant: str
     """What must hold, in words: the checkers hold it."""
     nodes: int = 10
+    nodes_max: int = 0
+    """Where it is larger, a run has ``nodes`` to ``nodes_max`` nodes."""
     capacity_bytes: int = 64 << 20
-    coordinators_remote: bool = True
+    shared_chance: float = 0.5
+    """Probability that the gateway shares the database instead of asking over the network."""
+    short_trash_chance: float = 0.5
+    """Probability that trash is emptied and logs compacted within the run."""
     skew_ms_max: int = 0
     """Clocks of nodes are wrong by up to so much."""
     heal_s: float = 300.0
@@ -74,9 +85,12 @@ class Scenario:
         """Return this scenario with the faults that this seed's run has."""
         chance = random.Random(f"{seed}/swarm")
         drawn = tuple(fault for fault in self.faults if chance.random() < fault.chance)
-        return Scenario(
-            **{f.name: getattr(self, f.name) for f in fields(self) if f.name != "faults"},
+        return replace(
+            self,
             faults=drawn,
+            nodes=chance.randint(self.nodes, max(self.nodes, self.nodes_max)),
+            shared_chance=float(chance.random() < self.shared_chance),
+            short_trash_chance=float(chance.random() < self.short_trash_chance),
         )
 
 
@@ -89,7 +103,7 @@ def parse_scenario(text: str, about: str) -> Scenario:
         scenario = Scenario(workload=workload, faults=faults, **table)
     except (tomllib.TOMLDecodeError, TypeError) as cause:
         raise _bad(str(cause), about) from cause
-    if not 5 <= scenario.nodes <= NODES_MAX:
+    if not 5 <= scenario.nodes <= max(scenario.nodes, scenario.nodes_max) <= NODES_MAX:
         raise _bad(f"nodes is 5..{NODES_MAX}", about)
     if not 0 < scenario.workload.seconds <= SECONDS_MAX:
         raise _bad(f"seconds is 0..{SECONDS_MAX:g}", about)
@@ -112,8 +126,3 @@ def load_scenarios(folder: Path) -> dict[str, Scenario]:
     if not found:
         raise _bad("no scenarios here", str(folder))
     return found
-
-
-def describe(scenario: Scenario) -> dict[str, Any]:
-    """Return what a report says of a scenario as drawn."""
-    return {"name": scenario.name, "faults": [fault.kind for fault in scenario.faults]}

@@ -3,10 +3,18 @@
 from typing import Protocol
 
 from atoll.coordinator.app import CoordinatorConfig
+from atoll.core.identity import Identity
 from atoll.sim.database import DatabaseServer
 from atoll.sim.incarnation import Incarnation
 from atoll.sim.network import Network
+from atoll.sim.scenario import Scenario
 from atoll.sim.trace import Trace
+
+
+class HasIdentity(Protocol):
+    """A machine with a key of its own."""
+
+    identity: Identity
 
 
 class Surroundings(Protocol):
@@ -16,6 +24,11 @@ class Surroundings(Protocol):
     trace: Trace
     network: Network
     database: DatabaseServer
+    scenario: Scenario
+
+    @property
+    def coordinator(self) -> "HasIdentity":
+        """The coordinator's machine."""
 
     def incarnation(self, name: str) -> Incarnation:
         """Return a new incarnation of this name."""

@@ -53,6 +53,8 @@ class Ledger:
     def __init__(self) -> None:
         """Nothing was written yet."""
         self.keys: dict[str, KeyState] = {}
+        self.winners: dict[str, Content] = {}
+        """Who created a key that several tried to create."""
         self.acknowledged = 0
         self.uncertain = 0
 
@@ -150,6 +152,9 @@ class _Client:
     async def step(self) -> None:
         plan = self.world.scenario.workload
         draw = self.chance.random()
+        if self.chance.random() < plan.races:
+            await self.race()
+            return
         if self.keys and draw < plan.reads:
             await self.read(self.chance.choice(self.keys))
             return
@@ -164,17 +169,47 @@ class _Client:
             self.keys.append(key)
         writes = self.world.ledger.state(key).writes
         size = size_of(self.chance, plan.big_bytes_max)
-        await self.change(key, Content(f"{self.world.seed}/{key}/{writes}", size))
+        if self.chance.random() < plan.huge:
+            size = self.chance.randrange(plan.big_bytes_max, plan.huge_bytes_max)
+        in_parts = size > 0 and self.chance.random() < plan.parts
+        content = Content(f"{self.world.seed}/{key}/{writes}", size)
+        await self.change(key, content, in_parts=in_parts)
 
-    async def change(self, key: str, content: Content | None) -> None:
+    async def race(self) -> None:
+        """Create a key that other clients create too: at most one may be told that he did."""
+        world, ledger = self.world, self.world.ledger
+        key = f"race/{self.chance.randrange(int(world.loop.time()) + 1):04d}"
+        content = Content(f"{world.seed}/{key}/{self.number}/{len(ledger.keys)}", 5000)
+        won = ledger.winners.get(key)
+        if won is None:
+            ledger.begin(key, content)
+        try:
+            await world.ask_gateway(world.gateway.put(world.bucket, key, content.data(), new=True))
+        except AtollError as error:
+            world.trace.note("race", f"{key} {error.kind.value}")
+            if error.kind is Kind.PRECONDITION_FAILED:
+                # Not necessarily a loss: the first answer to his question may have been lost.
+                return
+            self._tolerate("race", key, error)
+        else:
+            world.trace.note("race", f"{key} won")
+            if key in ledger.winners:
+                raise Violation(f"{key}: two clients were told that they created it")
+            ledger.winners[key] = content
+            ledger.acknowledge(key, content)
+
+    async def change(self, key: str, content: Content | None, *, in_parts: bool = False) -> None:
         """Write or (``None``) delete; an outcome nobody heard of leaves the key uncertain."""
         world, gateway = self.world, self.world.gateway
         world.ledger.begin(key, content)
         if content is None:
             action = gateway.delete(world.bucket, key)
+        elif in_parts:
+            action = gateway.put_parts(world.bucket, key, content.data())
         else:
             action = gateway.put(world.bucket, key, content.data())
-        what = "delete" if content is None else f"put {content.size}"
+        way = "parts" if in_parts else "put"
+        what = "delete" if content is None else f"{way} {content.size}"
         try:
             await world.ask_gateway(action)
         except AtollError as error:

@@ -54,7 +54,7 @@ class World:
         self.failed = asyncio.Event()
         self._incarnations: list[Incarnation] = []
         self._background: set[asyncio.Task[None]] = set()
-        self.coordinator = CoordinatorMachine(self)
+        self._coordinator = CoordinatorMachine(self)
         self.gateway = GatewayMachine(self)
         self.nodes = [self._node(number) for number in range(1, scenario.nodes + 1)]
         self.victim = self.chance.choice(self.nodes)
@@ -64,6 +64,11 @@ class World:
         self.bucket = BucketInfo(
             bucket=b"", account=ACCOUNT, name="", region="", mode="", created_ms=0
         )
+
+    @property
+    def coordinator(self) -> CoordinatorMachine:
+        """The coordinator's machine."""
+        return self._coordinator
 
     # --- what machines ask (Surroundings) -------------------------------------------------------
 
@@ -92,7 +97,7 @@ class World:
     def started(self, machine: object) -> None:
         """Check that a node that came back has all that it ever acknowledged."""
         if isinstance(machine, NodeMachine):
-            for lost in checkers.lost_receipts(machine):
+            for lost in checkers.lost_receipts(self, machine):
                 self.violated(lost)
 
     # --- what faults ask ------------------------------------------------------------------------
