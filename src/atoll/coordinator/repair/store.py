@@ -50,9 +50,9 @@ _QUEUED = Statement("SELECT count(*) FROM repair")
 _REASONS = Statement("""
     SELECT reason, count(*) FROM repair GROUP BY reason ORDER BY reason""")
 
-_DUE_GARBAGE = Statement("""
-    SELECT count(*) FROM garbage WHERE alias = :alias AND segment = :segment
-    AND piece_index = :index AND since_ms <= :limit_ms""")
+_GARBAGE_SINCE = Statement("""
+    SELECT since_ms FROM garbage WHERE alias = :alias AND segment = :segment
+    AND piece_index = :index""")
 _INTEND = Statement("""
     INSERT INTO garbage (alias, segment, piece_index, bucket, since_ms)
     VALUES (:alias, :segment, :index, :bucket, :until_ms)
@@ -61,11 +61,13 @@ _CONFIRM = Statement("""
     DELETE FROM garbage WHERE alias = :alias AND segment = :segment AND piece_index = :index
     AND since_ms > :now_ms""")
 _EXPIRE = Statement("""
-    UPDATE garbage SET since_ms = :now_ms
+    UPDATE garbage SET since_ms = :due_ms
     WHERE alias = :alias AND segment = :segment AND piece_index = :index
     AND since_ms > :now_ms""")
 
 NOBODY = b""
+UNCERTAIN_MS = 45_000
+"""A node ends an upload that does not move within this: then it has the piece or never will."""
 INTENT_MARGIN_MS = 60_000
 """How far the clocks of coordinators that share a database may differ."""
 
@@ -187,29 +189,36 @@ def queue_reasons(connection: Connection) -> dict[str, int]:
 # --- intents -------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True, slots=True)
+class Intents:
+    """Pieces that may be sent now."""
+
+    pieces: tuple[StoredPiece, ...]
+    inherited: tuple[StoredPiece, ...]
+    """Those of them that an earlier repair announced, and perhaps stored."""
+
+
 def write_intents(
     connection: Connection,
     segment: StoredSegment,
     pieces: Iterable[StoredPiece],
     now_ms: int,
     until_ms: int,
-) -> list[StoredPiece]:
+) -> Intents:
     """Announce pieces about to be sent; return those that may be.
 
     A piece that its node is being told to delete is passed over: a deletion on its way must never
     meet a piece that is wanted again. An intent of a repair that died is taken over.
     """
-    free = [
-        piece
-        for piece in pieces
-        if not _DUE_GARBAGE.scalar(
-            connection,
-            alias=piece.alias,
-            segment=segment.segment,
-            index=piece.index,
-            limit_ms=now_ms + INTENT_MARGIN_MS,
+    free, inherited = [], []
+    for piece in pieces:
+        since_ms = _GARBAGE_SINCE.scalar(
+            connection, alias=piece.alias, segment=segment.segment, index=piece.index
         )
-    ]
+        if since_ms is None or since_ms > now_ms + INTENT_MARGIN_MS:
+            free.append(piece)
+            if since_ms is not None:
+                inherited.append(piece)
     _INTEND.many(
         connection,
         [
@@ -223,7 +232,7 @@ def write_intents(
             for piece in free
         ],
     )
-    return free
+    return Intents(tuple(free), tuple(inherited))
 
 
 def confirm_intent(
@@ -253,9 +262,17 @@ def collect_pieces(
 
 
 def expire_intents(
-    connection: Connection, segment: StoredSegment, pieces: Iterable[StoredPiece], now_ms: int
+    connection: Connection,
+    segment: StoredSegment,
+    pieces: Iterable[StoredPiece],
+    now_ms: int,
+    due_ms: int,
 ) -> None:
-    """Let intents become garbage now: their pieces may lie on the nodes and nobody wants them."""
+    """Let intents become garbage soon: their pieces may lie on the nodes and nobody wants them.
+
+    ``due_ms`` leaves a node time to finish what it was sent: a deletion that came first would find
+    nothing and be done.
+    """
     _EXPIRE.many(
         connection,
         [
@@ -264,6 +281,7 @@ def expire_intents(
                 "segment": segment.segment,
                 "index": piece.index,
                 "now_ms": now_ms,
+                "due_ms": due_ms,
             }
             for piece in pieces
         ],

@@ -170,7 +170,7 @@ class SegmentRepairer:
         granted = await self._database.write(
             lambda c: store.write_intents(c, segment, planned, now_ms, until_ms)
         )
-        if not granted:
+        if not granted.pieces:
             run.refused.update(piece.alias for piece in planned)
             return None
         return await self._attempt(segment, readable[: segment.k], granted, until_ms, run)
@@ -200,12 +200,12 @@ class SegmentRepairer:
         self,
         segment: StoredSegment,
         readable: Sequence[tuple[Candidate, int]],
-        planned: Sequence[StoredPiece],
+        intents: store.Intents,
         until_ms: int,
         run: _Run,
     ) -> Outcome | None:
         rebuild = Rebuild(
-            self._job(segment, readable, planned),
+            self._job(segment, readable, intents.pieces),
             transport=self._transport,
             compute=self._compute,
             bandwidth=self._bandwidth,
@@ -239,7 +239,7 @@ class SegmentRepairer:
             run.unreachable.add(piece.alias)
             segment = await self._name_liar(segment, piece, reason)
         stored = [StoredPiece(index=t.index, alias=t.node.alias) for t in done]
-        recorded = await self._record(segment, planned, stored, until_ms, rebuild.released, run)
+        recorded = await self._record(segment, intents, stored, until_ms, rebuild.released, run)
         run.repaired += recorded
         if outcome is None and done and not recorded:
             return Outcome.CHANGED
@@ -295,7 +295,7 @@ class SegmentRepairer:
     async def _record(
         self,
         segment: StoredSegment,
-        planned: Sequence[StoredPiece],
+        intents: store.Intents,
         stored: Sequence[StoredPiece],
         until_ms: int,
         released: bool,
@@ -325,11 +325,13 @@ class SegmentRepairer:
                 else:
                     store.collect_pieces(connection, segment, good, now_ms)
                     good = []
-            rest = [piece for piece in planned if piece not in good]
+            rest = [piece for piece in intents.pieces if piece not in good]
             if released:
-                store.expire_intents(connection, segment, rest, now_ms)
+                store.expire_intents(connection, segment, rest, now_ms, now_ms + store.UNCERTAIN_MS)
             else:
-                store.drop_intents(connection, segment, rest, now_ms)
+                # What an earlier repair announced it may have stored: that intent stays.
+                fresh = [piece for piece in rest if piece not in intents.inherited]
+                store.drop_intents(connection, segment, fresh, now_ms)
             return len(good)
 
         recorded = await self._database.write(write)

@@ -132,18 +132,21 @@ async def test_an_intent_is_no_garbage_until_its_time(database: SqlDatabase) -> 
     assert segment is not None
     piece, other = StoredPiece(index=3, alias=9), StoredPiece(index=2, alias=8)
 
-    def write(connection: Connection) -> list[StoredPiece]:
+    def write(connection: Connection) -> store.Intents:
         return store.write_intents(connection, segment, [piece, other], 1000, 10**7)
 
-    assert await database.write(write) == [piece, other]
-    assert await database.write(write) == [piece, other], "taken over from a repair that died"
+    both = (piece, other)
+    assert await database.write(write) == store.Intents(both, ())
+    inherited = await database.write(write)
+    assert inherited == store.Intents(both, both), "taken over from a repair that died"
     assert await database.write(lambda c: store.confirm_intent(c, segment, piece, 2000))
     assert not await database.write(lambda c: store.confirm_intent(c, segment, piece, 2000))
-    await database.write(lambda c: store.expire_intents(c, segment, [piece, other], 3000))
+    await database.write(lambda c: store.expire_intents(c, segment, [piece, other], 3000, 3000))
     assert await database.read(garbage_counts) == {8: 1}
     (garbage,) = await database.read(lambda c: garbage_of_node(c, 8, 10))
     assert garbage.since_ms == 3000
     assert not await database.write(lambda c: store.confirm_intent(c, segment, other, 3000))
-    assert await database.write(write) == [piece], "its deletion may be on its way"
+    granted = await database.write(write)
+    assert granted == store.Intents((piece,), ()), "a deletion of the other may be on its way"
     await database.write(lambda c: store.drop_intents(c, segment, [piece, other], 3000))
     assert await database.read(garbage_counts) == {8: 1}
