@@ -12,6 +12,7 @@ from atoll.coordinator.repair.rules import LOCAL, WAN
 from atoll.coordinator.repair.worker import Outcome
 from atoll.core.ids import SegmentId, piece_id_of
 from atoll.core.messages import ReportLiar
+from atoll.sim.network import NetworkFaults
 
 KIB, MIB = 1 << 10, 1 << 20
 
@@ -311,11 +312,14 @@ def test_a_coordinator_killed_at_any_await_loses_nothing_and_another_goes_on(see
             await cloud.upload(size)
         for alias in (2, 5, 8, 11):
             cloud.kill_node(alias)
+        if seed % 2:
+            cloud.network.faults = NetworkFaults(loss=0.05, stall=0.01, stall_s=20)
         for _ in range(4):
             working = cloud.coordinator()
             await working.incarnation.start(working.repair.start())
             working.incarnation.crash_in = cloud.random.randrange(200, 1500)
             await asyncio.sleep(20)
+        cloud.network.heal()
         working = cloud.coordinator()
         await working.incarnation.start(working.repair.start())
         await cloud.until(lambda: cloud.at_full_strength() and not cloud.queued())
