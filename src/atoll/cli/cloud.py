@@ -7,6 +7,7 @@ their environment; nothing secret is ever in an argument.
 
 import os
 import sys
+import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -40,6 +41,8 @@ PHRASE_ENTROPY_BYTES = 16
 ACCESS_KEY_LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
 FREE_BYTES_MIN = 64 << 20
 """Room that a start needs at least, for metadata and for each node's first log."""
+ORPHANS_S_MAX = 15.0
+ORPHANS_POLL_S = 0.2
 PORT_BLOCK = 4
 PORT_FIRST, PORT_LAST = 20_000, 32_000
 """Where ``--port 0`` looks: below the ports that systems give to outgoing connections."""
@@ -108,6 +111,23 @@ def choose_ports(wanted: int, nodes: int, rng: Rng) -> Ports:
             continue
         return ports
     raise AtollError(Kind.PORT_TAKEN, "start cloud", "no four free ports were found")
+
+
+def _ports_soon(path: Path, settings: CloudSettings, rng: Rng) -> Ports:
+    """Return the ports; after an unclean end wait for the orphans, who are about to end.
+
+    Children end with their supervisor, however it died, but they end in order, which takes a
+    moment. The note of what ran is still there then.
+    """
+    patience = ORPHANS_S_MAX if (path / RUNNING).exists() else 0.0
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            return choose_ports(settings.port, settings.nodes, rng)
+        except AtollError as error:
+            if error.kind is not Kind.PORT_TAKEN or time.monotonic() >= deadline:
+                raise
+        time.sleep(ORPHANS_POLL_S)
 
 
 def _check(ports: Ports, nodes: int) -> None:
@@ -226,7 +246,7 @@ def prepare(
     folder = open_folder(path, "cloud", now_ms, ephemeral=ephemeral)
     try:
         _check_room(folder.path, settings.nodes)
-        ports = choose_ports(settings.port, settings.nodes, rng)
+        ports = _ports_soon(folder.path, settings, rng)
         access = make_secrets(folder.path, rng)
         database = _same_database(folder, database)
         cloud = Cloud(folder, settings, ports, access, region, database)

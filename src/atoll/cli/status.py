@@ -32,6 +32,9 @@ _HEALTH_COLOURS = {
     "exposed": "red",
 }
 BAR_CELLS = 24
+_HOME, _CLEAR = "\x1b[H", "\x1b[H\x1b[2J"
+_LINE_END, _BELOW = "\x1b[K", "\x1b[J"
+_HIDE_CURSOR, _SHOW_CURSOR = "\x1b[?25l", "\x1b[?25h"
 
 
 def ask_page(page: str) -> CloudStatus:
@@ -84,7 +87,7 @@ def status(data: Path | None, watch: bool, config_file: Path | None, as_json: bo
     elif watch and sys.stdout.isatty():
         _watch(page)
     else:
-        _print(page, [])
+        click.echo(_text(page, []))
 
 
 def _emit_json(page: str, watch: bool) -> None:
@@ -105,28 +108,30 @@ def as_builtins(found: CloudStatus) -> dict[str, object]:
     return facts
 
 
-def _print(page: str, history: "list[Sample]") -> None:
+def _text(page: str, history: "list[Sample]") -> str:
     from atoll.console.rules import sample_of, view_of
 
     found = ask_page(page)
     history.append(sample_of(found))
     del history[:-HISTORY_SAMPLES_MAX]
-    click.echo("\n".join(lines_of(view_of(found, history), live=len(history) > 1)))
+    return "\n".join(lines_of(view_of(found, history), live=len(history) > 1))
 
 
 def _watch(page: str) -> None:
     history: list[Sample] = []
-    click.echo("\x1b[?25l", nl=False)
+    click.echo(f"{_HIDE_CURSOR}{_CLEAR}", nl=False)
     try:
         while True:
-            click.echo("\x1b[H\x1b[2J", nl=False)
             try:
-                _print(page, history)
+                text = _text(page, history)
             except AtollError as error:
-                click.echo(f"{error.message}; {error.hint}")
+                text = f"{error.message}; {error.hint}"
+            # Written over what stands there, line by line: clearing first would flicker.
+            click.echo(_HOME + text.replace("\n", f"{_LINE_END}\n") + _LINE_END + _BELOW, nl=False)
+            sys.stdout.flush()
             time.sleep(WATCH_S)
     finally:
-        click.echo("\x1b[?25h", nl=False)
+        click.echo(_SHOW_CURSOR)
 
 
 def lines_of(view: "CloudView", *, live: bool) -> list[str]:
@@ -152,7 +157,7 @@ def lines_of(view: "CloudView", *, live: bool) -> list[str]:
     titles = tuple(paint(title, dim=True) for title in (*head, "USED", "OF", "PIECES", "ERRORS"))
     nodes = [
         (
-            str(n.alias),
+            str(n.number),
             paint(n.name, dim=True),
             paint(n.state, fg=_COLOURS.get(n.state, "white")) + (" full" if n.full else ""),
             n.seen,

@@ -21,6 +21,9 @@ class NodeView:
     """One node's line."""
 
     alias: int
+    """Given by the coordinator; never used twice."""
+    number: int
+    """What people call it by; see ``rules.number_of``."""
     name: str
     """Short id: ``n-3f2a9c0b11``."""
     operator: str

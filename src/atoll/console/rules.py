@@ -1,6 +1,7 @@
 """From a status to what a person is shown. Pure: the same status gives the same words."""
 
 import itertools
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
@@ -19,6 +20,7 @@ from atoll.core.units import show_bytes, show_seconds
 
 ONE_MACHINE = "One machine: no protection against its loss."
 SEEN_NOW_MS = 3_000
+_LOCAL_ADDRESS = re.compile(r"(?:^|//)127\.0\.(\d{1,3})\.1:")
 CHART_WIDTH = 240
 CHART_HEIGHT = 48
 CHART_PEAK_MIN = 64 << 10
@@ -34,7 +36,7 @@ def view_of(status: CloudStatus, history: Sequence[Sample] = ()) -> CloudView:
         facts=facts_of(status),
         repair=repair_of(status, history),
         throughput=throughput_of(history),
-        nodes=tuple(node_of(n, status.time_ms) for n in sorted(status.nodes, key=_by_alias)),
+        nodes=tuple(sorted((node_of(n, status.time_ms) for n in status.nodes), key=_by_number)),
         time=datetime.fromtimestamp(status.time_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S"),
         profile=status.profile,
     )
@@ -85,11 +87,13 @@ def facts_of(status: CloudStatus) -> tuple[Fact, ...]:
     alive = status.survival.nodes_alive
     gone = len(status.nodes) - alive
     missing = f"{gone} not alive" if gone else "all alive"
-    expansion = f"{status.stored_bytes / status.object_bytes:.2f}" if status.object_bytes else "–"
+    pieces = "nothing yet"
+    if status.object_bytes:
+        pieces = f"as pieces × {status.stored_bytes / status.object_bytes:.2f}"
     return (
         Fact("Nodes", f"{alive} of {len(status.nodes)}", missing),
         Fact("Objects", f"{status.objects:,}", f"in {_count(status.buckets, 'bucket')}"),
-        Fact("Data", show_bytes(status.object_bytes), f"as pieces × {expansion}"),
+        Fact("Data", show_bytes(status.object_bytes), pieces),
         Fact("Pieces", f"{status.pieces:,}", f"of {_count(status.segments, 'segment')}"),
         Fact("Disk", show_bytes(used), f"of {show_bytes(capacity)} offered"),
     )
@@ -175,6 +179,7 @@ def node_of(node: NodeStatus, now_ms: int) -> NodeView:
     place = " ".join(part for part in (node.region, node.country) if part)
     return NodeView(
         alias=node.alias,
+        number=number_of(node),
         name=show_node(node.node_id),
         operator=node.operator,
         site=node.site,
@@ -192,8 +197,18 @@ def node_of(node: NodeStatus, now_ms: int) -> NodeView:
     )
 
 
-def _by_alias(node: NodeStatus) -> int:
-    return node.alias
+def number_of(node: NodeStatus) -> int:
+    """Return the number people know a node by: ``i`` for 127.0.i.1, else its alias.
+
+    On one machine the supervisor, the folders and the operators are numbered so; aliases are given
+    in the order of registration, which differs from start to start.
+    """
+    local = _LOCAL_ADDRESS.search(node.address)
+    return int(local.group(1)) if local else node.alias
+
+
+def _by_number(node: NodeView) -> tuple[int, int]:
+    return node.number, node.alias
 
 
 def _count(count: int, noun: str) -> str:

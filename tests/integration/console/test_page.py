@@ -110,6 +110,7 @@ def test_it_stays_live(open_page: Open) -> None:
 def test_the_button_kills_a_node_and_starts_it_again(open_page: Open, cloud: LocalCloud) -> None:
     page = open_page()
     row = page.locator("#rows tr").nth(2)
+    assert "operator-3" in row.inner_text()
     before = len(cloud.processes("node"))
     row.get_by_role("button", name=re.compile("Kill node")).click()
     row.locator(".state.suspect, .state.dead").wait_for()

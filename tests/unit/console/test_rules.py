@@ -6,7 +6,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from atoll.console.model import Health, Sample
-from atoll.console.rules import headline_of, health_of, node_of, ordinal, rates_of, view_of
+from atoll.console.rules import (
+    headline_of,
+    health_of,
+    node_of,
+    number_of,
+    ordinal,
+    rates_of,
+    view_of,
+)
 from atoll.core.messages import CloudStatus, NodeStatus, RepairStatus, Survival
 
 NOW_MS = 1_800_000_000_000
@@ -129,6 +137,14 @@ def test_a_node_line_says_when_it_was_last_seen() -> None:
     assert gone.seen == "45 s ago"
     assert gone.filled_percent == 25.0
     assert node_of(a_node(1, "alive", NOW_MS + 9_000), NOW_MS).seen == "now"
+
+
+def test_local_nodes_are_called_by_their_address_others_by_alias() -> None:
+    local = msgspec.structs.replace(a_node(7), address="http://127.0.3.1:9003")
+    far = msgspec.structs.replace(a_node(7), address="https://198.51.100.4:9003")
+    assert (number_of(local), number_of(far)) == (3, 7)
+    view = view_of(a_status(nodes=[a_node(9), local, a_node(1)]))
+    assert [node.number for node in view.nodes] == [1, 3, 9]
 
 
 @pytest.mark.parametrize(
