@@ -79,6 +79,9 @@ class CollectionService:
                 await self.collect()
             except (AtollError, SQLAlchemyError) as cause:
                 log.warning("collection: %s", cause)
+            except Exception:
+                # Deletions must go on though one step met a bug.
+                log.exception("collection failed")
             await self._clock.sleep(self._limits.poll_s)
 
     async def collect(self) -> int:
@@ -161,7 +164,7 @@ class CollectionService:
             raise failure.to_error()
         try:
             answers = _ANSWERS.decode(reply.body)
-        except msgspec.MsgspecError as cause:
+        except (msgspec.MsgspecError, UnicodeDecodeError) as cause:
             raise AtollError(Kind.BAD_REQUEST, "collect garbage", str(cause)) from cause
         if len(answers) != len(pieces):
             raise AtollError(

@@ -147,6 +147,11 @@ class RepairService:
                 log.warning("repair, %s: %s", name, cause)
                 await self._clock.sleep(max(pause_s, 1.0))
                 continue
+            except Exception:
+                # Repair must not go on half-dead because one step met a bug.
+                log.exception("repair, %s failed", name)
+                await self._clock.sleep(max(pause_s, 1.0))
+                continue
             if step == self.dispatch:
                 await self._wait_for_bell(pause_s)
             elif pause_s:
@@ -385,6 +390,8 @@ class RepairService:
             await self._settle(claim, result)
         except (AtollError, SQLAlchemyError) as cause:
             log.warning("repair of segment %d: %s", claim.serial, cause)
+        except Exception:
+            log.exception("repair of segment %d failed", claim.serial)
         finally:
             # A row that was not settled keeps its lease: the pause before the next try.
             self._running.pop(claim.serial, None)

@@ -60,14 +60,8 @@ _INTEND = Statement("""
 _CONFIRM = Statement("""
     DELETE FROM garbage WHERE alias = :alias AND segment = :segment AND piece_index = :index
     AND since_ms > :now_ms""")
-_EXPIRE = Statement("""
-    UPDATE garbage SET since_ms = :due_ms
-    WHERE alias = :alias AND segment = :segment AND piece_index = :index
-    AND since_ms > :now_ms""")
 
 NOBODY = b""
-UNCERTAIN_MS = 45_000
-"""A node ends an upload that does not move within this: then it has the piece or never will."""
 INTENT_MARGIN_MS = 60_000
 """How far the clocks of coordinators that share a database may differ."""
 
@@ -258,33 +252,6 @@ def collect_pieces(
     add_garbage(
         connection,
         [GarbagePiece(p.alias, segment.segment, p.index, segment.bucket, now_ms) for p in pieces],
-    )
-
-
-def expire_intents(
-    connection: Connection,
-    segment: StoredSegment,
-    pieces: Iterable[StoredPiece],
-    now_ms: int,
-    due_ms: int,
-) -> None:
-    """Let intents become garbage soon: their pieces may lie on the nodes and nobody wants them.
-
-    ``due_ms`` leaves a node time to finish what it was sent: a deletion that came first would find
-    nothing and be done.
-    """
-    _EXPIRE.many(
-        connection,
-        [
-            {
-                "alias": piece.alias,
-                "segment": segment.segment,
-                "index": piece.index,
-                "now_ms": now_ms,
-                "due_ms": due_ms,
-            }
-            for piece in pieces
-        ],
     )
 
 

@@ -326,10 +326,9 @@ class SegmentRepairer:
                     store.collect_pieces(connection, segment, good, now_ms)
                     good = []
             rest = [piece for piece in intents.pieces if piece not in good]
-            if released:
-                store.expire_intents(connection, segment, rest, now_ms, now_ms + store.UNCERTAIN_MS)
-            else:
-                # What an earlier repair announced it may have stored: that intent stays.
+            # A piece that was or may have been stored keeps its intent: the next try finds it
+            # there (PUT is idempotent), and if nobody wants it any more it is collected in time.
+            if not released:
                 fresh = [piece for piece in rest if piece not in intents.inherited]
                 store.drop_intents(connection, segment, fresh, now_ms)
             return len(good)

@@ -135,3 +135,19 @@ def test_many_pages_are_sent_and_a_lossy_network_only_delays_them(cloud: Cloud) 
         assert pieces(cloud) == 0
 
     cloud.main(main)
+
+
+def test_a_node_that_answers_nonsense_is_asked_again_and_holds_up_nobody(cloud: Cloud) -> None:
+    async def main() -> None:
+        for _ in range(20):
+            cloud.delete(await cloud.upload(5 * KIB))
+        cloud.network.let_lie("node3")
+        working = cloud.coordinator()
+        await working.incarnation.start(working.collection.start())
+        await cloud.until(lambda: set(cloud.garbage()) <= {3})
+        await asyncio.sleep(60)
+        cloud.network.heal()
+        await cloud.until(lambda: cloud.garbage() == {})
+        assert not cloud.loop.unhandled
+
+    cloud.main(main)

@@ -141,12 +141,11 @@ async def test_an_intent_is_no_garbage_until_its_time(database: SqlDatabase) -> 
     assert inherited == store.Intents(both, both), "taken over from a repair that died"
     assert await database.write(lambda c: store.confirm_intent(c, segment, piece, 2000))
     assert not await database.write(lambda c: store.confirm_intent(c, segment, piece, 2000))
-    await database.write(lambda c: store.expire_intents(c, segment, [piece, other], 3000, 3000))
-    assert await database.read(garbage_counts) == {8: 1}
-    (garbage,) = await database.read(lambda c: garbage_of_node(c, 8, 10))
-    assert garbage.since_ms == 3000
-    assert not await database.write(lambda c: store.confirm_intent(c, segment, other, 3000))
-    granted = await database.write(write)
-    assert granted == store.Intents((piece,), ()), "a deletion of the other may be on its way"
+    await database.write(lambda c: store.collect_pieces(c, segment, [piece], 3000))
     await database.write(lambda c: store.drop_intents(c, segment, [piece, other], 3000))
-    assert await database.read(garbage_counts) == {8: 1}
+    assert await database.read(garbage_counts) == {9: 1}
+    (garbage,) = await database.read(lambda c: garbage_of_node(c, 9, 10))
+    assert garbage.since_ms == 3000
+    assert not await database.write(lambda c: store.confirm_intent(c, segment, piece, 3000))
+    granted = await database.write(write)
+    assert granted == store.Intents((other,), ()), "the piece's deletion may be on its way"
