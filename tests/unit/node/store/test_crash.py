@@ -6,12 +6,12 @@ and nothing that was refused or never asked for.
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
 from tests.unit.node.machine import (
@@ -31,7 +31,7 @@ from atoll.node.store.log import LogFile
 from atoll.node.store.model import Change, LogMark, State
 from atoll.node.store.store import PieceStore
 
-SMALL_LOGS = replace(TINY, log_bytes=128 * KIB, log_step_bytes=32 * KIB, capacity_bytes=640 * KIB)
+SMALL_LOGS = replace(TINY, log_bytes=128 * KIB, log_step_bytes=32 * KIB, capacity_bytes=800 * KIB)
 CRASHES = st.one_of(st.just(0), st.integers(1, 12), st.integers(1, 60))
 """At which change of the disk the power goes; 0: it stays."""
 SIZES = st.sampled_from([16, 500, 4096, 5000, 30 * KIB, 70 * KIB, 100 * KIB])
@@ -141,6 +141,20 @@ class StoreModel(RuleBasedStateMachine):
 
     # --- rules ---
 
+    @rule(crash_at=st.integers(1, 25), stagger_ms=st.sampled_from([0.2, 0.5, 1, 3]))
+    def put_staggered(self, crash_at: int, stagger_ms: float) -> None:
+        """Uploads end while the sync for others is running, and then the power goes."""
+        pieces = [self.new_piece(3000) for _ in range(6)]
+
+        async def one(number: int) -> None:
+            await asyncio.sleep(number * stagger_ms / 1000)
+            await self._put(pieces[number])
+
+        async def together() -> None:
+            await asyncio.gather(*(one(number) for number in range(len(pieces))))
+
+        self.do("put", together(), crash_at)
+
     @rule(sizes=st.lists(SIZES, min_size=1, max_size=5), crash_at=CRASHES)
     def put_new(self, sizes: list[int], crash_at: int) -> None:
         pieces = [self.new_piece(size) for size in sizes]
@@ -150,7 +164,7 @@ class StoreModel(RuleBasedStateMachine):
 
         self.do("put", together(), crash_at)
 
-    @rule(count=st.integers(1, 30))
+    @rule(count=st.integers(1, 12))
     def put_many(self, count: int) -> None:
         async def one_by_one() -> None:
             for _ in range(count):
@@ -263,7 +277,9 @@ def _expect_full(refused: AtollError) -> None:
         raise refused
 
 
-def torture(store_class: type[PieceStore], examples: int) -> Counter[str]:
+def torture(
+    store_class: type[PieceStore], examples: int, phases: Sequence[Phase] = tuple(Phase)
+) -> Counter[str]:
     counts: Counter[str] = Counter()
 
     class Model(StoreModel):
@@ -281,6 +297,7 @@ def torture(store_class: type[PieceStore], examples: int) -> Counter[str]:
             database=None,
             print_blob=False,
             suppress_health_check=list(HealthCheck),
+            phases=phases,
         ),
     )
     return counts
@@ -320,6 +337,21 @@ class HastyStore(PieceStore):
     commit_class = HastyCommit
 
 
-def test_an_acknowledgement_before_the_sync_is_caught() -> None:
+class LateBatchCommit(GroupCommit):
+    """The deliberate fault: acknowledges also what came in while the sync was running."""
+
+    async def _commit(self, batch: Any) -> None:
+        await super()._commit(batch)
+        for waiter in self._next.waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+
+
+class LateBatchStore(PieceStore):
+    commit_class = LateBatchCommit
+
+
+@pytest.mark.parametrize("faulty", [HastyStore, LateBatchStore])
+def test_an_acknowledgement_before_the_sync_is_caught(faulty: type[PieceStore]) -> None:
     with pytest.raises((AssertionError, AtollError)):
-        torture(HastyStore, 10)
+        torture(faulty, 200, phases=[Phase.generate])
