@@ -71,7 +71,7 @@ class UploadLimits:
     late_factor: float = 3.0
     late_s_min: float = 2.0
     """With ``durable`` but not ``commit`` pieces, an upload waits this much longer."""
-    replace_rounds_max: int = 4
+    replace_rounds_max: int = 8
     """Questions for further nodes, per segment."""
 
 
@@ -284,6 +284,8 @@ class SegmentUpload:
 
     def _count_again(self) -> None:
         """Count anew who has passed what, after a piece was lost with its node."""
+        if self._small:
+            return  # its only group is no memory of the pool, and stays to the end
         reached = dict.fromkeys(self._durable, len(self.window.groups))
         for send in self._live:
             reached[send.index] = max(reached.get(send.index, 0), send.next_group)

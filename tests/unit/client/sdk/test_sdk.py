@@ -130,6 +130,17 @@ async def test_what_may_pass_is_tried_again_with_growing_waits(world: World) -> 
     assert world.waits.waited == [0.2, 0.4]
 
 
+async def test_progress_counts_a_repeated_body_once(world: World, tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(b"x" * (3 * MIB))
+    world.endpoint.faults = [Fault(503)]
+    seen: list[int] = []
+    await world.client.put_file(file, "bucket", "key", progress=lambda p: seen.append(p.done_bytes))
+    assert seen[-1] == 3 * MIB
+    assert max(seen) == 3 * MIB
+    assert len(seen) > 3, "it is told while it moves, not only at the end"
+
+
 async def test_attempts_have_an_end(world: World) -> None:
     world.endpoint.faults = [Fault(503)] * 9
     with pytest.raises(AtollError) as failed:
