@@ -54,7 +54,7 @@ NODE_STORE = "store"
 FINGERPRINT_BYTES = 32
 """SHA-256 of a certificate."""
 TOKEN_BYTES = 16
-"""Random part of what only the served page knows."""
+"""Length of what only the served page knows."""
 
 
 def supervised() -> bool:
@@ -239,7 +239,9 @@ async def _serve_page(
     gateway = config.gateway
     about = About(atoll.__version__, f"http://{gateway.host}:{gateway.port}")
     drill = SupervisorDrill(folder.path) if folder.marker.ephemeral and supervised() else None
-    console = Console(feed, about, SystemRng().bytes(TOKEN_BYTES).hex(), drill)
+    # The same after a restart, so that an open page goes on; nobody else can know it.
+    token = identity_of(folder.path, COORDINATOR_SEED).sign(b"page-token/1", b"")[:TOKEN_BYTES]
+    console = Console(feed, about, token.hex(), drill)
     await stack.enter_async_context(
         _serving(console.app, "127.0.0.1", config.coordinator.page_port)
     )

@@ -12,10 +12,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from atoll.client import Client, Options
-from atoll.core.errors import AtollError
+from atoll.core.errors import AtollError, Kind
 
 WAIT_S = 30.0
 ROOT = Path(__file__).parents[3]
@@ -128,6 +129,33 @@ def test_a_customers_own_gateway_over_tls(parts: Parts, tmp_path: Path) -> None:
     assert parts.run("gateway", "phrase", "--data", own).returncode == 66
     assert phrase.strip() not in parts.logs()
     assert access["secret_key"] not in parts.logs()
+
+
+def test_a_gateway_beside_its_coordinator_runs_several_workers(
+    parts: Parts, tmp_path: Path
+) -> None:
+    home, port, s3_port = tmp_path / "coordinator", free_port(), free_port()
+    parts.start("coordinator", "run", "--data", home, "--port", port, "--page-port", 0)
+    wait_for_port(port)
+    gateway = parts.start("gateway", "run", "--data", home, "--port", s3_port, "--workers", 2)
+    wait_for_port(s3_port)
+    workers = psutil.Process(gateway.pid).children()
+    assert len(workers) == 2
+    taken = parts.run("gateway", "run", "--data", home, "--port", s3_port)
+    assert (taken.returncode, str(s3_port) in taken.stderr) == (69, True)
+    access = json.loads((home / "secrets" / "access.json").read_text())
+    endpoint, patient = f"http://127.0.0.1:{s3_port}", Options(attempts=10)
+    with Client(endpoint, **access, options=patient) as client:
+        client.make_bucket("attic")
+        workers[0].kill()
+        assert [bucket.name for bucket in client.list_buckets()] == ["attic"]
+    with Client(endpoint, **access, options=Options(attempts=1)) as client:
+        with pytest.raises(AtollError) as refused:
+            client.put_bytes("attic", "key", b"no node has joined")
+        assert refused.value.kind in (Kind.UNREACHABLE, Kind.OVERLOADED)
+    assert parts.stop(gateway) == 0
+    _, left = psutil.wait_procs(workers, timeout=WAIT_S)
+    assert not left
 
 
 def test_an_untrusted_gateway_is_refused(parts: Parts, tmp_path: Path) -> None:

@@ -57,6 +57,10 @@ _HINTS = {
     Kind.BUCKET_NOT_EMPTY: "remove its objects first: `atoll rm --recursive s3://NAME/`",
 }
 
+_CODE_HINTS = {
+    "InvalidBucketName": "a name has 3 to 63 lower-case letters, digits, dots and hyphens",
+}
+
 
 def _tree(body: bytes) -> Any:
     parser = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False)
@@ -101,8 +105,9 @@ def error_of(operation: str, status: int, body: bytes, about: str) -> AtollError
     kind = _KINDS.get(code) or _STATUSES.get(status)
     if kind is None:
         kind = Kind.INTERNAL if status >= 500 else Kind.BAD_REQUEST
+    hint = _CODE_HINTS.get(code) or _HINTS.get(kind, "")
     words = message or (f"the endpoint answered {status}" + (f" {code}" if code else ""))
-    return AtollError(kind, operation, words, hint=_HINTS.get(kind, ""), about=about)
+    return AtollError(kind, operation, words, hint=hint, about=about)
 
 
 def read_buckets(body: bytes) -> tuple[list[BucketEntry], str]:

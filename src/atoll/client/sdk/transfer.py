@@ -159,11 +159,12 @@ class FileUpload:
 
     async def _put_whole(self, handle: int, meter: _Meter) -> str:
         whole = _Range(1, 0, self.size)
-        body, headers = await self._file_body(handle, whole)
+        body, headers = await self._file_body(handle, whole, meter)
         answer = await self._requests.ask(
             "put object", "PUT", self._place, (), {**self._headers, **headers}, body
         )
-        meter.add(self.size)
+        if not self.size:
+            meter.add(0)
         return answer.headers.get("etag", "").strip('"')
 
     async def _put_parts(self, handle: int, modified_ns: int, meter: _Meter, resume: bool) -> str:
@@ -182,8 +183,7 @@ class FileUpload:
                     etags[part.number] = there.etag
                     meter.add(part.size, resumed=True)
                     return
-                etags[part.number] = await self._put_part(handle, place, part)
-                meter.add(part.size)
+                etags[part.number] = await self._put_part(handle, place, part, meter)
 
         await _all_of([send(part) for part in _ranges(self.size, state.part_bytes)])
         etag = await complete(self._requests, self._place, state.upload, etags)
@@ -195,8 +195,8 @@ class FileUpload:
             return False
         return await offload(_md5_of_range, handle, part) == there.etag
 
-    async def _put_part(self, handle: int, upload: str, part: _Range) -> str:
-        body, headers = await self._file_body(handle, part)
+    async def _put_part(self, handle: int, upload: str, part: _Range, meter: _Meter) -> str:
+        body, headers = await self._file_body(handle, part, meter)
         answer = await self._requests.ask(
             "put part",
             "PUT",
@@ -207,7 +207,9 @@ class FileUpload:
         )
         return answer.headers.get("etag", "").strip('"')
 
-    async def _file_body(self, handle: int, part: _Range) -> tuple[Body, dict[str, str]]:
+    async def _file_body(
+        self, handle: int, part: _Range, meter: _Meter
+    ) -> tuple[Body, dict[str, str]]:
         """Hash a range and return it as a body that is read from the file as it is sent."""
         if self._requests.encrypted:
             crc = await offload(crc_of_range, handle, part.start, part.size)
@@ -215,7 +217,13 @@ class FileUpload:
         else:
             crc, digest = await offload(_crc_and_sha256, handle, part)
 
+        sent = 0
+
         async def blocks() -> AsyncIterator[bytes]:
+            nonlocal sent
+            if sent:  # a second try begins anew
+                meter.add(-sent)
+                sent = 0
             for offset in range(part.start, part.start + part.size, READ_BYTES):
                 length = min(READ_BYTES, part.start + part.size - offset)
                 block = os.pread(handle, length, offset)
@@ -227,6 +235,8 @@ class FileUpload:
                         about=str(self._path),
                     )
                 yield block
+                sent += length
+                meter.add(length)
 
         return Body(part.size, digest, blocks), {"x-amz-checksum-crc64nvme": crc_text(crc)}
 
