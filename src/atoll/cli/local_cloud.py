@@ -42,7 +42,7 @@ class LocalCloud:
         """Start it with these flags and wait until it serves. Raises ``AtollError``."""
         command = [sys.executable, "-m", "atoll", "up", "--json", *flags]
         # A file, not a pipe: nobody reads along, and a full pipe would stop the supervisor.
-        self._errors = tempfile.TemporaryFile()
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 — lives as long as the handle
         self._child = subprocess.Popen(
             command,
             stdout=subprocess.PIPE,
@@ -133,7 +133,7 @@ class LocalCloud:
                 continue
         return uses
 
-    def boto3_client(self, **options: Any) -> Any:  # noqa: ANN401 — boto3's client has no type
+    def boto3_client(self, **options: Any) -> Any:
         """Return a boto3 S3 client for this cloud."""
         import boto3
         from botocore.config import Config
