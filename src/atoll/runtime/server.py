@@ -87,6 +87,17 @@ class _Uvicorn(uvicorn.Server):
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
         self.accepting = asyncio.Event()
+        self.stopping = asyncio.Event()
+
+    @override
+    async def main_loop(self) -> None:
+        # uvicorn looks ten times a second whether to stop: with twenty idle processes that shows.
+        ticks = 0
+        while not await self.on_tick(ticks):
+            ticks += 10  # what its own loop counts in a second; it renews the date header then
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(1.0):
+                    await self.stopping.wait()
 
     @override
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -162,6 +173,7 @@ class HttpServer:
             self._socket.close()
             return
         self._server.should_exit = True
+        self._server.stopping.set()
         await self._task
         self._task = None
 

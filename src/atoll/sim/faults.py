@@ -111,6 +111,22 @@ async def lose_node(world: World, plan: FaultPlan, chance: random.Random) -> Non
     await world.whole(WHOLE_S_MAX)
 
 
+async def blackout(world: World, plan: FaultPlan, chance: random.Random) -> None:
+    """More nodes than any scheme survives lose power at once, and come back with their disks."""
+    nodes = _up(world.nodes)
+    dark = chance.sample(nodes, chance.randrange(len(nodes) // 2, len(nodes) + 1))
+    world.trace.note("blackout", f"{len(dark)} of {len(nodes)}")
+    for node in dark:
+        node.crash()
+    if chance.random() < 0.3:
+        world.coordinator.crash()
+    await asyncio.sleep(chance.expovariate(1 / plan.down_s))
+    if not world.coordinator.up:
+        await world.coordinator.start()
+    for node in dark:
+        world.background(_down_and_up(node, plan, chance))
+
+
 async def partition(world: World, plan: FaultPlan, chance: random.Random) -> None:
     """Some machines cannot reach some others for a while."""
     nodes = _up(world.nodes)
@@ -204,6 +220,7 @@ FAULTS: dict[str, FaultFunction] = {
     "crash-coordinator": crash_coordinator,
     "crash-gateway": crash_gateway,
     "lose-node": lose_node,
+    "blackout": blackout,
     "partition": partition,
     "isolate-coordinator": isolate_coordinator,
     "bad-network": bad_network,
