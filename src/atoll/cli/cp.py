@@ -136,23 +136,23 @@ class _Copier:
                 facts = {"event": "failed", "source": job.name, "kind": error.kind.value}
                 emit({**facts, "message": error.message})
             else:
-                say(f"failed: {job.name}: {error.message}")
+                bars.say(f"failed: {job.name}: {error.message}")
             return
         self.sum.files += 1
         self.sum.bytes += size
-        self._tell(job, size, max(time.monotonic() - begun, 1e-6))
+        self._tell(job, size, max(time.monotonic() - begun, 1e-6), bars)
 
-    def _tell(self, job: _Job, size: int, seconds: float) -> None:
+    def _tell(self, job: _Job, size: int, seconds: float, bars: Meter) -> None:
         if self._as_json:
             event = "would_copy" if self._dry_run else "copied"
             facts = {"event": event, "source": job.name, "target": str(job.target), "bytes": size}
             if job.target is not None:
                 emit({**facts, "seconds": round(seconds, 3)})
         elif self._dry_run:
-            say(f"would copy {job.name} → {job.target}")
+            bars.say(f"would copy {job.name} → {job.target}")
         elif job.target is not None:
             rate = f", {show_bytes(size / seconds)}/s" if size >= RATE_BYTES_MIN else ""
-            say(f"{job.name} → {job.target}  {show_bytes(size)}{rate}")
+            bars.say(f"{job.name} → {job.target}  {show_bytes(size)}{rate}")
 
     async def _move(self, client: "AsyncClient", job: _Job, bars: Meter) -> int:
         if job.refused is not None:

@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 import click
 
 from atoll.cli.options import config_option, data_option, json_option
+from atoll.cli.output import say
 from atoll.cli.places import find_running, keys_in_environment
 from atoll.core.errors import AtollError, Kind
+from atoll.core.units import show_bytes
 from atoll.runtime.config import load_here
 
 if TYPE_CHECKING:
@@ -138,8 +140,14 @@ class Meter(Protocol):
     def begin(self, name: str, total_bytes: int) -> "Callable[[Progress], None]":
         """Start to show one file; return what to tell its progress."""
 
+    def say(self, text: str) -> None:
+        """Write a line of talk, above the bars if there are any."""
+
 
 class _NoMeter(AbstractContextManager["_NoMeter"]):
+    def say(self, text: str) -> None:
+        say(text)
+
     def begin(self, name: str, total_bytes: int) -> "Callable[[Progress], None]":
         return lambda progress: None
 
@@ -156,20 +164,32 @@ class _RichMeter:
             BarColumn,
             DownloadColumn,
             Progress,
+            ProgressColumn,
+            Task,
             TextColumn,
             TimeRemainingColumn,
-            TransferSpeedColumn,
         )
+        from rich.text import Text
+
+        class Rate(ProgressColumn):
+            """Bytes per second, in the units of all other sizes."""
+
+            def render(self, task: Task) -> Text:
+                speed = task.finished_speed or task.speed
+                return Text(f"{show_bytes(speed)}/s" if speed else "", style="progress.data.speed")
 
         self._bars = Progress(
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=None),
             DownloadColumn(binary_units=True),
-            TransferSpeedColumn(),
+            Rate(),
             TimeRemainingColumn(compact=True),
             console=Console(stderr=True),
             transient=True,
         )
+
+    def say(self, text: str) -> None:
+        self._bars.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def begin(self, name: str, total_bytes: int) -> "Callable[[Progress], None]":
         shown = name if len(name) <= 40 else f"…{name[-39:]}"
