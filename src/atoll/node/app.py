@@ -44,7 +44,7 @@ _LOG = logging.getLogger(__name__)
 PIECES_PREFIX = "/v1/pieces/"
 DELETE_ORDERS_MAX = 1000
 DELETE_BODY_BYTES_MAX = DELETE_ORDERS_MAX * (SIGNED_ORDER_BYTES_MAX + 5) + 5
-READ_CHUNK_BYTES = 512 << 10
+READ_CHUNK_BYTES = 256 << 10
 """Longer reads are sent in chunks of this length: what one download holds in memory."""
 UPLOAD_HOLD_BYTES = 640 << 10
 """What one upload holds in memory: a block with a thread, one being gathered, one arriving."""

@@ -70,7 +70,7 @@ class NodeConfig:
     """Micro-euro per TB and month asked."""
     coordinators: tuple[Address, ...] = ()
     store: StoreConfig = field(default_factory=StoreConfig)
-    transfer_memory_bytes: int = 40 * MIB
+    transfer_memory_bytes: int = 24 * MIB
     """What pieces on their way in and out may hold in memory; more wait their turn."""
     transfers_waiting_max: int = 1024
     transfer_wait_s: float = 5.0

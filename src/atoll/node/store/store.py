@@ -143,7 +143,8 @@ class PieceStore:
             raise AtollError(Kind.TOO_LARGE, "store piece", "the record is larger than a log")
         spent = volume.check_serial(admission.serial, admission.piece)
         row = volume.index.get(admission.piece)
-        if row is not None and row.state == State.LIVE:
+        repeat = row is not None and row.state == State.LIVE
+        if row is not None and repeat:
             if row.body_bytes != body_bytes:
                 raise AtollError(
                     Kind.CONFLICT, "store piece", "another record is stored under this piece id"
@@ -152,7 +153,8 @@ class PieceStore:
             raise replayed(admission.piece)
         else:
             volume.check_room(body_bytes)
-        return PieceUpload(volume, admission, body_bytes, fresh=row is None and not spent)
+        fresh = row is None and not spent
+        return PieceUpload(volume, admission, body_bytes, fresh=fresh, repeat=repeat)
 
     async def locate(self, piece: bytes, issued_ms: int) -> Row:
         """Return where a piece lies, for a read order issued at this time.

@@ -46,9 +46,19 @@ class PieceUpload:
     """Receives one record. Call ``write`` until the end, then ``finish``; ``close`` always."""
 
     def __init__(
-        self, volume: Volume, admission: Admission, body_bytes: int, *, fresh: bool
+        self,
+        volume: Volume,
+        admission: Admission,
+        body_bytes: int,
+        *,
+        fresh: bool,
+        repeat: bool,
     ) -> None:
-        """Built by ``PieceStore.begin``; ``fresh``: neither piece nor serial is known yet."""
+        """Built by ``PieceStore.begin``.
+
+        ``fresh``: neither piece nor serial is known yet. ``repeat``: the piece is stored already;
+        a long upload of it is only checked, which needs no room.
+        """
         self._volume = volume
         self._admission = admission
         self._body_bytes = body_bytes
@@ -62,6 +72,7 @@ class PieceUpload:
         self._block: asyncio.Task[None] | None = None
         self._closed = False
         self._small = body_bytes <= SMALL_BODY_BYTES
+        self._repeat = repeat
         self._watch = volume.watch(admission.piece) if fresh else None
         volume.begin_serial(admission.serial, admission.piece)
 
@@ -132,7 +143,7 @@ class PieceUpload:
     # --- blocks ---
 
     async def _reserve(self) -> None:
-        if self._extent is None:
+        if self._extent is None and not self._repeat:
             self._volume.check_room(self._body_bytes)
             self._extent = await self._volume.logs.reserve(self._envelope())
 
@@ -154,11 +165,12 @@ class PieceUpload:
 
     def _take_block(self, parts: list[Buffer]) -> None:
         """Check and write a block. Runs on a compute thread, one block of an upload at a time."""
-        extent = self._extent
-        assert extent is not None
         for part in parts:
             self._checker.feed(part)
             self._crc = crc32c(part, self._crc)
+        extent = self._extent
+        if extent is None:
+            return
         self._written += extent.log.file.write_at(extent.body_offset + self._written, parts)
 
     def _take_last_block(self, parts: list[Buffer]) -> Trailer:
@@ -196,6 +208,10 @@ class PieceUpload:
     async def _commit(self, header: Header, trailer: Trailer, body: bytes) -> Accepted:
         volume, admission = self._volume, self._admission
         if self._extent is None:
+            if not self._small:
+                raise AtollError(
+                    Kind.CONFLICT, "store piece", "the piece went away meanwhile: send it again"
+                )
             volume.check_room(self._body_bytes)
             extent = self._extent = await volume.logs.append(self._envelope(), body)
         else:

@@ -272,9 +272,17 @@ def test_retention_and_the_coordinator_of_the_put_bind_a_delete(machine: Machine
 def test_a_full_disk_refuses_new_pieces_but_reads_and_deletes() -> None:
     machine = Machine("full", replace(TINY, capacity_bytes=64 << 20), disk_bytes=1024 * KIB)
     machine.boot()
+    large = make_piece("large", 100 * KIB)
+    machine.run(put(machine.store, large, admission_of(large, "large", machine.now_ms)))
     pieces = fill(machine, 40 * KIB)
+    again = admission_of(large, "again", machine.now_ms)
+    assert machine.run(put(machine.store, large, again)).repeated
     assert len(pieces) > 10
-    assert machine.store.full
+    assert machine.store.volume.room_bytes() < 42 * KIB
+    for size in (40 * KIB, 100 * KIB):
+        refused = make_piece(f"one more {size}", size)
+        admission = admission_of(refused, "one more", machine.now_ms)
+        assert refusal(machine, put(machine.store, refused, admission)) is Kind.DISK_FULL
     for piece in pieces:
         assert machine.run(get(machine.store, piece.id)) == piece.record
     for i, piece in enumerate(pieces):
