@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import io
+import urllib.error
 import urllib.request
 from collections.abc import Callable
 from typing import Any
@@ -170,7 +171,6 @@ async def test_listings_page_and_roll_up(s3: Any) -> None:
 
 
 async def test_presigned_urls_read_and_write(endpoint: str) -> None:
-    # Without this setting boto3 still presigns with version 2, which is refused here.
     s3 = client_of(endpoint, signature_version="s3v4")
     url = s3.generate_presigned_url("put_object", {"Bucket": "store", "Key": "a b"})
     request = urllib.request.Request(url, data=b"presigned", method="PUT")
@@ -180,6 +180,34 @@ async def test_presigned_urls_read_and_write(endpoint: str) -> None:
     )
     answer = await run(urllib.request.urlopen, url)
     assert (answer.read(), answer.headers["content-type"]) == (b"presigned", "text/odd")
+
+
+async def test_links_of_version_2_are_what_boto3_makes_by_default(endpoint: str) -> None:
+    s3 = client_of(endpoint)
+    await run(s3.put_object, Bucket="store", Key="a b/ü", Body=b"shared")
+    url = s3.generate_presigned_url(
+        "get_object", {"Bucket": "store", "Key": "a b/ü", "ResponseContentType": "text/odd"}
+    )
+    assert "AWSAccessKeyId=" in url
+    answer = await run(urllib.request.urlopen, url)
+    assert (answer.read(), answer.headers["content-type"]) == (b"shared", "text/odd")
+    put = s3.generate_presigned_url(
+        "put_object",
+        {"Bucket": "store", "Key": "new", "ContentType": "text/plain", "Metadata": {"a": "b"}},
+    )
+    headers = {"content-type": "text/plain"}
+    request = urllib.request.Request(put, data=b"new", method="PUT", headers=headers)
+    assert (await run(urllib.request.urlopen, request)).status == 200
+    assert (await run(s3.head_object, Bucket="store", Key="new"))["Metadata"] == {"a": "b"}
+    expired = s3.generate_presigned_url(
+        "get_object", {"Bucket": "store", "Key": "new"}, ExpiresIn=-5
+    )
+    other_key, longer = url.replace("a%20b", "new"), url.replace("Expires=1", "Expires=2")
+    other_method = urllib.request.Request(url, method="DELETE")
+    for wrong in (expired, other_key, longer, other_method):
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            await run(urllib.request.urlopen, wrong)
+        assert refused.value.code == 403
 
 
 @pytest.mark.parametrize(

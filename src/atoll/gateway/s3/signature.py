@@ -9,6 +9,7 @@ from atoll.core import sigv4
 from atoll.core.errors import AtollError, Kind
 from atoll.core.messages import ControlPlane, Credential, GetCredential
 from atoll.core.ports import Clock
+from atoll.gateway.s3 import signature_v2
 from atoll.gateway.s3.codec.values import http_date, iso_date, parse_date
 from atoll.gateway.s3.errors import S3Error, invalid_argument, not_implemented
 from atoll.gateway.s3.request import Request
@@ -88,6 +89,8 @@ class Authenticator:
 
     async def authenticate(self, request: Request) -> Verified:
         """Return who signed the request. Raises the exact ``S3Error`` otherwise."""
+        if "authorization" not in request.headers and signature_v2.is_link(request):
+            return await self._authenticate_link(request)
         claim = read_claim(request)
         self._check_scope(claim)
         self._check_time(claim)
@@ -104,6 +107,16 @@ class Authenticator:
             signer = sigv4.ChunkSigner(key, claim.timestamp, scope, claim.signature)
         caller = Caller(credential.account, credential.access_key, credential.owner_name)
         return Verified(caller, claim.payload_hash, signer)
+
+    async def _authenticate_link(self, request: Request) -> Verified:
+        """A presigned link of version 2, as aws-cli and boto3 make them by default."""
+        link = signature_v2.read_link(request, self._clock.now_ms())
+        credential = await self._credential(link.access_key)
+        signature_v2.check_link(request, link, credential.secret)
+        self._check_token(request)
+        request.adopt_query_headers()
+        caller = Caller(credential.account, credential.access_key, credential.owner_name)
+        return Verified(caller, sigv4.UNSIGNED_PAYLOAD, None)
 
     def _check_scope(self, claim: Claim) -> None:
         code = (
@@ -237,8 +250,6 @@ def read_claim(request: Request) -> Claim:
     if presigned:
         return _query_claim(request)
     if header is None:
-        if "AWSAccessKeyId" in request.query and "Signature" in request.query:
-            raise S3Error("InvalidRequest", _SIGV2_REFUSED)
         raise S3Error("AccessDenied")
     scheme, _, rest = header.partition(" ")
     if scheme == "AWS":
