@@ -130,10 +130,12 @@ class Logs:
         for log in self.files.values():
             log.sealed = log is not self.active
 
-    def fits(self, body_bytes: int) -> bool:
-        """Say whether such a body needs no more room on the disk than is allocated already."""
+    def room_ahead(self, need: int) -> int:
+        """Return how much of the next ``need`` bytes is allocated on the disk already."""
         log = self.active
-        return log is not None and log.tail + extent_bytes(body_bytes) <= log.allocated
+        if log is None or log.tail + need > self.log_bytes:
+            return 0
+        return min(need, log.allocated - log.tail)
 
     async def reserve(self, envelope: Envelope) -> Extent:
         """Give out room for a record and write its head. Raises ``DISK_FULL``.

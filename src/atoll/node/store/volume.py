@@ -150,9 +150,10 @@ class Volume:
         """Raise ``DISK_FULL`` where such a piece would go over the capacity or into the reserve."""
         need = extent_bytes(body_bytes)
         over = self.logs.physical_bytes + need > self.config.capacity_bytes
-        if not over and self.logs.fits(body_bytes):
+        more = need - self.logs.room_ahead(need)
+        if not over and more <= 0:
             return
-        if over or need + self.config.reserve_bytes > self.disk.free_bytes():
+        if over or more + self.config.reserve_bytes > self.disk.free_bytes():
             what = "the capacity offered is used up" if over else "the disk has no room to spare"
             raise AtollError(Kind.DISK_FULL, "store piece", what)
 

@@ -278,7 +278,8 @@ def test_a_full_disk_refuses_new_pieces_but_reads_and_deletes() -> None:
     again = admission_of(large, "again", machine.now_ms)
     assert machine.run(put(machine.store, large, again)).repeated
     assert len(pieces) > 10
-    assert machine.store.volume.room_bytes() < 42 * KIB
+    # What is left at the end of the last log is too short for such a piece.
+    assert machine.store.volume.room_bytes() < (42 + 42) * KIB
     for size in (40 * KIB, 100 * KIB):
         refused = make_piece(f"one more {size}", size)
         admission = admission_of(refused, "one more", machine.now_ms)
