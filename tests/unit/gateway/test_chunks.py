@@ -112,6 +112,14 @@ def test_malformed_framing_is_refused(body: bytes) -> None:
         decode()
 
 
+def test_a_body_shorter_than_announced_is_incomplete() -> None:
+    decoder = ChunkDecoder(signed=False, decoded_bytes=6)
+    decoder.feed(b"5\r\nhello\r\n0\r\n\r\n")
+    with pytest.raises(S3Error) as caught:
+        decoder.finish()
+    assert caught.value.code == "IncompleteBody"
+
+
 def test_payload_is_not_copied() -> None:
     data = b"5\r\nhello\r\n0\r\n\r\n"
     decoder = ChunkDecoder(signed=False, decoded_bytes=5)

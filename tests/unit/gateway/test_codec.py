@@ -61,7 +61,8 @@ def values(shape: Any, header: bool, depth: int = 0) -> st.SearchStrategy[Any]:
 def structures(
     shape: Any, skip: frozenset[str] = frozenset(), depth: int = 0
 ) -> st.SearchStrategy[dict[str, Any]]:
-    required, optional = {}, {}
+    required: dict[str, st.SearchStrategy[Any]] = {}
+    optional: dict[str, st.SearchStrategy[Any]] = {}
     for name, member in shape.members.items():
         if name in skip or member.serialization.get("eventstream"):
             continue
@@ -153,7 +154,7 @@ ANSWERED = sorted(
 def test_what_we_encode_is_what_botocore_parses(name: str, data: Any) -> None:
     operation = SERVICE.operation_model(name)
     encoder = CODEC.encoders[name]
-    shape = operation.output_shape
+    shape: Any = operation.output_shape
     payload = shape.serialization.get("payload")
     streaming = frozenset({payload}) if encoder.streams else frozenset()
     output = data.draw(structures(shape, streaming))

@@ -92,7 +92,7 @@ async def test_a_read_that_breaks_amid_the_body_never_looks_whole(world: World) 
         yield memoryview(bytes(100_000))
         raise AtollError(Kind.DATA_LOST, "read", "a node vanished")
 
-    world.objects.read_object = read  # type: ignore[method-assign]
+    world.objects.read_object = read  # type: ignore[assignment, method-assign]
     answer = await world.customer("GET", "/store/k")
     assert answer.status == 200
     assert answer.headers["content-length"] == "300000"
@@ -106,7 +106,7 @@ async def test_over_http_a_broken_read_breaks_the_connection(world: World, endpo
         yield memoryview(bytes(100_000))
         raise AtollError(Kind.DATA_LOST, "read", "a node vanished")
 
-    world.objects.read_object = read  # type: ignore[method-assign]
+    world.objects.read_object = read  # type: ignore[assignment, method-assign]
     _, got = await exchange(world, endpoint, "GET", b"", {})
     assert got.startswith(b"HTTP/1.1 200")
     assert len(got) < 300_000
@@ -131,7 +131,7 @@ async def test_a_client_that_leaves_amid_a_read_frees_the_nodes(
         finally:
             freed.set()
 
-    world.objects.read_object = read  # type: ignore[method-assign]
+    world.objects.read_object = read  # type: ignore[assignment, method-assign]
     host, _, port = endpoint.removeprefix("http://").partition(":")
     signed = sigv4.sign_headers(
         Credentials(ACCESS, SECRET), "GET", b"/store/k", [], {"host": f"{host}:{port}"},
