@@ -3,96 +3,14 @@
 import contextlib
 import fcntl
 import os
-import pwd
-import shutil
-import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from sqlalchemy import create_engine
-from sqlalchemy.engine import make_url
 
 from atoll.runtime.database import SqlDatabase, migrate
-
-POSTGRES_BINARIES = Path("/usr/lib/postgresql")
-TEMPLATE = "atoll_template"
-START_TIMEOUT_S = 60
-
-
-@dataclass(frozen=True)
-class PostgresServer:
-    """A server on a Unix socket in a temporary folder, shared by the workers of one run."""
-
-    folder: Path
-
-    def url(self, name: str) -> str:
-        return f"postgresql://postgres@/{name}?host={self.folder}"
-
-    def make_database(self, name: str, template: str = TEMPLATE) -> str:
-        """Make a database (a copy of the migrated one) and return its URL."""
-        engine = create_engine(
-            make_url(self.url("postgres")).set(drivername="postgresql+psycopg"),
-            isolation_level="AUTOCOMMIT",
-        )
-        with engine.connect() as connection:
-            connection.exec_driver_sql(f"CREATE DATABASE {name} TEMPLATE {template}")
-        engine.dispose()
-        return self.url(name)
-
-    def drop_database(self, name: str) -> None:
-        engine = create_engine(
-            make_url(self.url("postgres")).set(drivername="postgresql+psycopg"),
-            isolation_level="AUTOCOMMIT",
-        )
-        with engine.connect() as connection:
-            connection.exec_driver_sql(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
-        engine.dispose()
-
-
-def _binaries() -> Path | None:
-    found = sorted(POSTGRES_BINARIES.glob("*/bin/initdb"), key=lambda p: int(p.parts[-3]))
-    return found[-1].parent if found else None
-
-
-def _as_postgres(*command: str) -> None:
-    # The server refuses to run as root: then Debian's own user runs it.
-    prefix = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
-    done = subprocess.run(
-        [*prefix, *command], capture_output=True, text=True, timeout=START_TIMEOUT_S, cwd="/"
-    )
-    assert done.returncode == 0, f"{command[0]} failed: {done.stdout}{done.stderr}"
-
-
-def _start(binaries: Path, folder: Path) -> None:
-    data = folder / "data"
-    _as_postgres(
-        str(binaries / "initdb"), "-D", str(data), "-U", "postgres", "-A", "trust",
-        "--locale=C.UTF-8", "--no-sync",
-    )  # fmt: skip
-    # Not a test of PostgreSQL's own durability: its syncs would only slow the tests down.
-    options = (
-        f"-c listen_addresses='' -c unix_socket_directories={folder} -c fsync=off "
-        "-c full_page_writes=off -c max_connections=200 -c shared_buffers=64MB "
-        "-c autovacuum=off -c deadlock_timeout=100ms"
-    )
-    _as_postgres(
-        str(binaries / "pg_ctl"), "-D", str(data), "-w", "-t", str(START_TIMEOUT_S),
-        "-l", str(folder / "log"), "-o", options, "start",
-    )  # fmt: skip
-
-
-def _stop(binaries: Path, folder: Path) -> None:
-    _as_postgres(str(binaries / "pg_ctl"), "-D", str(folder / "data"), "-m", "immediate", "stop")
-    shutil.rmtree(folder, ignore_errors=True)
-
-
-def _own(folder: Path) -> None:
-    if os.geteuid() == 0:
-        entry = pwd.getpwnam("postgres")
-        os.chown(folder, entry.pw_uid, entry.pw_gid)
+from tests.fixtures.postgres import TEMPLATE, PostgresServer, binaries_folder, own, start, stop
 
 
 @contextlib.contextmanager
@@ -105,7 +23,7 @@ def _locked(path: Path) -> Iterator[None]:
 @pytest.fixture(scope="session")
 def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
     """Start the run's PostgreSQL server, or join the one another worker started."""
-    binaries = _binaries()
+    binaries = binaries_folder()
     if binaries is None:
         if os.environ.get("CI"):
             pytest.fail("PostgreSQL is not installed; CI needs it: apt install postgresql")
@@ -120,8 +38,8 @@ def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgr
             folder = Path(lines[0])
         else:
             folder = Path(tempfile.mkdtemp(prefix="atoll-postgres-"))
-            _own(folder)
-            _start(binaries, folder)
+            own(folder)
+            start(binaries, folder)
             server = PostgresServer(folder)
             migrate(server.make_database(TEMPLATE, "template0"))
             lines = [str(folder), "0"]
@@ -133,7 +51,7 @@ def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgr
             users.write_text(f"{folder} {count}")
         else:
             users.unlink()
-            _stop(binaries, folder)
+            stop(binaries, folder)
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
