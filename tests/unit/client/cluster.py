@@ -132,13 +132,19 @@ class MemoryNode:
         return served
 
 
-async def _for_ever() -> None:
-    await asyncio.get_running_loop().create_future()
+async def hang(timeout_s: float) -> None:
+    """Answer nothing until the caller's patience is over."""
+    try:
+        async with asyncio.timeout(timeout_s):
+            await asyncio.get_running_loop().create_future()
+    except TimeoutError:
+        raise AtollError(Kind.TIMEOUT, "call", "no answer in time") from None
 
 
 class MemoryStream:
-    def __init__(self, node: MemoryNode, data: bytes) -> None:
+    def __init__(self, node: MemoryNode, data: bytes, timeout_s: float) -> None:
         self._node = node
+        self._timeout_s = timeout_s
         self._data = memoryview(data)
         self._reads = 0
         self.length = len(data)
@@ -147,7 +153,7 @@ class MemoryStream:
     async def read_into(self, buffer: memoryview) -> None:
         self._node.check_alive()
         if self._node.hangs_on_get:
-            await _for_ever()
+            await hang(self._timeout_s)
         self._reads += 1
         if self._reads > 1 and self._node.cuts_streams:
             self._node.cuts_streams -= 1
@@ -334,10 +340,7 @@ class Cluster:
             node.check_alive()
             stalled = node.stalls_after_bytes is not None and len(record) > node.stalls_after_bytes
             if stalled or node.hangs_on_put:
-                try:
-                    await asyncio.wait_for(_for_ever(), timeout_s)
-                except TimeoutError:
-                    raise AtollError(Kind.TIMEOUT, "put piece", "stalled") from None
+                await hang(timeout_s)
             checker.feed(part)
             record += part
             if node.dies_after_bytes is not None and len(record) >= node.dies_after_bytes:
@@ -378,7 +381,7 @@ class Cluster:
         node.gets += 1
         node.check_alive()
         if node.hangs_on_get:
-            await _for_ever()
+            await hang(timeout_s)
         await asyncio.sleep(0)
         return node.serve(piece_id, part, offset, length)
 
@@ -394,7 +397,7 @@ class Cluster:
         node = self.nodes[address.port - 1]
         node.gets += 1
         node.check_alive()
-        stream = MemoryStream(node, node.serve(piece_id, PiecePart.DATA, offset, length))
+        stream = MemoryStream(node, node.serve(piece_id, PiecePart.DATA, offset, length), timeout_s)
         self.streams.append(stream)
         return stream
 

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.unit.client.cluster import Cluster, MemoryNode, pattern
 
+from atoll.client.transfer.download import DownloadLimits
 from atoll.client.transfer.upload import UploadLimits
 from atoll.core.errors import AtollError, Kind
 from atoll.core.scheme import RS_2_4, RS_4_8, RS_10_20
@@ -53,7 +54,7 @@ async def check_nothing_left(cluster: Cluster) -> None:
     assert len(asyncio.all_tasks()) == 1
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.data())
 def test_any_mixture_of_faults(data: st.DataObject) -> None:
     scheme = data.draw(st.sampled_from([RS_2_4, RS_4_8, RS_10_20]))
@@ -66,7 +67,13 @@ def test_any_mixture_of_faults(data: st.DataObject) -> None:
     content = pattern(size)
 
     async def scenario() -> None:
-        cluster = Cluster(count, scheme=scheme, upload=PATIENCE, pool_bytes=8 << 20)
+        cluster = Cluster(
+            count,
+            scheme=scheme,
+            upload=PATIENCE,
+            download=DownloadLimits(piece_timeout_s=1.0),
+            pool_bytes=8 << 20,
+        )
         for node, fault in zip(cluster.nodes, faults, strict=True):
             spoil_puts(node, fault, after)
         try:

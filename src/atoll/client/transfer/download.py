@@ -189,7 +189,13 @@ class SegmentRead:
             )
         pieces: dict[int, Rows] = {}
         for _ in range(2 * self._layout.n):
-            pieces = await fetcher.fetch(span, columns, pieces)
+            try:
+                pieces = await fetcher.fetch(span, columns, pieces, impatient=bool(self._evidence))
+            except AtollError:
+                # Perhaps there are enough, and some were suspected wrongly.
+                if not await self._acquit():
+                    raise
+                continue
             data = await self._columns(span, pieces)
             try:
                 decrypt_span(self._cipher, span, data, out)
@@ -263,12 +269,20 @@ class SegmentRead:
             served = bytes(pieces[index].part(row, row + 1, layout.unit_bytes))
             self._evidence.append(Evidence(index, row, served))
         await fetcher.exclude(suspects)
+        if fetcher.prompt() < layout.k:
+            await self._acquit()
         if fetcher.available() < layout.k:
-            evidence, self._evidence = self._evidence, []
-            fetcher.take_back(await self._downloader.examiner.examine(self._segment, evidence))
-            if fetcher.available() < layout.k:
-                raise fetcher.unreadable()
+            raise fetcher.unreadable()
         return suspects
+
+    async def _acquit(self) -> bool:
+        """Examine the suspects now; say whether any of them may be asked again."""
+        evidence, self._evidence = self._evidence, []
+        if not evidence or self._fetcher is None:
+            return False
+        cleared = await self._downloader.examiner.examine(self._segment, evidence)
+        self._fetcher.take_back(cleared)
+        return bool(cleared)
 
     def _suspects(self, span: ChunkSpan, pieces: dict[int, Rows], column: int) -> list[int]:
         """Return who may be to blame: a data column shows it itself, parity only together."""

@@ -89,6 +89,10 @@ class PieceFetcher:
         """Return how many pieces may still be asked for."""
         return len(self._grants.keys() - self._excluded)
 
+    def prompt(self) -> int:
+        """Return how many of these have not been late."""
+        return len(self._grants.keys() - self._excluded - self._slow)
+
     async def exclude(self, indexes: Iterable[int]) -> None:
         """Ask these pieces no more."""
         for index in indexes:
@@ -171,12 +175,18 @@ class PieceFetcher:
     # --- one span --------------------------------------------------------------------------------
 
     async def fetch(
-        self, span: ChunkSpan, buffer: memoryview | None, have: dict[int, Rows]
+        self,
+        span: ChunkSpan,
+        buffer: memoryview | None,
+        have: dict[int, Rows],
+        *,
+        impatient: bool = False,
     ) -> dict[int, Rows]:
         """Return the span's rows of all columns it touches, or of any k pieces.
 
         ``buffer`` has room for k pieces' rows; without it they come in memory of their own.
-        ``have`` are rows of this span that came before and are still trusted.
+        ``have`` are rows of this span that came before and are still trusted. ``impatient`` gives
+        up when only late pieces are left to wait for.
         Raises ``TOO_FEW_NODES`` or ``DATA_LOST``.
         """
         now = self._clock.monotonic()
@@ -193,7 +203,7 @@ class PieceFetcher:
                     self._ask(index, first, end, rooms, pending)
             while not self._enough(span, got):
                 self._ask_more(span, got, pending, rooms)
-                if not pending:
+                if all(impatient and one.late for one in pending.values()):
                     raise self.unreadable()
                 await self._wait(got, pending)
         finally:
@@ -295,6 +305,7 @@ class PieceFetcher:
             if self._stats.may_hedge():
                 one.late = True
                 self._slow.add(one.index)
+                self._stats.answered(self._grants[one.index].alias, now - one.started_s)
             else:
                 one.late_s = now + (one.late_s - one.started_s)
 

@@ -22,6 +22,7 @@ from atoll.core.scheme import Layout
 
 READ_BYTES = 256 << 10
 TIMEOUT_S = 10.0
+TRAILER_TIMEOUT_S = 2.0
 EXAMINATIONS_MAX = 16
 """Examinations under way per worker; further suspicions are left to audit and repair."""
 
@@ -130,7 +131,11 @@ class Examiner:
             payer_tag=bytes(16),
         )
         suspects = {one.index for one in evidence}
-        for grant in sorted(grants.values(), key=lambda grant: grant.index in suspects):
+        order = sorted(
+            grants.values(),
+            key=lambda grant: (grant.index in suspects, self._stats.expected_s(grant.alias)),
+        )
+        for grant in order:
             try:
                 raw = await self._transport.get_piece(
                     Address(grant.host, grant.port, grant.fingerprint),
@@ -139,7 +144,7 @@ class Examiner:
                     PiecePart.TRAILER,
                     0,
                     trailer_bytes(segment.n),
-                    TIMEOUT_S,
+                    TRAILER_TIMEOUT_S,
                 )
                 trailer, _ = parse_trailer(header, raw)
                 check_trailer(header, trailer, signature=False)
