@@ -1,6 +1,9 @@
 """Who may ask: every way to sign is verified, every way to cheat has its exact answer."""
 
+import base64
+import hmac
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from tests.unit.gateway.world import ACCESS, SECRET, STRANGER, Answer, Customer, World
@@ -139,6 +142,50 @@ async def test_a_forged_link_of_version_2_is_refused(world: World) -> None:
         target = f"/store/a?AWSAccessKeyId=a&Signature=b&Expires={expires}"
         answer = await world.customer.send("GET", target, {"host": HOST}, [b""])
         assert (answer.status, answer.code) == (403, "AccessDenied")
+
+
+def link(world: World, method: str, resource: str, amz: str = "") -> str:
+    """Return the query of a link of version 2, made by the owner."""
+    expires = world.clock.now_ms() // 1000 + 60
+    text = f"{method}\n\n\n{expires}\n{amz}{resource}"
+    digest = hmac.digest(SECRET.encode(), text.encode(), "sha1")
+    signature = quote(base64.b64encode(digest).decode(), safe="")
+    return f"AWSAccessKeyId={ACCESS}&Expires={expires}&Signature={signature}"
+
+
+@pytest.mark.parametrize(
+    "added",
+    [
+        "&attributes",
+        "&legal-hold",
+        "&renameObject",
+        "&x-amz-acl=private",
+        "&expires=99999999999",
+        "&X-AMZ-COPY-SOURCE=/store/secret",
+        "&content-md5=a%0Ab",
+    ],
+)
+async def test_a_link_of_version_2_does_only_what_was_signed(world: World, added: str) -> None:
+    await world.customer("PUT", "/store/a", body=b"shared")
+    await world.customer("PUT", "/store/secret", body=b"secret")
+    query = link(world, "GET", "/store/a")
+    good = await world.customer.send("GET", f"/store/a?{query}", {"host": HOST}, [b""])
+    assert (good.status, good.body) == (200, b"shared")
+    bad = await world.customer.send("GET", f"/store/a?{query}{added}", {"host": HOST}, [b""])
+    assert bad.status == 403
+
+
+async def test_a_signed_parameter_has_no_twin_in_another_case(world: World) -> None:
+    await world.customer("PUT", "/store/a", body=b"shared")
+    await world.customer("PUT", "/store/secret", body=b"secret")
+    signed = link(world, "PUT", "/store/copy", "x-amz-copy-source:/store/a\n")
+    own = "x-amz-copy-source=/store/a"
+    attack = f"/store/copy?X-Amz-Copy-Source=/store/secret&{own}&{signed}"
+    answer = await world.customer.send("PUT", attack, {"host": HOST}, [b""])
+    assert (answer.status, answer.code) == (403, "AccessDenied")
+    assert (await world.customer("GET", "/store/copy")).code == "NoSuchKey"
+    fair = f"/store/copy?{own}&{signed}"
+    assert (await world.customer.send("PUT", fair, {"host": HOST}, [b""])).status == 200
 
 
 async def test_anothers_bucket_is_closed(world: World) -> None:

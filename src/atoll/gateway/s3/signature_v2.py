@@ -55,6 +55,19 @@ _SUBRESOURCES = frozenset(
     )
 )
 """The query parameters that the signature covers."""
+_UNCOVERED = frozenset(
+    (
+        *("awsaccesskeyid", "signature", "expires", "x-id", "content-md5", "content-type"),
+        *("list-type", "prefix", "delimiter", "marker", "max-keys", "encoding-type"),
+        *("start-after", "continuation-token", "fetch-owner", "key-marker", "upload-id-marker"),
+        *("version-id-marker", "max-uploads", "max-parts", "part-number-marker"),
+    )
+)
+"""What a link may carry besides, in lower case: its own parts, headers that boto3 moves here and
+that are signed as headers, and which page of a listing is wanted.
+
+Anything else would name another operation than the one that was signed.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +85,29 @@ def is_link(request: Request) -> bool:
     return "AWSAccessKeyId" in request.query and "Signature" in request.query
 
 
+def check_parameters(request: Request) -> None:
+    """Raise ``AccessDenied`` for a link whose signature would not bind what the request does.
+
+    Names differing in case only could be signed with one value and obeyed with the other; a
+    parameter that the signature leaves out could choose another operation.
+    """
+    names = [name.decode("utf-8").lower() for name, _ in request.pairs]
+    if len(set(names)) != len(names):
+        raise S3Error("AccessDenied", "A presigned link names each parameter once")
+    for name, value in request.query.items():
+        lower = name.lower()
+        if not (name in _SUBRESOURCES or lower in _UNCOVERED or lower.startswith("x-amz-")):
+            raise S3Error(
+                "AccessDenied",
+                f"The signature of this link does not cover {name}: presign with version 4",
+            )
+        if "\n" in value or "\r" in value:
+            raise S3Error("AccessDenied", f"The value of {name} holds a line break")
+
+
 def read_link(request: Request, now_ms: int) -> LinkClaim:
     """Return the claim of a link that has not expired. Raises ``S3Error``."""
+    check_parameters(request)
     expires = request.query.get("Expires", "")
     if not (expires.isascii() and expires.isdigit() and len(expires) <= EXPIRES_DIGITS_MAX):
         raise S3Error("AccessDenied", f"Invalid date (should be seconds since epoch): {expires}")
