@@ -15,7 +15,7 @@ import pytest
 
 FOLDER = Path(__file__).parent
 SCENARIOS = sorted(path.stem for path in FOLDER.glob("*.toml"))
-FIRST_SEED = 1000
+FIRST_SEED = 1001
 FAULTS = [
     ("ack-before-sync", "crash", "acknowledged piece"),
     ("skip-merkle-check", "disks", "piece"),

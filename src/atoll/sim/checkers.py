@@ -181,7 +181,7 @@ async def until_all_is_well(world: "World") -> None:
             raise Violation(lost)
     for key in sorted(world.ledger.keys):
         world.ledger.check_read(key, await _read(world, key), 0, None)
-    listed = await world.ask_gateway(world.gateway.listing(world.bucket))
+    listed = await world.ask_front(world.front.listing(world.bucket))
     world.ledger.check_listing(listed)
 
 
@@ -205,7 +205,7 @@ async def _tell(world: "World", found: list[Weakness]) -> None:
 async def _read(world: "World", key: str) -> bytes | None:
     for attempt in range(READ_TRIES):
         try:
-            data: bytes = await world.ask_gateway(world.gateway.get(world.bucket, key, 0, None))
+            data: bytes = await world.ask_front(world.front.get(world.bucket, key, 0, None))
         except AtollError as error:
             if error.kind is Kind.OBJECT_NOT_FOUND:
                 return None

@@ -1,8 +1,10 @@
 """The machines of a world: what survives a crash, and how a process starts on it again."""
 
 import asyncio
+import hashlib
 from collections.abc import AsyncIterator
 from contextlib import aclosing
+from functools import lru_cache
 
 from typing_extensions import Buffer
 
@@ -39,10 +41,14 @@ from atoll.core.messages import (
     UploadInfo,
 )
 from atoll.core.ports import Address
+from atoll.gateway.app import Gateway
+from atoll.gateway.config import GatewayConfig
+from atoll.gateway.s3.codec.compiled import Codec, compile_codec
 from atoll.node.config import DAY_MS, NodeConfig, StoreConfig
 from atoll.node.service import NodeService
 from atoll.sim.clock import SimClock
 from atoll.sim.compute import SimCompute
+from atoll.sim.customer import ACCESS_KEY, GATEWAY_ADDRESS, REGION, SECRET
 from atoll.sim.database import SimDatabase
 from atoll.sim.disk import Platter, SimDisk
 from atoll.sim.incarnation import Fenced, Incarnation
@@ -50,6 +56,7 @@ from atoll.sim.rng import SimRng
 from atoll.sim.surroundings import Surroundings
 from atoll.sim.transport import SimPieceTransport
 
+ACCOUNT = hashlib.sha256(b"the customer").digest()[:16]
 NODE_PORT = 7000
 COORDINATOR_ADDRESS = Address("127.0.0.1", 8000)
 START_S_MAX = 60.0
@@ -190,6 +197,7 @@ class CoordinatorMachine(Machine):
             loops=True,
         )
         await service.start()
+        await service.metadata.create_credential(ACCOUNT, "customer", ACCESS_KEY, SECRET)
         host, port = COORDINATOR_ADDRESS.host, COORDINATOR_ADDRESS.port
         self.world.network.listen(host, port, life, service.app)
 
@@ -201,9 +209,7 @@ class GatewayMachine(Machine):
         """The one gateway."""
         super().__init__(world, "gateway")
         self.shares_database = bool(world.scenario.shared_chance)
-        own = Identity(world.seeded("gateway/identity"))
-        # A worker that shares the database holds the coordinator's key: it signs orders itself.
-        self.identity = world.coordinator.identity if self.shares_database else own
+        self.identity = Identity(world.seeded("gateway/identity"))
         self.root = world.seeded("account/root")
         self.control: ControlPlane | None = None
         self.objects: SegmentedObjects | None = None
@@ -214,27 +220,39 @@ class GatewayMachine(Machine):
         compute = SimCompute(life, self.seed("compute"))
         control = await self._control(life, clock, transport, compute)
         buffers = BufferPool(32 << 20)
+        rng = SimRng(life, self.seed("rng"))
         self.control = control
         self.objects = SegmentedObjects(
-            Keyring(self.root, SimRng(life, self.seed("rng"))),
+            Keyring(self.root, rng),
             SegmentUploader(control, transport, compute, clock, self.identity, buffers),
             SegmentDownloader(
                 control, transport, compute, clock, self.identity.public_key, buffers
             ),
         )
+        door = Gateway(
+            control=control,
+            objects=self.objects,
+            clock=clock,
+            rng=rng,
+            compute=compute,
+            config=GatewayConfig(region=REGION),
+            codec=_codec(),
+        )
+        self.world.network.listen(GATEWAY_ADDRESS.host, GATEWAY_ADDRESS.port, life, door.app)
 
     async def _control(
         self, life: Incarnation, clock: SimClock, transport: SimPieceTransport, compute: SimCompute
     ) -> ControlPlane:
         if not self.shares_database:
             return RemoteControl(transport, [COORDINATOR_ADDRESS], self.identity, clock)
+        # A worker that shares the database holds the coordinator's key: it signs orders itself.
         worker = Coordinator(
             clock,
             SimRng(life, self.seed("worker")),
             SimDatabase(life, self.world.database, self.seed("database")),
             transport,
             compute,
-            self.identity,
+            self.world.coordinator.identity,
             self.world.coordinator_config(),
             loops=False,
         )
@@ -312,6 +330,12 @@ class GatewayMachine(Machine):
         """Ask the control plane."""
         assert self.control is not None
         return await self.control.ask(question, answer)
+
+
+@lru_cache(maxsize=1)
+def _codec() -> Codec:
+    """Compile the S3 model once per process."""
+    return compile_codec()
 
 
 def _facts(size: int) -> ObjectFacts:

@@ -72,6 +72,8 @@ class Scenario:
     capacity_bytes: int = 64 << 20
     shared_chance: float = 0.5
     """Probability that the gateway shares the database instead of asking over the network."""
+    s3_chance: float = 0.5
+    """Probability that customers speak S3 instead of using the client's parts in process."""
     short_trash_chance: float = 0.5
     """Probability that trash is emptied and logs compacted within the run."""
     skew_ms_max: int = 0
@@ -90,6 +92,7 @@ class Scenario:
             faults=drawn,
             nodes=chance.randint(self.nodes, max(self.nodes, self.nodes_max)),
             shared_chance=float(chance.random() < self.shared_chance),
+            s3_chance=float(chance.random() < self.s3_chance),
             short_trash_chance=float(chance.random() < self.short_trash_chance),
         )
 

@@ -116,8 +116,11 @@ class SimPieceTransport:
         sent = {name.lower(): value for name, value in headers.items()}
         sent["content-length"] = str(len(body))
         with _closing(await self._open(address, method, path, sent, timeout_s)) as exchange:
-            if body:
-                await self._in_time(self._network.carry(exchange, body), address, timeout_s)
+            for begin in range(0, len(body), PART_BYTES_MAX):
+                if exchange.answer.broken or exchange.started.is_set():
+                    break
+                part = body[begin : begin + PART_BYTES_MAX]
+                await self._in_time(self._network.carry(exchange, part), address, timeout_s)
             exchange.request.end()
             answer = await self._whole(exchange, address, MESSAGE_BYTES_MAX, timeout_s)
         return Reply(exchange.status, exchange.headers, answer)

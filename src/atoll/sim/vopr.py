@@ -8,6 +8,7 @@ prints the command that replays it, and the last events before.
 import argparse
 import gc
 import json
+import logging
 import os
 import sys
 import time
@@ -19,6 +20,7 @@ from pathlib import Path
 
 from atoll.core.errors import AtollError
 from atoll.sim.deliberate import DELIBERATE, deliberately
+from atoll.sim.incarnation import close_tasks
 from atoll.sim.loop import Deadlock, SimLoop
 from atoll.sim.scenario import Scenario, load_scenarios
 from atoll.sim.trace import Trace
@@ -91,9 +93,7 @@ def run_seed(
             assert world is not None
             world.violated(f"the world stands still: {stuck}")
         finally:
-            if world is not None:
-                world.bury()
-            _end(loop)
+            _end(world, loop)
     assert world is not None
     return Outcome(
         scenario=scenario.name,
@@ -127,11 +127,17 @@ def _quiet() -> Iterator[None]:
         sys.unraisablehook = before
 
 
-def _end(loop: SimLoop) -> None:
-    from atoll.sim.incarnation import close_tasks
-
-    close_tasks(loop)
-    loop.close()
+def _end(world: World | None, loop: SimLoop) -> None:
+    """Close everything; what the rooms log while their coroutines are closed means nothing."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        if world is not None:
+            world.bury()
+        close_tasks(loop)
+        loop.close()
+    finally:
+        logging.disable(before)
 
 
 def check_seed(

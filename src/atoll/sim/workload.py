@@ -184,7 +184,7 @@ class _Client:
         if won is None:
             ledger.begin(key, content)
         try:
-            await world.ask_gateway(world.gateway.put(world.bucket, key, content.data(), new=True))
+            await world.ask_front(world.front.put(world.bucket, key, content.data(), new=True))
         except AtollError as error:
             world.trace.note("race", f"{key} {error.kind.value}")
             if error.kind is Kind.PRECONDITION_FAILED:
@@ -200,18 +200,18 @@ class _Client:
 
     async def change(self, key: str, content: Content | None, *, in_parts: bool = False) -> None:
         """Write or (``None``) delete; an outcome nobody heard of leaves the key uncertain."""
-        world, gateway = self.world, self.world.gateway
+        world, front = self.world, self.world.front
         world.ledger.begin(key, content)
         if content is None:
-            action = gateway.delete(world.bucket, key)
+            action = front.delete(world.bucket, key)
         elif in_parts:
-            action = gateway.put_parts(world.bucket, key, content.data())
+            action = front.put_parts(world.bucket, key, content.data())
         else:
-            action = gateway.put(world.bucket, key, content.data())
+            action = front.put(world.bucket, key, content.data())
         way = "parts" if in_parts else "put"
         what = "delete" if content is None else f"{way} {content.size}"
         try:
-            await world.ask_gateway(action)
+            await world.ask_front(action)
         except AtollError as error:
             world.trace.note(what, f"{key} {error.kind.value}")
             self._tolerate(what, key, error)
@@ -229,7 +229,7 @@ class _Client:
             end = start + self.chance.randrange(1, 50_000)
         found: bytes | None
         try:
-            found = await world.ask_gateway(world.gateway.get(world.bucket, key, start, end))
+            found = await world.ask_front(world.front.get(world.bucket, key, start, end))
         except AtollError as error:
             world.trace.note("get", f"{key} {error.kind.value}")
             if error.kind is not Kind.OBJECT_NOT_FOUND:

@@ -20,17 +20,17 @@ from atoll.coordinator.metadata.migrate import migrate_connection
 from atoll.core.errors import AtollError, Kind
 from atoll.core.messages import BucketInfo, CloudStatus, CreateBucket, GetStatus
 from atoll.sim import checkers
+from atoll.sim.customer import S3Customer
 from atoll.sim.database import DatabaseServer
 from atoll.sim.disk import DiskFaults
 from atoll.sim.incarnation import Incarnation
 from atoll.sim.loop import SimLoop
-from atoll.sim.machines import CoordinatorMachine, GatewayMachine, Machine, NodeMachine
+from atoll.sim.machines import ACCOUNT, CoordinatorMachine, GatewayMachine, Machine, NodeMachine
 from atoll.sim.network import Network
 from atoll.sim.scenario import Scenario
 from atoll.sim.trace import Trace
 from atoll.sim.workload import Ledger, Violation, run_client
 
-ACCOUNT = hashlib.sha256(b"the customer").digest()[:16]
 READY_S_MAX = 60.0
 POLL_S = 1.0
 NODES_ADDED_MAX = 20
@@ -56,6 +56,8 @@ class World:
         self._background: set[asyncio.Task[None]] = set()
         self._coordinator = CoordinatorMachine(self)
         self.gateway = GatewayMachine(self)
+        self._customer_life = self.incarnation("customer")
+        self.customer = S3Customer(self, self._customer_life)
         self.nodes = [self._node(number) for number in range(1, scenario.nodes + 1)]
         self.victim = self.chance.choice(self.nodes)
         """The one node whose disk may lose or spoil what it holds."""
@@ -221,6 +223,17 @@ class World:
         if not task.done() or life.dead:
             raise AtollError(Kind.UNREACHABLE, "ask gateway", "the gateway died")
         return task.result()
+
+    @property
+    def front(self) -> "GatewayMachine | S3Customer":
+        """Where this run's customers go: to the gateway's own parts, or to its S3 endpoint."""
+        return self.customer if self.scenario.s3_chance else self.gateway
+
+    async def ask_front(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        """Run one of the front's actions in the process it belongs to. Raises ``AtollError``."""
+        if self.scenario.s3_chance:
+            return await self._customer_life.start(coroutine)
+        return await self.ask_gateway(coroutine)
 
     def bury(self) -> None:
         """After the end: let nothing of the dead or the living run on."""
