@@ -316,8 +316,7 @@ async def _serves(cloud: "Cloud", unfit: Callable[[], int]) -> int:
                 status = await asyncio.to_thread(ask_page, cloud.page)
                 # A coordinator that starts again takes yesterday's word for a moment.
                 alive = sum(
-                    node.state == "alive" and node.last_seen_ms >= since_ms
-                    for node in status.nodes
+                    node.state == "alive" and node.last_seen_ms >= since_ms for node in status.nodes
                 )
                 if not answered:
                     await client.list_buckets()

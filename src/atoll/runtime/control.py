@@ -9,6 +9,7 @@ import contextlib
 import hashlib
 import os
 import socket
+import stat
 import tempfile
 from pathlib import Path
 
@@ -44,8 +45,24 @@ def socket_path(folder: Path) -> Path:
     if len(os.fsencode(path)) <= _PATH_BYTES_MAX:
         return path
     digest = hashlib.sha256(os.fsencode(path)).hexdigest()[:16]
-    base = os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()
-    return Path(base) / f"atoll-{os.getuid()}-{digest}" / "control.sock"
+    for base in (os.environ.get("XDG_RUNTIME_DIR", ""), tempfile.gettempdir(), "/tmp"):  # noqa: S108
+        path = Path(base) / f"atoll-{os.getuid()}-{digest}" / "control.sock"
+        if base and len(os.fsencode(path)) <= _PATH_BYTES_MAX:
+            break
+    return path
+
+
+def _own_folder(path: Path) -> None:
+    """Make the socket's folder; in a shared place somebody else may have been there before."""
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    facts = path.lstat()
+    if facts.st_uid != os.getuid() or not stat.S_ISDIR(facts.st_mode) or facts.st_mode & 0o022:
+        raise AtollError(
+            Kind.WRONG_FOLDER,
+            "open control socket",
+            f"{path} belongs to somebody else",
+            hint="remove it, or set XDG_RUNTIME_DIR to a folder of this user",
+        )
 
 
 class ControlServer:
@@ -58,7 +75,7 @@ class ControlServer:
 
     async def start(self) -> None:
         """Listen. The caller holds the folder's lock, so an old socket is a dead one."""
-        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _own_folder(self._path.parent)
         self._path.unlink(missing_ok=True)
         self._server = await asyncio.start_unix_server(
             self._serve, self._path, limit=LINE_BYTES_MAX
@@ -70,6 +87,8 @@ class ControlServer:
         if self._server is not None:
             self._server.close()
             self._path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                self._path.parent.rmdir()  # one of its own in a shared place
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:

@@ -23,7 +23,11 @@ def lines(output: bytes) -> list[dict[str, object]]:
 def client(shell: Shell) -> Client:
     cloud = shell.cloud
     return Client(
-        cloud.endpoint, cloud.access_key, cloud.secret, options=Options(part_bytes=5 << 20)
+        cloud.endpoint,
+        cloud.access_key,
+        cloud.secret,
+        # One part at a time, so that it is known which parts are whole after a break.
+        options=Options(part_bytes=5 << 20, parallel=1),
     )
 
 

@@ -111,8 +111,19 @@ async def test_orders_arrive_over_the_socket(stage: Stage) -> None:
     assert silent.value.kind is Kind.UNREACHABLE
 
 
-def test_a_long_folder_gets_a_short_socket(tmp_path: Path) -> None:
+def test_a_long_folder_gets_a_short_socket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "/run/" + "y" * 100)
+    monkeypatch.setattr("tempfile.tempdir", "/tmp/" + "z" * 100)
     assert len(os.fsencode(socket_path(tmp_path / ("x" * 200)))) < 108
+
+
+async def test_a_socket_folder_of_somebody_else_is_refused(stage: Stage) -> None:
+    path = stage.folder / "shared" / "control.sock"
+    path.parent.mkdir()
+    path.parent.chmod(0o777)
+    with pytest.raises(AtollError) as refused:
+        await ControlServer(stage.supervisor, path).start()
+    assert refused.value.kind is Kind.WRONG_FOLDER
 
 
 @pytest.mark.parametrize(
