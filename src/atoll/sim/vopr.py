@@ -20,6 +20,7 @@ from pathlib import Path
 
 from atoll.core.errors import AtollError
 from atoll.sim.deliberate import DELIBERATE, deliberately
+from atoll.sim.faults import run_faults
 from atoll.sim.incarnation import close_tasks
 from atoll.sim.loop import Deadlock, SimLoop
 from atoll.sim.scenario import Scenario, load_scenarios
@@ -86,7 +87,7 @@ def run_seed(
     world: World | None = None
     with _collector_off(), deliberately(fault), _quiet():
         try:
-            world = World(scenario.draw(label), label, loop, trace)
+            world = World(scenario.draw(label), label, loop, trace, run_faults)
             _collect_now_and_then(loop)
             loop.run_until_complete(loop.start(world.run(), None))
         except Deadlock as stuck:

@@ -10,7 +10,7 @@ import contextlib
 import hashlib
 import logging
 import random
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from typing_extensions import override
@@ -39,8 +39,16 @@ NODES_ADDED_MAX = 20
 class World:
     """One run of one scenario. It answers ``sim.surroundings.Surroundings``."""
 
-    def __init__(self, scenario: Scenario, seed: str, loop: SimLoop, trace: Trace) -> None:
-        """Make the machines; nothing runs yet."""
+    def __init__(
+        self,
+        scenario: Scenario,
+        seed: str,
+        loop: SimLoop,
+        trace: Trace,
+        run_faults: "Callable[[World], Coroutine[Any, Any, None]]",
+    ) -> None:
+        """Make the machines; nothing runs yet. ``run_faults`` breaks them until cancelled."""
+        self._run_faults = run_faults
         self.scenario = scenario
         self.seed = seed
         self.loop = loop
@@ -159,10 +167,8 @@ class World:
         self.trace.note("phase", "safety")
 
     async def _safety(self) -> None:
-        from atoll.sim.faults import run_faults
-
         seconds = self.scenario.workload.seconds
-        faults = self.loop.start(run_faults(self), None)
+        faults = self.loop.start(self._run_faults(self), None)
         clients = [
             self.loop.start(run_client(self, number), None)
             for number in range(self.scenario.workload.clients)
