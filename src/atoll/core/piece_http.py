@@ -64,6 +64,20 @@ def short_answer(address: Address, have: int, want: int) -> AtollError:
     )
 
 
+def unheard(address: Address, cause: AtollError) -> AtollError:
+    """Return the error for a question that was sent and whose answer was lost.
+
+    ``TIMEOUT``, not ``UNREACHABLE``: the other side may have acted on it.
+    """
+    return AtollError(
+        Kind.TIMEOUT,
+        "call",
+        f"the connection broke before the answer ({cause.message})",
+        hint="whether it took effect is unknown",
+        about=str(address),
+    )
+
+
 def check_plain_allowed(address: Address) -> None:
     """Raise ``FORBIDDEN`` where plain HTTP would leave this machine."""
     if address.fingerprint or _is_this_machine(address.host):

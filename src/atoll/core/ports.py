@@ -254,7 +254,9 @@ class PieceTransport(Protocol):
     ) -> Reply:
         """Send a small message (heartbeat, deletion, control operation); return the answer.
 
-        An answer of any status is returned, not raised.
+        An answer of any status is returned, not raised. ``UNREACHABLE`` says that the other side
+        never saw the question (or that the method, GET or HEAD, has no effect); once it may have
+        seen it, a lost answer is a ``TIMEOUT``.
         """
 
 

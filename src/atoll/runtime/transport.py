@@ -15,6 +15,7 @@ from atoll.core.piece_http import (
     piece_path,
     read_path,
     short_answer,
+    unheard,
 )
 from atoll.core.ports import Address, PiecePart, Reply
 from atoll.runtime.http import CONNECTIONS_PER_NODE_MAX, AnswerHead, Connection, Pool
@@ -149,24 +150,31 @@ class HttpPieceTransport:
     ) -> tuple[AnswerHead, bytes]:
         """Send a request that is whole in memory, return the whole answer.
 
-        With ``again`` (the request is idempotent) a kept connection that turns out to be closed is
-        replaced by a new one, once.
+        A kept connection that turns out to be closed is replaced by a new one, once: at any time
+        with ``again`` (the request is idempotent), else only before anything was sent.
         """
         until = asyncio.get_running_loop().time() + timeout_s
+        fresh = False
         while True:
             connection = await self._pool.acquire(address, timeout_s)
-            reused = connection.used
+            fresh = fresh or not connection.used
+            sent = False
             try:
                 connection.send_head(head, body)
+                sent = True
                 answer = await connection.head(timeout_s, bodyless=head.startswith(b"HEAD "))
                 left = max(0.0, until - asyncio.get_running_loop().time())
                 received = await connection.body(answer, limit, left)
             except AtollError as fault:
                 connection.abort()
-                if again and reused and fault.kind is Kind.UNREACHABLE:
-                    again = False
+                if fault.kind is not Kind.UNREACHABLE:
+                    raise
+                if not fresh and (again or not sent):
+                    fresh = True
                     continue
-                raise
+                if again or not sent:
+                    raise
+                raise unheard(address, fault) from fault
             except BaseException:
                 connection.abort()
                 raise

@@ -18,6 +18,7 @@ from atoll.core.piece_http import (
     piece_path,
     read_path,
     short_answer,
+    unheard,
 )
 from atoll.core.ports import Address, PiecePart, Reply
 from atoll.sim.incarnation import Incarnation
@@ -116,13 +117,18 @@ class SimPieceTransport:
         sent = {name.lower(): value for name, value in headers.items()}
         sent["content-length"] = str(len(body))
         with _closing(await self._open(address, method, path, sent, timeout_s)) as exchange:
-            for begin in range(0, len(body), PART_BYTES_MAX):
-                if exchange.answer.broken or exchange.started.is_set():
-                    break
-                part = body[begin : begin + PART_BYTES_MAX]
-                await self._in_time(self._network.carry(exchange, part), address, timeout_s)
-            exchange.request.end()
-            answer = await self._whole(exchange, address, MESSAGE_BYTES_MAX, timeout_s)
+            try:
+                for begin in range(0, len(body), PART_BYTES_MAX):
+                    if exchange.answer.broken or exchange.started.is_set():
+                        break
+                    part = body[begin : begin + PART_BYTES_MAX]
+                    await self._in_time(self._network.carry(exchange, part), address, timeout_s)
+                exchange.request.end()
+                answer = await self._whole(exchange, address, MESSAGE_BYTES_MAX, timeout_s)
+            except AtollError as fault:
+                if fault.kind is Kind.UNREACHABLE and method not in ("GET", "HEAD"):
+                    raise unheard(address, fault) from fault
+                raise
         return Reply(exchange.status, exchange.headers, answer)
 
     async def close(self) -> None:

@@ -176,6 +176,24 @@ def test_nobody_there_is_unreachable(world):
     world.run(check)
 
 
+def test_an_answer_that_breaks_leaves_a_question_with_effects_unheard(world):
+    async def breaks(scope, receive, send):
+        await read_all(receive)
+        head = [(b"content-length", b"100")]
+        await send({"type": "http.response.start", "status": 200, "headers": head})
+        await send({"type": "http.response.body", "body": b"x" * 60, "more_body": True})
+        raise RuntimeError("the coordinator dies")
+
+    async def check(w):
+        address = await w.serve(breaks)
+        for method, kind in (("POST", Kind.TIMEOUT), ("GET", Kind.UNREACHABLE)):
+            with pytest.raises(AtollError) as caught:
+                await w.transport.call(address, method, "/", {}, b"body", 5)
+            assert caught.value.kind is kind
+
+    world.run(check)
+
+
 def test_silence_is_a_timeout(world):
     async def hang(scope, receive, send):
         await asyncio.Event().wait()
