@@ -12,7 +12,7 @@ from atoll.cli.local_cloud import LocalCloud
 CHROMIUM = Path("/usr/bin/chromium")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def cloud() -> Iterator[LocalCloud]:
     with LocalCloud("--ephemeral", "--nodes", "6", "--port", "0") as running:
         s3 = running.boto3_client()
@@ -22,12 +22,13 @@ def cloud() -> Iterator[LocalCloud]:
         yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     if not CHROMIUM.exists() and not os.environ.get("CI"):
         pytest.skip(f"there is no {CHROMIUM}: apt install chromium")
     from playwright.sync_api import sync_playwright
 
+    # Module scope: the browser driver keeps a running loop, under which no other async test could.
     with sync_playwright() as play:
         chromium = play.chromium.launch(
             executable_path=str(CHROMIUM), args=["--no-sandbox", "--disable-dev-shm-usage"]

@@ -11,7 +11,7 @@ import pytest
 
 from atoll.cli.local_cloud import LocalCloud
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
 WAIT_MS = 40_000
 CONTRAST_MIN = 4.5
 _CONTRAST = """
