@@ -343,7 +343,9 @@ async def _gateway_app(
     from atoll.gateway.app import Gateway
     from atoll.gateway.config import GatewayConfig
 
-    clock, rng, compute = SystemClock(), SystemRng(), ThreadCompute()
+    # One lane: hashing lets go of the interpreter lock at every leaf, and two threads that do so
+    # spend half as much again on taking it back.
+    clock, rng, compute = SystemClock(), SystemRng(), ThreadCompute(1)
     stack.callback(compute.close)
     identity = identity_of(folder, GATEWAY_SEED)
     buffers = BufferPool(settings.transfer_bytes_max)

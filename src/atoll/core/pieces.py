@@ -410,6 +410,11 @@ class RecordChecker:
         self._data_left = header.data_bytes
         self._crc = crc32c(self._head)
 
+    @property
+    def record_crc(self) -> int:
+        """CRC32C of all bytes fed so far, trailer included."""
+        return crc32c(self._tail, self._crc)
+
     def finish(self) -> Trailer:
         """Return the trailer of a record that is whole and right. Raises ``CORRUPT`` otherwise."""
         header = self.header

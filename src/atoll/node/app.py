@@ -47,7 +47,7 @@ DELETE_BODY_BYTES_MAX = DELETE_ORDERS_MAX * (SIGNED_ORDER_BYTES_MAX + 5) + 5
 READ_CHUNK_BYTES = 256 << 10
 """Longer reads are sent in chunks of this length: what one download holds in memory."""
 UPLOAD_HOLD_BYTES = 640 << 10
-"""What one upload holds in memory: a block with a thread, one being gathered, one arriving."""
+"""What one upload holds in memory: a block being gathered or written, and one arriving."""
 _ORDERS = msgspec.msgpack.Decoder(list[bytes])
 
 

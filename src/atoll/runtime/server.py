@@ -10,6 +10,8 @@ from typing import Any
 
 import uvicorn
 from typing_extensions import override
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from atoll.core.errors import AtollError, Kind
 from atoll.runtime.certificate import TlsFiles
@@ -81,6 +83,24 @@ def _bind_failure(cause: OSError, host: str, port: int) -> AtollError:
     return AtollError(Kind.CONFIG, "listen", cause.strerror or str(cause), hint=hint, about=where)
 
 
+class _Protocol(HttpToolsProtocol):
+    """uvicorn's protocol, which hands a body's bytes on as they were parsed.
+
+    Its own gathers them in a ``bytearray`` and copies that: two copies of every body.
+    """
+
+    @override
+    def on_body(self, body: bytes) -> None:
+        cycle = self.cycle
+        if cycle.body or cycle.response_complete or self.parser.should_upgrade():
+            super().on_body(body)
+            return
+        cycle.body = body  # type: ignore[assignment]  # bytes() of it is itself
+        if len(body) > HIGH_WATER_LIMIT:
+            self.flow.pause_reading()
+        cycle.message_event.set()
+
+
 class _Uvicorn(uvicorn.Server):
     """uvicorn that leaves signals to the process it runs in and says when it accepts."""
 
@@ -131,7 +151,7 @@ class HttpServer:
         self._server = _Uvicorn(
             uvicorn.Config(
                 app,
-                http="httptools",
+                http=_Protocol,
                 ws="none",
                 lifespan="off",
                 interface="asgi3",

@@ -72,6 +72,8 @@ class Volume:
     index: Index
     commit: GroupCommit
     counts: Counts = field(default_factory=Counts)
+    disk_slow_until_s: float = 0.0
+    """Until then, by the monotonic clock, writes of blocks go through a thread."""
     _busy: dict[bytes, asyncio.Event] = field(default_factory=dict)
     _flying_serials: dict[bytes, list[bytes]] = field(default_factory=dict)
     _watches: dict[bytes, list[Watch]] = field(default_factory=dict)
