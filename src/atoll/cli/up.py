@@ -315,8 +315,12 @@ async def _serves(cloud: "Cloud", unfit: Callable[[], int]) -> int:
             with suppress(AtollError):
                 status = await asyncio.to_thread(ask_page, cloud.page)
                 # A coordinator that starts again takes yesterday's word for a moment.
+                # Before its first heartbeat a node has told of no room: nothing goes there.
                 alive = sum(
-                    node.state == "alive" and node.last_seen_ms >= since_ms for node in status.nodes
+                    node.state == "alive"
+                    and node.last_seen_ms >= since_ms
+                    and (node.free_bytes > 0 or node.full)
+                    for node in status.nodes
                 )
                 if not answered:
                     await client.list_buckets()

@@ -253,6 +253,13 @@ class Coordinator:
 
     async def _order_segment(self, request: OrderSegment) -> Message:
         await self.registry.fresh()
+        try:
+            return self.placement.order_segment(request)
+        except AtollError as few:
+            if few.kind is not Kind.TOO_FEW_NODES:
+                raise
+        # What another process wrote a moment ago may be all that is missing.
+        await self.registry.refresh()
         return self.placement.order_segment(request)
 
     async def _replace_grants(self, request: ReplaceGrants) -> Message:

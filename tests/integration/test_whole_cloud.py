@@ -1,0 +1,86 @@
+"""The whole product as one: what it says when nodes are too few, many clients at once, the demo."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from botocore.config import Config
+from botocore.exceptions import ClientError
+
+from atoll.cli.local_cloud import LocalCloud
+
+GATEWAY_RSS_BYTES_MAX = 300 << 20
+NODE_RSS_BYTES_MAX = 100 << 20
+CLIENTS = 100
+ONE_TRY = Config(retries={"max_attempts": 1}, max_pool_connections=CLIENTS)
+
+
+@pytest.fixture(scope="module")
+def cloud() -> Iterator[LocalCloud]:
+    with LocalCloud("--ephemeral", "--nodes", "12", "--port", "0") as running:
+        yield running
+
+
+def test_too_few_nodes_is_a_503_that_says_what_is_missing() -> None:
+    with LocalCloud("--ephemeral", "--nodes", "1", "--port", "0") as running:
+        s3 = running.boto3_client(config=ONE_TRY)
+        s3.create_bucket(Bucket="lonely")
+        for size in (1, 100_000):
+            with pytest.raises(ClientError) as refused:
+                s3.put_object(Bucket="lonely", Key="k", Body=b"x" * size)
+            answer = refused.value.response
+            assert answer["ResponseMetadata"]["HTTPStatusCode"] == 503
+            assert "needs" in answer["Error"]["Message"]
+            assert "1 is alive" in answer["Error"]["Message"]
+        assert s3.list_objects_v2(Bucket="lonely")["KeyCount"] == 0
+
+
+@pytest.mark.xdist_group("heavy")
+def test_a_hundred_clients_at_once_in_bounded_memory(cloud: LocalCloud) -> None:
+    s3 = cloud.boto3_client(config=ONE_TRY.merge(Config(retries={"max_attempts": 6})))
+    s3.create_bucket(Bucket="crowd")
+    body, problems = os.urandom(3 << 20), list[Any]()
+    peak: dict[str, int] = {}
+
+    def customer(number: int) -> None:
+        try:
+            s3.put_object(Bucket="crowd", Key=f"c{number}", Body=body)
+            if s3.get_object(Bucket="crowd", Key=f"c{number}")["Body"].read() != body:
+                problems.append(f"c{number} differs")
+        except Exception as error:  # noqa: BLE001 — whatever went wrong is the finding
+            problems.append(error)
+
+    crowd = [threading.Thread(target=customer, args=(n,)) for n in range(CLIENTS)]
+    for member in crowd:
+        member.start()
+    while any(member.is_alive() for member in crowd):
+        for use in cloud.uses():
+            peak[use.kind] = max(peak.get(use.kind, 0), use.rss_bytes)
+        crowd[0].join(0.2)
+        for member in crowd:
+            member.join(0.02)
+    assert not problems, problems[:3]
+    assert peak["gateway"] <= GATEWAY_RSS_BYTES_MAX, f"{peak['gateway'] >> 20} MiB"
+    assert peak["node"] <= NODE_RSS_BYTES_MAX, f"{peak['node'] >> 20} MiB"
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("heavy")
+def test_the_demo_holds() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "atoll", "demo", "--json"],
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    result = lines[-1]
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert result["held"]
+    assert len(result["checks"]) >= 7
+    assert result["repair"]["pieces"] > 0
