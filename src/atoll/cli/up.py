@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from atoll.cli.cloud import Cloud
     from atoll.runtime.supervisor import ChildEvent, Supervisor
 
+SPREAD_S = 0.4
+"""Until the gateways, too, have read of the nodes in the database."""
 POLL_S = 0.1
 FAST_FAILURES_MAX = 3
 """Ends of one child before the cloud was ready: then the start has failed."""
@@ -328,5 +330,6 @@ async def _serves(cloud: "Cloud", unfit: Callable[[], int]) -> int:
                 late = loop.time() - begun > patience
                 wanted = cloud.settings.nodes - unfit()
                 if alive >= wanted or (late and alive * 2 > wanted):
+                    await asyncio.sleep(SPREAD_S)
                     return alive
             await asyncio.sleep(POLL_S)

@@ -44,7 +44,9 @@ class RegistryConfig:
 
     timers: Timers = LOCAL
     flush_interval_ms: int = 1_000
-    """News of nodes is written, and the table read, at most this often."""
+    """What heartbeats say is written, and the table read, at most this often."""
+    news_interval_ms: int = 100
+    """The same where a node came (back), whose room others should know of."""
 
 
 class RegistryService:
@@ -80,6 +82,8 @@ class RegistryService:
         self._loaded_ms: int | None = None
         self._refreshed = float("-inf")
         self._flushed = float("-inf")
+        self._news = False
+        """Whether a node came (back): other processes should not wait long to hear of it."""
 
     # --- what others read -------------------------------------------------------------------
 
@@ -175,6 +179,7 @@ class RegistryService:
     async def flush(self) -> None:
         """Write the news of nodes."""
         self._flushed = self._clock.monotonic()
+        self._news = False
         if not self._dirty:
             return
         aliases, self._dirty = self._dirty, set()
@@ -188,7 +193,8 @@ class RegistryService:
 
     async def _flush_if_due(self) -> None:
         age_ms = (self._clock.monotonic() - self._flushed) * 1000
-        if age_ms >= self._config.flush_interval_ms:
+        config = self._config
+        if age_ms >= (config.news_interval_ms if self._news else config.flush_interval_ms):
             await self.flush()
 
     # --- what nodes say ---------------------------------------------------------------------
@@ -244,6 +250,7 @@ class RegistryService:
         if abs(skew_ms) > SKEW_MS_LIMIT >= abs(view.skew_ms):
             log.warning("node %s: its clock is %d s off", show_node(node_id), round(skew_ms / 1000))
         back = view.state is not NodeState.ALIVE
+        first = bool(request.counters.free_bytes) and not view.counters.free_bytes
         view = replace(
             view,
             last_seen_ms=max(now_ms, view.last_seen_ms),
@@ -257,6 +264,7 @@ class RegistryService:
         )
         if back:
             log.info("node %s is back", show_node(node_id))
+        self._news = self._news or back or first
         self._dirty.add(alias)
         self._put(view)
         await self._flush_if_due()
