@@ -273,6 +273,10 @@ class MetadataMachine(RuleBasedStateMachine):
         self.loop.close()
 
 
+ROUNDS_MAX = 4
+"""What the steps are depends on the tools' versions; further rounds give every rule its chance."""
+
+
 def run_machine(examples: int, *, same_steps: bool) -> None:
     run_state_machine_as_test(
         MetadataMachine,
@@ -290,6 +294,10 @@ def test_the_metadata_keeps_to_its_model_in_all_it_does() -> None:
     # The same steps each time: in a random mix some operation may never get its chance.
     SUCCESSES.clear()
     run_machine(80, same_steps=True)
+    for _ in range(ROUNDS_MAX):
+        if min(SUCCESSES[name] for name in NAMES_OF_RULES) >= 3:
+            break
+        run_machine(40, same_steps=False)
     for name in NAMES_OF_RULES:
         assert SUCCESSES[name] >= 3, f"{name} hardly ever succeeded: {SUCCESSES}"
 
