@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import errno
+import itertools
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Generator, MutableMapping
@@ -30,6 +31,14 @@ KEEP_ALIVE_S = 75
 """An idle connection is kept so long; longer than clients keep theirs, so that they close first."""
 STOP_S_DEFAULT = 5.0
 """Requests still running so long after ``stop`` are cancelled."""
+HEAD_BYTES_MAX = 64 << 10
+"""Request line and headers of one request; a longer head is answered 431."""
+HEAD_FIELDS_MAX = 1200
+"""Headers of one request: the usual ones, and user metadata of 2 KiB in the shortest pairs."""
+HEAD_S_MAX = 30.0
+"""From a connection's opening, or a later request's first byte, to the end of the head."""
+SEND_STALL_S_MAX = 120.0
+"""A client that takes nothing of its answer for so long loses its connection."""
 
 
 def open_socket(host: str, port: int, *, shared: bool = False) -> socket.socket:
@@ -83,11 +92,116 @@ def _bind_failure(cause: OSError, host: str, port: int) -> AtollError:
     return AtollError(Kind.CONFIG, "listen", cause.strerror or str(cause), hint=hint, about=where)
 
 
-class _Protocol(HttpToolsProtocol):
-    """uvicorn's protocol, which hands a body's bytes on as they were parsed.
+class _HeadTooLargeError(Exception):
+    """A request's head is beyond its limits."""
 
-    Its own gathers them in a ``bytearray`` and copies that: two copies of every body.
+
+class _Protocol(HttpToolsProtocol):
+    """uvicorn's protocol with limits, which hands a body's bytes on as they were parsed.
+
+    Its own waits for the end of a head, and for a client to read, without limit of bytes or time.
+    Bodies it gathers in a ``bytearray`` and copies that: two copies of every body.
     """
+
+    head_s_max = HEAD_S_MAX
+    send_stall_s_max = SEND_STALL_S_MAX
+    _head_timer: asyncio.TimerHandle | None = None
+    _send_timer: asyncio.TimerHandle | None = None
+    _head_open = False
+    """A request has begun, its head has not ended."""
+    _head_fresh = False
+    """It began in the bytes at hand, maybe behind a body's end."""
+    _head_bytes = 0
+    _refusal = b"400 Bad Request"
+
+    @override
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._await_head()
+
+    @override
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_head_timer()
+        self._stop_send_timer()
+        super().connection_lost(exc)
+
+    @override
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self._head_open:
+            # The parser hands headers over whole: one that does not end is counted here.
+            self._head_bytes += 0 if self._head_fresh else len(data)
+            self._head_fresh = False
+            if self._head_bytes > HEAD_BYTES_MAX:
+                self._refuse(b"431 Request Header Fields Too Large")
+        if self._head_timer is None and (self._head_open or self._idle):
+            # Part of a head, empty lines before one, or a body nobody reads any more.
+            self._await_head()
+
+    @override
+    def on_message_begin(self) -> None:
+        self._head_open = self._head_fresh = True
+        self._head_bytes = 0
+        super().on_message_begin()
+
+    @override
+    def on_headers_complete(self) -> None:
+        self._head_open = False
+        self._stop_head_timer()
+        size = len(self.url) + sum(map(len, itertools.chain.from_iterable(self.headers)))
+        if size > HEAD_BYTES_MAX or len(self.headers) > HEAD_FIELDS_MAX:
+            self._refusal = b"431 Request Header Fields Too Large"
+            raise _HeadTooLargeError  # the parser stops; uvicorn calls ``send_400_response``
+        super().on_headers_complete()
+
+    @property
+    def _idle(self) -> bool:
+        return not self.cycle or self.cycle.response_complete
+
+    def _await_head(self) -> None:
+        if not self.transport.is_closing():
+            self._head_timer = self.loop.call_later(self.head_s_max, self._head_is_late)
+
+    def _head_is_late(self) -> None:
+        self._head_timer = None
+        if not self._idle:
+            self._await_head()  # a request that follows has time until the answer is out
+        elif self._head_open:
+            self._refuse(b"408 Request Timeout")
+        else:
+            self.transport.close()
+
+    def _stop_head_timer(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _refuse(self, status: bytes) -> None:
+        self._refusal = status
+        self.send_400_response("")
+
+    @override
+    def send_400_response(self, msg: str) -> None:
+        # Into an answer on its way no other is written: it breaks off, which its reader can see.
+        if self._idle:
+            head = (b"HTTP/1.1 " + self._refusal, b"content-length: 0", b"connection: close")
+            self.transport.write(b"\r\n".join((*head, b"", b"")))
+        self.transport.close()
+
+    @override
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._send_timer = self.loop.call_later(self.send_stall_s_max, self.transport.abort)
+
+    @override
+    def resume_writing(self) -> None:
+        self._stop_send_timer()
+        super().resume_writing()
+
+    def _stop_send_timer(self) -> None:
+        if self._send_timer is not None:
+            self._send_timer.cancel()
+            self._send_timer = None
 
     @override
     def on_body(self, body: bytes) -> None:
