@@ -20,6 +20,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import psutil
+
 from atoll.cli.local_cloud import LocalCloud
 from bench import floor, picture
 from bench.kernels import measure
@@ -46,6 +48,7 @@ CASES = (
     Case("64 KiB", 64 << 10, 1500, 16),
     Case("1 MiB", 1 << 20, 256, 8),
     Case("64 MiB", 64 << 20, 16, 4),
+    Case("6 MiB × 100 clients", 6 << 20, 200, 100),
 )
 NODES = {"4/8": 12, "10/20": 24}
 
@@ -87,10 +90,15 @@ def run_load(plan: Plan) -> dict[str, Any]:
 
 
 def cpu_by_kind(cloud: LocalCloud) -> dict[str, float]:
-    """Return CPU seconds used so far, summed by kind of process."""
+    """Return CPU seconds used so far, summed by kind of process; PostgreSQL's own included."""
     total: dict[str, float] = defaultdict(float)
     for use in cloud.uses():
         total[use.kind] += use.cpu_s
+    for process in psutil.process_iter(["name"]):
+        if process.info["name"] == "postgres":
+            with contextlib.suppress(psutil.Error):
+                times = process.cpu_times()
+                total["database"] += times.user + times.system
     return total
 
 
@@ -172,11 +180,12 @@ def database_flags(database: str) -> Iterator[list[str]]:
 def show(figure: Figure) -> None:
     """Print one figure."""
     print(
-        f"{figure.database:10} {figure.scheme:5} {figure.size:>6} {figure.method}  "
+        f"{figure.database:10} {figure.scheme:5} {figure.size:>19} {figure.method}  "
         f"{figure.operations_per_s:8.1f}/s {figure.mb_per_s:7.1f} MB/s  "
         f"{figure.mb_per_cpu_s:7.1f} MB/CPU-s ({figure.of_floor:.2f} of the floor)  "
         f"{figure.cpu_us_per_operation:7d} µs/op  p50 {figure.latency_ms_p50:.1f} "
         f"p99 {figure.latency_ms_p99:.1f} ms"
+        + f"  RSS MiB {figure.rss_mib_max}"
         + (f"  FAILED {figure.failed}: {figure.first_error}" if figure.failed else ""),
         flush=True,
     )
