@@ -47,6 +47,8 @@ def start_logs(level: str = "info", form: str = "text") -> None:
     # One line per request would be most of the work of a small request.
     for noisy in ("uvicorn.access", "aiohttp.access", "asyncio", "sqlalchemy.engine"):
         logging.getLogger(noisy).setLevel("WARNING")
+    # It warns of every broken request: strangers could fill the disk with lines.
+    logging.getLogger("uvicorn.error").setLevel("ERROR")
 
 
 def turn_over(path: Path) -> None:
