@@ -1,18 +1,23 @@
 """The whole product as one: what it says when nodes are too few, many clients at once, the demo."""
 
+import io
 import json
 import os
 import subprocess
 import sys
 import threading
+import time
+import urllib.request
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from botocore.config import Config
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError
 
 from atoll.cli.local_cloud import LocalCloud
+from atoll.cli.status import fetch_status
 
 GATEWAY_RSS_BYTES_MAX = 300 << 20
 NODE_RSS_BYTES_MAX = 100 << 20
@@ -24,6 +29,15 @@ ONE_TRY = Config(retries={"max_attempts": 1}, max_pool_connections=CLIENTS)
 def cloud() -> Iterator[LocalCloud]:
     with LocalCloud("--ephemeral", "--nodes", "12", "--port", "0") as running:
         yield running
+
+
+def pieces_on_nodes(cloud: LocalCloud) -> int:
+    """What the nodes themselves count, by their own health pages."""
+    total = 0
+    for node in fetch_status(Path(str(cloud.facts["data"]))).nodes:
+        with urllib.request.urlopen(f"{node.address}/v1/health") as answer:
+            total += json.load(answer)["pieces"]
+    return total
 
 
 def test_too_few_nodes_is_a_503_that_says_what_is_missing() -> None:
@@ -67,6 +81,30 @@ def test_a_hundred_clients_at_once_in_bounded_memory(cloud: LocalCloud) -> None:
     assert not problems, problems[:3]
     assert peak["gateway"] <= GATEWAY_RSS_BYTES_MAX, f"{peak['gateway'] >> 20} MiB"
     assert peak["node"] <= NODE_RSS_BYTES_MAX, f"{peak['node'] >> 20} MiB"
+
+
+@pytest.mark.xdist_group("heavy")
+def test_what_a_broken_off_upload_left_on_nodes_is_deleted(cloud: LocalCloud) -> None:
+    s3 = cloud.boto3_client(config=ONE_TRY)
+    s3.create_bucket(Bucket="torn")
+
+    class Torn(io.BytesIO):
+        """A body that breaks off in its second segment."""
+
+        def read(self, count: int | None = -1) -> bytes:
+            if self.tell() > 70 << 20:
+                raise ConnectionAbortedError("the customer's cable is cut")
+            return super().read(count)
+
+    before = pieces_on_nodes(cloud)
+    # A plain length, no checksum of the SDK: the body goes out as it is read.
+    with pytest.raises((ConnectionAbortedError, BotoCoreError)):
+        s3.put_object(Bucket="torn", Key="k", Body=Torn(bytes(80 << 20)), ContentLength=80 << 20)
+    assert s3.list_objects_v2(Bucket="torn")["KeyCount"] == 0
+    deadline = time.monotonic() + 30
+    while pieces_on_nodes(cloud) > before and time.monotonic() < deadline:
+        time.sleep(0.5)
+    assert pieces_on_nodes(cloud) <= before
 
 
 @pytest.mark.slow

@@ -11,11 +11,21 @@ from atoll.client.segment.source import PlainSource
 from atoll.client.transfer.download import SegmentDownloader, SegmentRead
 from atoll.client.transfer.upload import SegmentUpload, SegmentUploader
 from atoll.core.errors import AtollError, Kind
-from atoll.core.messages import BucketInfo, SegmentGrant, SegmentRecord
+from atoll.core.messages import (
+    AbandonedSegment,
+    BucketInfo,
+    DiscardSegments,
+    SegmentGrant,
+    SegmentRecord,
+)
 from atoll.core.scheme import SEGMENT_PLAIN_BYTES_MAX
 
 READ_AHEAD_GROUPS = 2
 """With so few row groups left in a segment, the next one's first group is asked for."""
+
+
+DISCARDS_MAX = 64
+"""Failed uploads whose remains are being reported at once; further ones are left to collection."""
 
 
 class SegmentedObjects:
@@ -28,6 +38,7 @@ class SegmentedObjects:
         self._keyring = keyring
         self._uploader = uploader
         self._downloader = downloader
+        self._discards: set[asyncio.Task[None]] = set()
 
     async def write_object(
         self, bucket: BucketInfo, key: str, size: int, source: AsyncIterator[Buffer]
@@ -69,6 +80,9 @@ class SegmentedObjects:
                 else:
                     records.append(await upload.finish())
             await plain.finish()
+        except BaseException:
+            self._abandon(bucket, records, uploads)
+            raise
         finally:
             for task in (ordered, ending):
                 if task is not None:
@@ -77,6 +91,26 @@ class SegmentedObjects:
             for upload in uploads:
                 await upload.abort()
         return records
+
+    def _abandon(
+        self, bucket: BucketInfo, records: list[SegmentRecord], uploads: list[SegmentUpload]
+    ) -> None:
+        """Ask, in the background, that what a failed upload left on nodes be deleted.
+
+        Best effort: what is not asked for here waits for the comparison of sets.
+        """
+        left = {
+            record.segment: AbandonedSegment(segment=record.segment, pieces=record.pieces)
+            for record in records
+        } | {upload.abandoned.segment: upload.abandoned for upload in uploads}
+        if left and len(self._discards) < DISCARDS_MAX:
+            task = asyncio.create_task(
+                self._uploader.discard(
+                    DiscardSegments(bucket=bucket.bucket, segments=list(left.values()))
+                )
+            )
+            self._discards.add(task)
+            task.add_done_callback(self._discards.discard)
 
     async def read_object(
         self,

@@ -288,6 +288,23 @@ class Condition(Message, frozen=True):
     if_none_match: str = ""
 
 
+class AbandonedSegment(Message, frozen=True):
+    """A segment that will not be committed, and every node that may hold a piece of it."""
+
+    segment: bytes
+    pieces: list[StoredPiece]
+
+
+class DiscardSegments(Message, frozen=True):
+    """An upload failed: let the pieces it left be deleted.
+
+    A segment that was committed after all is left alone; one discarded is never committed later.
+    """
+
+    bucket: bytes
+    segments: list[AbandonedSegment]
+
+
 class CommitObject(Message, frozen=True):
     """Make an object visible: all its segments lie durably on nodes.
 
@@ -594,6 +611,7 @@ ControlRequest = (
     | OrderSegment
     | ReplaceGrants
     | CommitObject
+    | DiscardSegments
     | ReadObject
     | GrantReads
     | ListObjects
@@ -620,6 +638,7 @@ ANSWERS: dict[type[Message], type[Message]] = {
     OrderSegment: SegmentGrant,
     ReplaceGrants: GrantList,
     CommitObject: ObjectInfo,
+    DiscardSegments: Done,
     ReadObject: ObjectRead,
     GrantReads: GrantList,
     ListObjects: ObjectList,

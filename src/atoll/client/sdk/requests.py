@@ -242,6 +242,12 @@ async def _blocks(
             yield block
 
 
+def _reason(cause: Exception) -> str:
+    if isinstance(cause, aiohttp.ClientConnectorError) and (cause.os_error.errno or 0) > 0:
+        return os.strerror(cause.os_error.errno or 0).lower()
+    return str(cause) or type(cause).__name__
+
+
 @contextlib.contextmanager
 def _network_faults(operation: str, endpoint: str) -> Generator[None, None, None]:
     try:
@@ -254,7 +260,7 @@ def _network_faults(operation: str, endpoint: str) -> Generator[None, None, None
         raise AtollError(
             Kind.UNREACHABLE,
             operation,
-            f"the endpoint cannot be reached: {str(cause) or type(cause).__name__}",
+            f"the endpoint cannot be reached: {_reason(cause)}",
             hint="check that the cloud runs (`atoll status`) and the endpoint's URL",
             about=endpoint,
         ) from cause

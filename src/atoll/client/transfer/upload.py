@@ -9,6 +9,7 @@ an upload outlives the loss of many nodes in its middle.
 """
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
@@ -25,7 +26,10 @@ from atoll.core.errors import AtollError, Kind
 from atoll.core.identity import Identity
 from atoll.core.ids import SegmentId, piece_id_of, show_node
 from atoll.core.messages import (
+    AbandonedSegment,
     ControlPlane,
+    DiscardSegments,
+    Done,
     GrantList,
     OrderSegment,
     PieceGrant,
@@ -75,6 +79,9 @@ class UploadLimits:
     """Questions for further nodes, per segment."""
 
 
+log = logging.getLogger(__name__)
+
+
 class SegmentUploader:
     """Uploads segments; one per worker, shared by all its uploads."""
 
@@ -105,6 +112,13 @@ class SegmentUploader:
             bucket=bucket, plain_bytes=plain_bytes, gateway_key=self.identity.public_key
         )
         return await self.control.ask(question, SegmentGrant)
+
+    async def discard(self, request: DiscardSegments) -> None:
+        """Report what failed uploads left on nodes; a report that gets lost is no error."""
+        try:
+            await self.control.ask(request, Done)
+        except AtollError as fault:
+            log.info("the remains of a failed upload stay for now: %s", fault)
 
     def open(
         self,
@@ -156,6 +170,7 @@ class SegmentUpload:
         self._live: list[PieceSend] = []
         self._tasks: list[asyncio.Task[None]] = []
         self._durable: dict[int, int] = {}
+        self._touched: list[StoredPiece] = []
         self._used_aliases = {one.alias for one in grant.grants}
         self._reasons: list[str] = []
         self._wanted: set[int] = set()
@@ -312,6 +327,12 @@ class SegmentUpload:
         self._live.append(send)
         send.task = asyncio.create_task(self._run(send))
         self._tasks.append(send.task)
+        self._touched.append(StoredPiece(index=index, alias=grant.alias))
+
+    @property
+    def abandoned(self) -> AbandonedSegment:
+        """What this upload may have left on nodes, should it not be committed."""
+        return AbandonedSegment(segment=self._grant.segment, pieces=list(self._touched))
 
     async def _run(self, send: PieceSend) -> None:
         grant = send.grant

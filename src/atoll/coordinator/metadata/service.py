@@ -36,6 +36,7 @@ from atoll.coordinator.metadata.store.objects import ObjectRow
 from atoll.coordinator.metadata.store.segments import POSITION_END
 from atoll.core.crypto import NONCE_BYTES, open_secret, seal_secret
 from atoll.core.errors import AtollError, Kind
+from atoll.core.ids import SHORT_ID_BYTES
 from atoll.core.messages import (
     LIST_KEYS_MAX,
     BucketInfo,
@@ -46,6 +47,7 @@ from atoll.core.messages import (
     DeleteBucket,
     DeletedKeys,
     DeleteObjects,
+    DiscardSegments,
     Done,
     GetBucket,
     GetCredential,
@@ -64,6 +66,10 @@ from atoll.core.ports import Clock, Database, Rng
 DELETE_KEYS_MAX = 1000
 BUCKETS_LISTED_MAX = 10_000
 CREDENTIALS_KEPT_MAX = 10_000
+DISCARDED_MAX = 100_000
+"""Segments of one discarded upload: more than a part of 5 GiB has."""
+PIECES_MAX = 1024
+"""Pieces of one discarded segment: all of its indexes on several nodes each."""
 RACES_MAX = 8
 """Times a writer may find that another made or removed the key meanwhile; then ``CONFLICT``."""
 BUCKET_MODES = ("managed", "sealed")
@@ -113,6 +119,7 @@ class MetadataService:
             ListBuckets: self.list_buckets,
             DeleteBucket: self.delete_bucket,
             CommitObject: self.commit_object,
+            DiscardSegments: self.discard_segments,
             ReadObject: self.read_object,
             ListObjects: self.list_objects,
             DeleteObjects: self.delete_objects,
@@ -304,6 +311,24 @@ class MetadataService:
                     now_ms=self._clock.now_ms(),
                 )
             )
+
+    async def discard_segments(self, request: DiscardSegments) -> Done:
+        """Let the pieces of a failed upload become garbage, unless it was committed after all."""
+        if len(request.segments) > DISCARDED_MAX:
+            raise bad_request(f"at most {DISCARDED_MAX} segments can be discarded at once")
+        if any(len(one.segment) != SHORT_ID_BYTES for one in request.segments):
+            raise bad_request(f"a segment id has {SHORT_ID_BYTES} bytes")
+        if any(len(one.pieces) > PIECES_MAX for one in request.segments):
+            raise bad_request(f"a segment has at most {PIECES_MAX} pieces to discard")
+        await self._database.write(
+            partial(
+                segments.discard_segments,
+                bucket=request.bucket,
+                records=request.segments,
+                now_ms=self._clock.now_ms(),
+            )
+        )
+        return Done()
 
     async def read_object(self, request: ReadObject) -> ObjectRead:
         """Look an object up. Raises ``BUCKET_NOT_FOUND`` and ``OBJECT_NOT_FOUND``."""

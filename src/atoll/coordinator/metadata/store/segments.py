@@ -15,7 +15,7 @@ from atoll.coordinator.metadata.model import (
 )
 from atoll.coordinator.sql import Statement
 from atoll.core.errors import AtollError, Kind
-from atoll.core.messages import SegmentRecord, StoredPiece
+from atoll.core.messages import AbandonedSegment, SegmentRecord, StoredPiece
 
 COLUMNS = (
     "segment.serial, segment.segment, segment.bucket, segment.stream, segment.position,"
@@ -365,7 +365,10 @@ def collect_streams(
 
 
 def discard_segments(
-    connection: Connection, bucket: bytes, records: Sequence[SegmentRecord], now_ms: int
+    connection: Connection,
+    bucket: bytes,
+    records: Sequence[SegmentRecord] | Sequence[AbandonedSegment],
+    now_ms: int,
 ) -> None:
     """Let the pieces of segments that could not be committed become garbage.
 
