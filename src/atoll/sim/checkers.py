@@ -97,6 +97,8 @@ def _fault_of(node: "NodeMachine", segment: StoredSegment, index: int, deep: boo
         return "the node is gone"
     if not node.up:
         return "the node is down"
+    if node.service is None or not node.service.store.is_open:
+        return "the node is still starting"
     row = _row_of(node, piece_id_of(SegmentId(segment.segment), index))
     if row is None:
         return "the node does not have it"

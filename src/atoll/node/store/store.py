@@ -82,6 +82,11 @@ class PieceStore:
         return self._volume
 
     @property
+    def is_open(self) -> bool:
+        """Whether recovery is over and the store serves."""
+        return self._volume is not None
+
+    @property
     def counts(self) -> Counts:
         """Events since the start."""
         return self.volume.counts
