@@ -12,6 +12,7 @@ import logging
 import os
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
@@ -32,6 +33,9 @@ REPLAYED_OF = 20
 """One seed of so many is run twice."""
 LINES_SHOWN = 40
 COLLECT_EVERY_S = 10.0
+
+
+TRACEBACK_LINES_SHOWN = 12
 
 
 @dataclass(slots=True)
@@ -93,6 +97,10 @@ def run_seed(
         except Deadlock as stuck:
             assert world is not None
             world.violated(f"the world stands still: {stuck}")
+        except Exception as broken:  # noqa: BLE001 — a seed that breaks off is a finding as well
+            assert world is not None
+            text = "".join(traceback.format_exception(broken)[-TRACEBACK_LINES_SHOWN:])
+            world.violated(f"the run broke off: {text}")
         finally:
             _end(world, loop)
     assert world is not None
