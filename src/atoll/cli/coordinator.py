@@ -1,17 +1,26 @@
 """``atoll coordinator``: run one, see its address, let gateways and customers in."""
 
+import os
 from pathlib import Path
 
 import click
+import msgspec
 
 from atoll.cli.options import config_option, data_option, json_option
 from atoll.cli.output import emit, say
-from atoll.cli.places import COORDINATOR_SEED, TRUSTED_GATEWAYS
+from atoll.cli.places import (
+    COORDINATOR_SEED,
+    RUNNING_COORDINATOR,
+    TRUSTED_GATEWAYS,
+    RunningCoordinator,
+    read_coordinator,
+)
 from atoll.core.errors import AtollError, Kind
 from atoll.runtime.config import load_here
 from atoll.runtime.folder import default_folder
 
 KEY_HEX_DIGITS = 64
+_ANY = ("0.0.0.0", "::")  # noqa: S104 - compared with, not listened on
 _data = data_option("Its data folder. Default: an XDG data folder.")
 
 
@@ -41,7 +50,7 @@ def run(
     from atoll.cli import wire
     from atoll.cli.cloud import make_secrets, unseen_phrase
     from atoll.runtime.clock import SystemClock
-    from atoll.runtime.folder import open_folder
+    from atoll.runtime.folder import open_folder, write_file
     from atoll.runtime.rng import SystemRng
 
     path = data or default_folder("coordinator")
@@ -57,7 +66,15 @@ def run(
     folder = open_folder(path, "coordinator", now_ms, also=("cloud",), lock=not wire.supervised())
     if not wire.supervised():
         make_secrets(folder.path, SystemRng())
-        _tell(folder.path, config.coordinator.host, config.coordinator.port)
+        running = RunningCoordinator(
+            host=config.coordinator.host,
+            port=config.coordinator.port,
+            page_port=config.coordinator.page_port,
+            pid=os.getpid(),
+        )
+        (folder.path / RUNNING_COORDINATOR).parent.mkdir(mode=0o700, exist_ok=True)
+        write_file(folder.path / RUNNING_COORDINATOR, msgspec.json.encode(running) + b"\n")
+        _tell(folder.path, running.host, running.port)
         if unseen_phrase(folder.path):
             say(f"the recovery phrase: `atoll coordinator phrase --data {path}` shows it once")
     wire.run(config, wire.run_coordinator(folder, config))
@@ -68,6 +85,8 @@ def _tell(path: Path, host: str, port: int) -> None:
 
     tls = wire.tls_of(path, host)
     say(f"nodes join with: atoll join {_url(host, port, tls.fingerprint if tls else b'')}")
+    if host in _ANY:
+        say(f"where {host} stands for an address of this machine that they reach")
 
 
 def _url(host: str, port: int, fingerprint: bytes) -> str:
@@ -82,14 +101,17 @@ def _url(host: str, port: int, fingerprint: bytes) -> str:
 @config_option
 @json_option
 def show(data: Path | None, config_file: Path | None, as_json: bool) -> None:
-    """Show a coordinator's address with its fingerprint, and its key."""
+    """Show a coordinator's address with its fingerprint, and its key.
+
+    While it runs: the address it listens on. Else: the one that its settings name.
+    """
     from atoll.cli import wire
 
     path = data or default_folder("coordinator")
-    settings = load_here(path, config_file).config.coordinator
+    place = read_coordinator(path) or load_here(path, config_file).config.coordinator
     _require(path)
-    tls = wire.tls_of(path, settings.host)
-    url = _url(settings.host, settings.port, tls.fingerprint if tls else b"")
+    tls = wire.tls_of(path, place.host)
+    url = _url(place.host, place.port, tls.fingerprint if tls else b"")
     key = wire.identity_of(path, COORDINATOR_SEED).public_key.hex()
     if as_json:
         emit({"url": url, "key": key})

@@ -8,6 +8,7 @@ A cloud's folder::
     nodes/1 …                        one complete data folder per node
     logs/                            output of every child
     run/cloud.json                   what runs now: endpoint, page, pid; no secrets
+    run/coordinator.json             the same of a coordinator started by itself
 """
 
 import os
@@ -27,6 +28,7 @@ ACCESS = "access.json"
 TRUSTED_GATEWAYS = "trusted-gateways"
 DATABASE = "metadata.db"
 RUNNING = Path("run") / "cloud.json"
+RUNNING_COORDINATOR = Path("run") / "coordinator.json"
 
 
 class AccessKey(msgspec.Struct, frozen=True):
@@ -50,6 +52,16 @@ class Running(msgspec.Struct, frozen=True):
     ephemeral: bool
 
 
+class RunningCoordinator(msgspec.Struct, frozen=True):
+    """Where the coordinator of a folder, started by itself, listens now: as its flags said."""
+
+    host: str
+    port: int
+    page_port: int
+    """0: it shows no page."""
+    pid: int
+
+
 @dataclass(frozen=True, slots=True)
 class Found:
     """A running cloud and the key to it."""
@@ -68,6 +80,16 @@ def read_running(folder: Path) -> Running | None:
     """Return what runs in a folder, or None."""
     try:
         running = msgspec.json.decode((folder / RUNNING).read_bytes(), type=Running)
+    except (OSError, msgspec.MsgspecError):
+        return None
+    return running if lock_holder(folder) == running.pid else None
+
+
+def read_coordinator(folder: Path) -> RunningCoordinator | None:
+    """Return where a coordinator started by itself listens, or None where none runs."""
+    try:
+        raw = (folder / RUNNING_COORDINATOR).read_bytes()
+        running = msgspec.json.decode(raw, type=RunningCoordinator)
     except (OSError, msgspec.MsgspecError):
         return None
     return running if lock_holder(folder) == running.pid else None

@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
-from atoll.cli.options import config_option, data_option, json_option
+from atoll.cli.options import data_option, json_option
 from atoll.cli.output import emit, paint, table
-from atoll.cli.places import cloud_folder, read_running
+from atoll.cli.places import cloud_folder, read_coordinator, read_running
 from atoll.core.errors import AtollError, Kind
 from atoll.core.messages import CloudStatus
-from atoll.runtime.config import load_here
 
 if TYPE_CHECKING:
     from atoll.console.model import CloudView, Sample
@@ -70,18 +69,18 @@ def fetch_status(folder: Path) -> CloudStatus:
 @click.command()
 @data_option("Folder of the cloud. Default: that of `atoll up`.")
 @click.option("--watch", is_flag=True, help="Show it again every second until Ctrl-C.")
-@config_option
 @json_option
-def status(data: Path | None, watch: bool, config_file: Path | None, as_json: bool) -> None:
+def status(data: Path | None, watch: bool, as_json: bool) -> None:
     """Show nodes, objects, repair, and how many nodes may die now."""
     folder = cloud_folder(data)
     running = read_running(folder)
     page = running.page if running is not None else ""
     if not page:
-        settings = load_here(folder, config_file).config.coordinator
-        if not (folder / "atoll.json").exists() or not settings.page_port:
+        alone = read_coordinator(folder)
+        if alone is None or not alone.page_port:
             fetch_status(folder)  # says that none runs
-        page = f"http://127.0.0.1:{settings.page_port}/"
+        else:
+            page = f"http://127.0.0.1:{alone.page_port}/"
     if as_json:
         _emit_json(page, watch)
     elif watch and sys.stdout.isatty():

@@ -38,7 +38,7 @@ from atoll.runtime.config import Config, CoordinatorSettings, GatewaySettings, N
 from atoll.runtime.folder import SECRETS, Folder, read_secret
 from atoll.runtime.logs import start_logs
 from atoll.runtime.memory import keep_memory
-from atoll.runtime.process import end_with_parent
+from atoll.runtime.process import allow_open_files, end_with_parent
 from atoll.runtime.rng import SystemRng
 from atoll.runtime.server import AsgiApp, HttpServer, open_socket
 from atoll.runtime.supervisor import PARENT_VARIABLE
@@ -69,6 +69,7 @@ def run(config: Config, work: Coroutine[Any, Any, None]) -> None:
     if supervised():
         end_with_parent(int(os.environ[PARENT_VARIABLE]))
     keep_memory()
+    allow_open_files()
     start_logs(config.log.level, config.log.form)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(work)

@@ -166,7 +166,7 @@ class Shown:
     @property
     def text(self) -> str:
         """The value as it may be written in the file."""
-        if isinstance(self.value, int) and self.name.endswith("_bytes"):
+        if isinstance(self.value, int) and _is_size(self.name):
             return exact_bytes(self.value)
         return str(self.value)
 
@@ -283,11 +283,15 @@ def _checked(name: str, value: object, origin: str) -> str | int:
     return checked
 
 
+def _is_size(name: str) -> bool:
+    return name.removesuffix("_max").endswith("_bytes")
+
+
 def _number(name: str, value: object, origin: str) -> int:
     if isinstance(value, int) and not isinstance(value, bool):
         return value
     if isinstance(value, str):
-        if name.endswith("_bytes"):
+        if _is_size(name):
             return parse_bytes(value)
         try:
             return int(value)
@@ -311,7 +315,7 @@ def to_toml(section: str, values: object) -> str:
     lines = [f"[{section}]"]
     for setting in dataclasses.fields(values):  # type: ignore[arg-type]
         shown = Shown(f"{section}.{setting.name}", getattr(values, setting.name), "", "")
-        quoted = isinstance(shown.value, str) or setting.name.endswith("_bytes")
+        quoted = isinstance(shown.value, str) or _is_size(setting.name)
         text = _toml_text(shown.text) if quoted else shown.text
         mark = "# " if shown.value == setting.default else ""
         lines += [f"# {setting.metadata['doc']}", f"{mark}{setting.name} = {text}"]

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import ctypes
 import os
+import resource
 import signal
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,6 +13,18 @@ from typing import Self
 from atoll.core.errors import AtollError, Kind
 
 _PR_SET_PDEATHSIG = 1
+
+
+def allow_open_files() -> int:
+    """Raise this process's limit of open files to the most it may have; return that.
+
+    A gateway with a hundred clients holds a thousand connections: more than many systems give at
+    first.
+    """
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
 class ChildProcess:

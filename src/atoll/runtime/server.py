@@ -37,7 +37,7 @@ HEAD_FIELDS_MAX = 1200
 """Headers of one request: the usual ones, and user metadata of 2 KiB in the shortest pairs."""
 HEAD_S_MAX = 30.0
 """From a connection's opening, or a later request's first byte, to the end of the head."""
-SEND_STALL_S_MAX = 120.0
+SEND_STALL_S_MAX = 60.0
 """A client that takes nothing of its answer for so long loses its connection."""
 
 

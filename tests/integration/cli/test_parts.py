@@ -92,7 +92,6 @@ def test_a_customers_own_gateway_over_tls(parts: Parts, tmp_path: Path) -> None:
     settings = ("--profile", "local")
     first = parts.start("coordinator", "run", *place, *settings)
     wait_for_port(port)
-    (home / "atoll.toml").write_text(f'[coordinator]\nhost = "0.0.0.0"\nport = {port}\n')
     url = parts.ok("coordinator", "show", "--data", home, "--json")["url"]
     assert url.startswith(f"https://0.0.0.0:{port}#")
     url = url.replace("0.0.0.0", "127.0.0.1")

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import click
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from atoll.cli import main as frame
 from atoll.cli.output import table
 from atoll.core.errors import AtollError, Kind
+from atoll.runtime.folder import open_folder
 
 START_CPU_S_MAX = 0.15
 """An import too many costs more than this."""
@@ -109,3 +111,14 @@ def test_tables_align_by_what_is_seen() -> None:
         "a     1",
         "bbb  22",
     ]
+
+
+@pytest.mark.parametrize("kind", ["cloud", "coordinator", "node"])
+def test_the_status_of_a_stopped_folder_is_not_that_of_another_cloud(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    open_folder(tmp_path, kind, 1_800_000_000_000).close()
+    monkeypatch.setattr("atoll.cli.status.ask_page", lambda page: pytest.fail(f"asked {page}"))
+    status, _, err = run(capsys, "status", "--data", str(tmp_path))
+    assert status == 69
+    assert "no cloud runs in" in err

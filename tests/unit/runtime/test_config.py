@@ -31,6 +31,15 @@ def test_flags_win_over_environment_over_file_over_default(tmp_path: Path) -> No
     assert origins["log.level"] == "default"
 
 
+def test_every_size_is_read_and_shown_with_a_unit(tmp_path: Path) -> None:
+    file = tmp_path / "atoll.toml"
+    file.write_text('[gateway]\ntransfer_bytes_max = "64 MiB"\n')
+    loaded = load([file], {}, {})
+    assert loaded.config.gateway.transfer_bytes_max == 64 << 20
+    shown = {shown.name: shown.text for shown in loaded.shown()}
+    assert shown["gateway.transfer_bytes_max"] == "64 MiB"
+
+
 @pytest.mark.parametrize(
     ("content", "word"),
     [

@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import os
 from collections.abc import (
     AsyncGenerator,
     AsyncIterator,

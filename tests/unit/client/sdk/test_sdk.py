@@ -219,6 +219,7 @@ async def test_an_endpoint_that_is_not_there_is_said(tmp_path: Path) -> None:
             await client.list_buckets()
     assert failed.value.kind is Kind.UNREACHABLE
     assert "127.0.0.1:1" in str(failed.value)
+    assert failed.value.message == "the endpoint cannot be reached: connection refused"
 
 
 async def test_requests_are_signed_and_carry_checksums(world: World) -> None:
