@@ -31,9 +31,11 @@ GROUP_BYTES_PRESSED_MAX = 256 << 10
 """The same while many transfers share the buffers."""
 
 
-def rows_per_group(layout: Layout, *, pressed: bool = False) -> int:
+def rows_per_group(
+    layout: Layout, *, pressed: bool = False, bytes_max: int = GROUP_BYTES_MAX
+) -> int:
     """Return how many rows to handle at a time: few when memory is short."""
-    limit = GROUP_BYTES_PRESSED_MAX if pressed else GROUP_BYTES_MAX
+    limit = GROUP_BYTES_PRESSED_MAX if pressed else bytes_max
     return max(1, min(layout.rows, limit // (layout.k * layout.unit_bytes)))
 
 

@@ -38,6 +38,9 @@ from atoll.core.scheme import Layout
 
 SHORT_BYTES_MAX = 256 << 10
 """A range of so many bytes of units is fetched whole; longer ones are streamed."""
+READ_GROUP_BYTES_MAX = 2 << 20
+"""Columns of one row group of a long read together. Each costs some tasks and waits, whatever its
+size; twice the upload's size is worth the memory, since a read holds only two groups."""
 INLINE_BYTES_MAX = 256 << 10
 """Rebuilding so much takes less than handing it to a thread."""
 
@@ -310,7 +313,7 @@ def _is_short(span: ChunkSpan) -> bool:
 def _groups(whole: ChunkSpan, buffers: BufferPool) -> list[ChunkSpan]:
     """Cut a span at row boundaries into groups of bounded size."""
     layout: Layout = whole.layout
-    rows = rows_per_group(layout, pressed=buffers.pressed)
+    rows = rows_per_group(layout, pressed=buffers.pressed, bytes_max=READ_GROUP_BYTES_MAX)
     spans = []
     row = whole.first_row
     while row < whole.end_row:

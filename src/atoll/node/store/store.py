@@ -29,7 +29,7 @@ from atoll.node.store.upload import BODY_BYTES_MIN, PieceUpload
 from atoll.node.store.volume import Admission, Counts, Volume, replayed
 
 _LOG = logging.getLogger(__name__)
-INLINE_READ_BYTES = 64 << 10
+INLINE_READ_BYTES = 256 << 10
 """Reads up to this length of a recently used region happen on the loop, without a thread."""
 REVIVE_SKEW_MS = 60_000
 """A read order revives a deleted piece only if it was issued so long after the deletion."""
