@@ -101,7 +101,11 @@ class GroupCommit:
         try:
             if self.failure is not None:
                 raise self.failure
-            await self._compute.run(self._write_down, files, bool(fresh), batch.changes, marks)
+            if self._index.may_defer(batch.changes):
+                await self._compute.run(self._sync, files, bool(fresh))
+                self._index.defer(batch.changes, marks)
+            else:
+                await self._compute.run(self._write_down, files, bool(fresh), batch.changes, marks)
             for log in batch.landings:
                 log.unsynced -= 1
         except (AtollError, sqlite3.Error) as cause:
@@ -122,11 +126,14 @@ class GroupCommit:
         self, files: list[LogFile], fresh: bool, changes: list[Change], marks: list[LogMark]
     ) -> None:
         """Sync the data, then tell the index. Runs on a compute thread, one at a time."""
+        self._sync(files, fresh)
+        self._index.apply(changes, marks)
+
+    def _sync(self, files: list[LogFile], fresh: bool) -> None:
         for log in files:
             log.file.sync()
         if fresh:
             self._disk.sync_folder(LOG_FOLDER)
-        self._index.apply(changes, marks)
 
     def _fail(self, cause: AtollError | sqlite3.Error) -> None:
         if self.failure is not None:

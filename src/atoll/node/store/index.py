@@ -1,6 +1,8 @@
 """The index: where each piece lies. A cache in SQLite that the logs can always rebuild.
 
 It is written only after the data it speaks of are durable, so it never knows more than the logs.
+New pieces, the common case, wait in memory for a transaction that takes many of them at once: after
+a crash the logs are read from where the index ends, and its marks move with its rows.
 One writer at a time (the group commit); reads go through a second connection beside it.
 """
 
@@ -31,6 +33,8 @@ from atoll.node.store.model import (
 )
 
 SCHEMA_VERSION = 1
+PENDING_PIECES_MAX = 128
+"""New pieces that wait for a transaction; the store's upkeep writes them down as well."""
 _SCHEMA = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
 CREATE TABLE log (
@@ -98,6 +102,9 @@ class Index:
             self._db.close()
             raise
         self._seek = self._reader.cursor()
+        self._pending: dict[bytes, Row] = {}
+        self._pending_spent: dict[bytes, tuple[bytes, int]] = {}
+        self._pending_marks: dict[int, LogMark] = {}
         self.totals = Totals()
         self._load_totals()
         self._any_lost = bool(self.lost(1))
@@ -128,11 +135,17 @@ class Index:
 
     def get(self, piece: bytes) -> Row | None:
         """Return the row of a piece."""
+        waiting = self._pending.get(piece)
+        if waiting is not None:
+            return waiting
         found = self._seek.execute(_SELECT, (piece,)).fetchone()
         return None if found is None else Row(*found)
 
     def spent_for(self, serial: bytes) -> bytes | None:
         """Return the piece for which the order of this serial was used."""
+        waiting = self._pending_spent.get(serial)
+        if waiting is not None:
+            return waiting[0]
         found = self._seek.execute("SELECT piece FROM spent WHERE serial = ?", (serial,)).fetchone()
         return None if found is None else bytes(found[0])
 
@@ -160,8 +173,10 @@ class Index:
 
     def pieces_in(self, log: int) -> list[tuple[bytes, Row]]:
         """Return the rows that point into a log (walks the whole table)."""
+        # First those that wait: what is written down meanwhile is then met twice, never missed.
+        waiting = {piece: row for piece, row in list(self._pending.items()) if row.log == log}
         rows = self._reader.execute(f"SELECT piece, {_ROW} FROM piece WHERE log = ?", (log,))  # noqa: S608
-        return [(row[0], Row(*row[1:])) for row in rows.fetchall()]
+        return list((waiting | {row[0]: Row(*row[1:]) for row in rows.fetchall()}).items())
 
     def trash_due(self, marked_ms_max: int, limit: int) -> list[tuple[bytes, int]]:
         """Return (piece, time of deletion) of pieces deleted at or before a time."""
@@ -177,10 +192,48 @@ class Index:
 
     # --- writing ---
 
+    def may_defer(self, changes: Sequence[Change]) -> bool:
+        """Say whether these are new pieces only, which may wait in memory."""
+        if self._any_lost or len(self._pending) + len(changes) > PENDING_PIECES_MAX:
+            return False
+        pieces = set()
+        for change in changes:
+            if type(change) is not Stored:
+                return False
+            pieces.add(change.piece)
+            # A serial met before is no news; a piece met before may have been deleted since.
+            if self.get(change.piece) is not None:
+                return False
+        return len(pieces) == len(changes)
+
+    def defer(self, changes: Sequence[Change], logs: Iterable[LogMark]) -> None:
+        """Take new pieces (see ``may_defer``) whose bytes are durable. Does not block."""
+        touched: set[int] = set()
+        for change in changes:
+            assert isinstance(change, Stored)
+            self.totals.sequence = max(self.totals.sequence, change.sequence)
+            row = _row_of(change)
+            self._pending[change.piece] = row
+            self._pending_spent.setdefault(change.serial, (change.piece, change.expires_ms))
+            self._account(row, 1, extent_bytes(row.body_bytes), touched)
+        for mark in logs:
+            self._pending_marks[mark.log] = mark
+
+    def _write_pending(self) -> None:
+        """Write down what waits, within a transaction."""
+        self._db.executemany(
+            "INSERT OR IGNORE INTO spent VALUES (?, ?, ?)",
+            [(serial, *use) for serial, use in self._pending_spent.items()],
+        )
+        self._db.executemany(_INSERT, [(piece, *row) for piece, row in self._pending.items()])
+
     def apply(self, changes: Sequence[Change], logs: Iterable[LogMark]) -> None:
-        """Write a batch of changes in one transaction."""
+        """Write what waits and a batch of changes in one transaction."""
         with self._transaction():
             touched: set[int] = set()
+            if self._pending:
+                self._write_pending()
+                logs = (self._pending_marks | {mark.log: mark for mark in logs}).values()
             for change in changes:
                 self._apply_one(change, touched)
             for mark in logs:
@@ -201,6 +254,10 @@ class Index:
                     (self.totals.live.get(log, 0), log),
                 )
             self._save_totals()
+        # Only now: until here a reader finds them in memory, from here on in the database.
+        self._pending.clear()
+        self._pending_spent.clear()
+        self._pending_marks.clear()
 
     def _apply_one(self, change: Change, touched: set[int]) -> None:
         match change:
@@ -267,7 +324,9 @@ class Index:
             self._db.execute("DELETE FROM meta WHERE name = 'rebuilding'")
 
     def close(self) -> None:
-        """Fold the write-ahead log into the database and close."""
+        """Write what waits, fold the write-ahead log into the database and close."""
+        if self._pending:
+            self.apply([], [])
         if self._reader is not self._db:
             self._reader.close()
         self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -305,20 +364,7 @@ class Index:
     def _stored(self, change: Stored, touched: set[int]) -> None:
         self._spend(change.serial, change.piece, change.expires_ms)
         self.totals.sequence = max(self.totals.sequence, change.sequence)
-        row = Row(
-            change.log,
-            change.offset,
-            change.body_bytes,
-            change.head_bytes,
-            change.data_bytes,
-            change.sequence,
-            State.LIVE,
-            0,
-            Mark.NONE,
-            0,
-            change.retention_ms,
-            change.issuer,
-        )
+        row = _row_of(change)
         if self._db.execute(_INSERT, (change.piece, *row)).rowcount == 1:
             self._account(row, 1, extent_bytes(row.body_bytes), touched)
             self._found_again(change.piece)
@@ -412,3 +458,20 @@ class Index:
             setattr(self.totals, name, self.meta(name) or 0)
         rows = self._db.execute("SELECT log, live_bytes FROM log")
         self.totals.live = dict(rows.fetchall())
+
+
+def _row_of(change: Stored) -> Row:
+    return Row(
+        change.log,
+        change.offset,
+        change.body_bytes,
+        change.head_bytes,
+        change.data_bytes,
+        change.sequence,
+        State.LIVE,
+        0,
+        Mark.NONE,
+        0,
+        change.retention_ms,
+        change.issuer,
+    )
