@@ -24,6 +24,7 @@ _UNITS: dict[str, int] = {
 }
 _NUMBER = re.compile(r"^\s*([0-9]+(?:\.[0-9]+)?)\s*([a-zA-Z]*)\s*$")
 _BINARY = ("KiB", "MiB", "GiB", "TiB", "PiB")
+_DECIMAL = ("kB", "MB", "GB", "TB", "PB")
 
 
 def parse_bytes(text: str) -> int:
@@ -43,11 +44,12 @@ def parse_bytes(text: str) -> int:
 
 
 def exact_bytes(count: int) -> str:
-    """Write a size so that ``parse_bytes`` reads the same number back: ``64 MiB``, ``1500 B``."""
-    for power, name in reversed(list(enumerate(_BINARY, start=1))):
-        if count and count % (1 << (10 * power)) == 0:
-            return f"{count >> (10 * power)} {name}"
-    return f"{count} B"
+    """Write a size so that ``parse_bytes`` reads the same back: ``64 MiB``, ``2 TB``, ``15 B``."""
+    fitting = [name for name in (*_BINARY, *_DECIMAL) if count % _UNITS[name.lower()] == 0]
+    if not count or not fitting:
+        return f"{count} B"
+    best = max(fitting, key=lambda name: _UNITS[name.lower()])
+    return f"{count // _UNITS[best.lower()]} {best}"
 
 
 def show_bytes(count: float) -> str:

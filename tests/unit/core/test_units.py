@@ -14,6 +14,14 @@ def test_an_exact_size_reads_back_the_same(count: int) -> None:
 
 
 @pytest.mark.parametrize(
+    "text", ["0 B", "1500 B", "96 MiB", "1 GiB", "1 GB", "2000 MB", "3 kB", "3 KiB"]
+)
+def test_an_exact_size_is_written_as_people_give_it(text: str) -> None:
+    shown = exact_bytes(parse_bytes(text))
+    assert shown == {"2000 MB": "2 GB"}.get(text, text)
+
+
+@pytest.mark.parametrize(
     ("text", "count"),
     [("1500", 1500), ("64MiB", 64 << 20), ("1.5 GB", 1_500_000_000), ("2 k", 2048), ("0", 0)],
 )
