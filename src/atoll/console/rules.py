@@ -16,6 +16,7 @@ from atoll.console.model import (
 )
 from atoll.core.ids import show_node
 from atoll.core.messages import CloudStatus, NodeStatus, Survival
+from atoll.core.scheme import RS_2_4
 from atoll.core.units import show_bytes, show_seconds
 
 ONE_MACHINE = "One machine: no protection against its loss."
@@ -50,7 +51,7 @@ def sample_of(status: CloudStatus) -> Sample:
 
 def health_of(status: CloudStatus) -> Health:
     """Say in one word how the cloud is."""
-    if not status.survival.nodes_alive:
+    if status.survival.nodes_alive < (1 if status.objects else RS_2_4.durable):
         return Health.WAITING
     if status.objects and status.survival.any_nodes == 0:
         return Health.EXPOSED
@@ -65,6 +66,8 @@ def headline_of(status: CloudStatus) -> str:
     alive = survival.nodes_alive
     if not alive:
         return "No node is alive yet."
+    if alive < RS_2_4.durable and not status.objects:
+        return f"Nothing is stored yet; that takes {RS_2_4.durable} nodes, {alive} alive."
     if not status.objects:
         return f"Nothing is stored yet; {_count(alive, 'node')} ready to take it."
     if survival.any_nodes <= 0:

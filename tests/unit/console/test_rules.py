@@ -89,6 +89,10 @@ def survive(any_nodes: int, alive: int, loss: int) -> Survival:
         ),
         ({"survival": survive(0, 0, 0)}, "No node is alive yet."),
         ({"objects": 0}, "Nothing is stored yet; 12 nodes ready to take it."),
+        (
+            {"objects": 0, "survival": survive(2, 2, 0)},
+            "Nothing is stored yet; that takes 3 nodes, 2 alive.",
+        ),
     ],
 )
 def test_the_headline_says_how_many_may_die(changes: dict[str, object], words: str) -> None:
@@ -101,6 +105,7 @@ def test_health_follows_the_worst_that_holds() -> None:
     assert health_of(a_status(repair=missing)) is Health.REPAIRING
     assert health_of(a_status(repair=missing, survival=survive(0, 6, 1))) is Health.EXPOSED
     assert health_of(a_status(survival=survive(0, 0, 0))) is Health.WAITING
+    assert health_of(a_status(objects=0, survival=survive(2, 2, 0))) is Health.WAITING
 
 
 def test_the_repair_bar_counts_from_when_something_was_first_missing() -> None:
