@@ -80,7 +80,7 @@ class SegmentedObjects:
                 else:
                     records.append(await upload.finish())
             await plain.finish()
-        except BaseException:
+        except (Exception, asyncio.CancelledError):
             self._abandon(bucket, records, uploads)
             raise
         finally:
