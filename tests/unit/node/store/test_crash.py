@@ -28,7 +28,7 @@ from tests.unit.node.machine import (
 from atoll.core.errors import AtollError, Kind
 from atoll.node.store.commit import GroupCommit
 from atoll.node.store.log import LogFile
-from atoll.node.store.model import Change, LogMark, State
+from atoll.node.store.model import State
 from atoll.node.store.store import PieceStore
 
 SMALL_LOGS = replace(TINY, log_bytes=128 * KIB, log_step_bytes=32 * KIB, capacity_bytes=800 * KIB)
@@ -340,10 +340,8 @@ def test_no_power_cut_loses_what_was_acknowledged() -> None:
 class HastyCommit(GroupCommit):
     """The deliberate fault: tells the index, and so acknowledges, without the sync."""
 
-    def _write_down(
-        self, files: list[LogFile], fresh: bool, changes: list[Change], marks: list[LogMark]
-    ) -> None:
-        self._index.apply(changes, marks)
+    def _sync(self, files: list[LogFile], fresh: bool) -> None:
+        pass
 
 
 class HastyStore(PieceStore):
