@@ -5,7 +5,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-WIDTH, ROW, LEFT, BAR = 900, 26, 250, 430
+WIDTH, ROW, LEFT, BAR = 980, 26, 330, 380
 RUNS_MAX = 6
 """Newest runs drawn, oldest first, so that a bar's end shows the way the figure went."""
 
