@@ -13,6 +13,7 @@ import os
 import sys
 import time
 import traceback
+import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
@@ -127,11 +128,13 @@ def _collect_now_and_then(loop: SimLoop) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Let nobody hear what the buried say when their coroutines are closed."""
+    """Let nobody hear what the buried say when their coroutines are closed, or never ran."""
     before = sys.unraisablehook
     sys.unraisablehook = lambda _: None
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
+            yield
     finally:
         sys.unraisablehook = before
 
