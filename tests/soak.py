@@ -32,6 +32,7 @@ VERIFY_TRIES_MAX = 30
 VERIFY_PAUSE_S = 2.0
 LARGE_BYTES = 5 << 30
 BLOCK = hashlib.shake_256(b"soak").digest(1 << 20)
+TWICE = BLOCK * 2
 FAILURES = (ClientError, BotoCoreError, OSError)
 
 
@@ -68,8 +69,8 @@ class Body:
 
     def read(self, count: int = -1) -> bytes:
         count = self.size - self.position if count < 0 else min(count, self.size - self.position)
-        start = self.position % len(BLOCK)
-        piece = (BLOCK * (count // len(BLOCK) + 2))[start : start + count]
+        start, count = self.position % len(BLOCK), min(count, len(BLOCK))
+        piece = TWICE[start : start + count]
         self.position += count
         return piece
 
@@ -255,6 +256,7 @@ def soak(database: str, seconds: float, seed: int, threads: int, large_bytes: in
             for member in crew:
                 member.join()
             wrong = verify(holder, ledger)
+            print(f"  {len(ledger.allowed)} objects verified, {len(wrong)} wrong", flush=True)
             if large_bytes:
                 wrong += large_object(holder, ledger, large_bytes)
             holder.cloud.stop()
