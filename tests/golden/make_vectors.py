@@ -11,6 +11,7 @@ Byte strings are hex. Long inputs are given by rule: byte ``i`` of ``pattern(len
 import hashlib
 import importlib
 import json
+import types
 import typing
 from pathlib import Path
 from typing import Any
@@ -441,6 +442,8 @@ def _sample(kind: Any, name: str) -> Any:
     plain: dict[Any, Any] = {bool: True, bytes: name.encode(), int: 7, str: name}
     if kind in plain:
         return plain[kind]
+    if origin in (types.UnionType, typing.Union):
+        return _sample(inner[0], name)
     hints = typing.get_type_hints(kind)
     return kind(**{f.name: _sample(hints[f.name], f.name) for f in msgspec.structs.fields(kind)})
 
@@ -452,7 +455,7 @@ def wire() -> dict[str, Any]:
             "fields": _hexed(_sample(kind, "")),
             "encoded": messages.encode(_sample(kind, "")).hex(),
         }
-        for kind in messages.Message.__subclasses__()
+        for kind in sorted(messages.Message.__subclasses__(), key=lambda kind: kind.__name__)
     }
 
 

@@ -2,7 +2,6 @@
 
 import ast
 import re
-import typing
 from pathlib import Path
 
 from atoll.core import messages
@@ -10,7 +9,11 @@ from atoll.core.errors import Kind, meaning_of
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "spec" / "messages.md"
-SOURCE = ROOT / "src" / "atoll" / "core" / "messages.py"
+SOURCES = sorted((ROOT / "src" / "atoll" / "core" / "messages").glob("[a-z]*.py"))
+
+
+KINDS = {kind.__name__: kind for kind in messages.Message.__subclasses__()}
+"""All messages by name."""
 
 
 def _plain(text: str | None) -> str:
@@ -32,7 +35,7 @@ def _fields(node: ast.ClassDef) -> list[tuple[str, str, str, str]]:
 
 
 def _section(node: ast.ClassDef) -> str:
-    kind = getattr(messages, node.name)
+    kind = KINDS[node.name]
     lines = [f"### {node.name}", "", _plain(ast.get_docstring(node))]
     if kind in messages.ANSWERS:
         lines[-1] += f" Answer: `{messages.ANSWERS[kind].__name__}`."
@@ -52,13 +55,12 @@ def message_tables() -> str:
     """All messages, in families."""
     classes = {
         node.name: node
-        for node in ast.parse(SOURCE.read_text()).body
-        if isinstance(node, ast.ClassDef)
-        and issubclass(getattr(messages, node.name), messages.Message)
-        and node.name != "Message"
+        for source in SOURCES
+        for node in ast.parse(source.read_text()).body
+        if isinstance(node, ast.ClassDef) and node.name in KINDS
     }
-    node_names = [kind.__name__ for kind in typing.get_args(messages.NodeRequest)]
-    control_names = [kind.__name__ for kind in typing.get_args(messages.ControlRequest)]
+    node_names = [kind.__name__ for kind in messages.NODE_REQUESTS]
+    control_names = [kind.__name__ for kind in messages.CONTROL_REQUESTS]
     asked = set(node_names + control_names)
     families = {
         "Requests of nodes": node_names,

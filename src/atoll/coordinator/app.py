@@ -17,9 +17,10 @@ import msgspec
 
 from atoll.coordinator.collection.rules import LIMITS
 from atoll.coordinator.collection.service import CollectionService
-from atoll.coordinator.metadata.service import Handler, MetadataConfig, MetadataService
+from atoll.coordinator.metadata.service import MetadataConfig, MetadataService
 from atoll.coordinator.metadata.store import buckets, reports, segments
 from atoll.coordinator.metadata.uploads import UploadService
+from atoll.coordinator.part import Handler, NodeHandler, Part, Step
 from atoll.coordinator.placement.model import Candidate, candidate_of
 from atoll.coordinator.placement.service import PlacementService
 from atoll.coordinator.registry.model import TIMERS
@@ -30,7 +31,9 @@ from atoll.core.crypto import NONCE_BYTES, open_secret, seal_secret
 from atoll.core.errors import AtollError, Kind
 from atoll.core.identity import Identity, RequestProof, check_request
 from atoll.core.messages import (
+    CONTROL_REQUESTS,
     MESSAGE_BYTES_MAX,
+    NODE_REQUESTS,
     Answer,
     CloudStatus,
     ControlRequest,
@@ -39,6 +42,7 @@ from atoll.core.messages import (
     GrantReads,
     Heartbeat,
     Message,
+    NodeRequest,
     OrderSegment,
     Register,
     ReplaceGrants,
@@ -52,6 +56,8 @@ from atoll.core.ports import Clock, Compute, Database, PieceTransport, Rng
 log = logging.getLogger("atoll.coordinator")
 
 NODE_MESSAGE_BYTES_MAX = 64 << 10
+NODE_ASK_BYTES_MAX = 1 << 20
+"""Any other request of a node: sets of pieces and proofs are longer than heartbeats."""
 CONTROL_SKEW_MS_MAX = 60_000
 """A gateway's signed request older or newer than this is refused, so that replays are few to
 remember."""
@@ -158,6 +164,7 @@ class Coordinator:
             placement=self.placement,
             limits=LIMITS[config.profile],
         )
+        self._parts: list[Part] = []
         self._handlers: dict[type[Message], Handler] = {
             **self.metadata.handlers,
             **self.uploads.handlers,
@@ -167,6 +174,15 @@ class Coordinator:
             ReportLiar: self._report_liar,
             GetStatus: self._get_status,
         }
+        self._node_handlers: dict[type[Message], NodeHandler] = {
+            Register: self.registry.register,
+            Heartbeat: self._heartbeat,
+        }
+        for part in self._parts:
+            self._handlers.update(part.handlers)
+            self._node_handlers.update(part.node_handlers)
+        assert CONTROL_REQUESTS.keys() >= self._handlers.keys()
+        assert NODE_REQUESTS.keys() >= self._node_handlers.keys()
         self.app = Door(self)
 
     # --- start and stop ---------------------------------------------------------------------
@@ -177,15 +193,15 @@ class Coordinator:
         await self.registry.refresh()
         if not self._loops:
             return
-        steps: list[tuple[str, Callable[[], Awaitable[object]], float]] = [
-            ("judge nodes", self.registry.tick, TIMERS[self._config.profile].tick_ms / 1000),
-            ("expire uploads", self.uploads.expire, EXPIRY_INTERVAL_S),
-            ("take reports", self._take_reports, REPORTS_INTERVAL_S),
+        steps = [
+            Step("judge nodes", self.registry.tick, TIMERS[self._config.profile].tick_ms / 1000),
+            Step("expire uploads", self.uploads.expire, EXPIRY_INTERVAL_S),
+            Step("take reports", self._take_reports, REPORTS_INTERVAL_S),
         ]
-        self._tasks = [
-            asyncio.create_task(self._loop(name, step, pause_s), name=name)
-            for name, step, pause_s in steps
-        ]
+        for part in self._parts:
+            await part.start()
+            steps.extend(part.steps)
+        self._tasks = [asyncio.create_task(self._loop(step), name=step.name) for step in steps]
         await self.repair.start()
         await self.collection.start()
 
@@ -199,20 +215,22 @@ class Coordinator:
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks)
+        for part in self._parts:
+            await part.stop()
         await self.registry.flush()
 
-    async def _loop(self, name: str, step: Callable[[], Awaitable[object]], pause_s: float) -> None:
+    async def _loop(self, step: Step) -> None:
         while True:
             try:
-                await step()
+                await step.run()
             except AtollError as error:
-                log.warning("%s: %s", name, error)
+                log.warning("%s: %s", step.name, error)
                 await self._clock.sleep(LOOP_PAUSE_S)
             except Exception:
                 # The coordinator must not go on half-dead because one step met a bug.
-                log.exception("%s failed", name)
+                log.exception("%s failed", step.name)
                 await self._clock.sleep(LOOP_PAUSE_S)
-            await self._clock.sleep(pause_s)
+            await self._clock.sleep(step.pause_s)
 
     async def _check_secrets(self) -> None:
         sealed = seal_secret(
@@ -316,9 +334,15 @@ class Coordinator:
     async def hear(self, path: str, body: bytes, proof: str) -> Message:
         """Answer a node's signed message. Raises ``AtollError``."""
         prover = check_request(proof, "POST", path, body, self._clock.now_ms())
-        request = decode(body, Register | Heartbeat)
-        if isinstance(request, Register):
-            return await self.registry.register(request, prover, int(proof.split(":")[1]))
+        request = decode(body, NodeRequest)
+        handler = self._node_handlers.get(type(request))
+        if handler is None:
+            raise AtollError(
+                Kind.NOT_IMPLEMENTED, "hear node", f"no answer to {type(request).__name__}"
+            )
+        return await handler(request, prover, int(proof.split(":")[1]))
+
+    async def _heartbeat(self, request: Heartbeat, prover: bytes, _: int) -> Message:
         answer, node = await self.registry.heartbeat(request, prover)
         if node is not None and request.lost_pieces and self._loops:
             await self.repair.report_lost(node.alias, request.lost_pieces)
@@ -385,6 +409,7 @@ class Door:
         self._routes: dict[str, Route] = {
             "/v1/node/register": (coordinator.hear, NODE_MESSAGE_BYTES_MAX),
             "/v1/node/heartbeat": (coordinator.hear, NODE_MESSAGE_BYTES_MAX),
+            "/v1/node/ask": (coordinator.hear, NODE_ASK_BYTES_MAX),
             "/v1/control": (coordinator.ask_signed, MESSAGE_BYTES_MAX),
         }
 

@@ -14,6 +14,7 @@ from atoll.core.errors import AtollError, Kind
 from atoll.core.messages import ControlPlane
 from atoll.core.ports import Clock, Compute, Rng
 from atoll.gateway.config import GatewayConfig
+from atoll.gateway.customer.door import CUSTOMER_PREFIX, CustomerDoor
 from atoll.gateway.objects import ObjectStore
 from atoll.gateway.s3.body import ClientGoneError
 from atoll.gateway.s3.call import Buckets, Call, Services
@@ -70,6 +71,7 @@ class Gateway:
             codec=codec or compile_codec(),
             buckets=Buckets(control, clock, self.config.bucket_cache_s),
         )
+        self._customer = CustomerDoor(self.services)
         self._running = 0
         self._xml_bytes = 0
 
@@ -127,6 +129,8 @@ class Gateway:
         if request.method == "OPTIONS":
             raise S3Error("AccessForbidden", Method="OPTIONS", ResourceType="OBJECT")
         verified = await self._auth.authenticate(request)
+        if request.raw_path.startswith(CUSTOMER_PREFIX):
+            return await self._customer.answer(request, verified)
         operation = self._route(request)
         handler = HANDLERS.get(operation.name)
         if handler is None:

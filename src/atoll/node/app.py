@@ -37,6 +37,7 @@ from atoll.node.orders import (
     order_of_header,
     piece_of_delete,
 )
+from atoll.node.part import Route
 from atoll.node.store.model import Row
 from atoll.node.store.store import PieceReader, PieceStore
 
@@ -97,6 +98,8 @@ class NodeApp:
         )
         self._deletes = 0
         self.coordinators = 0
+        self.routes: dict[tuple[str, str], Route] = {}
+        """Paths that other parts of the node answer."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -145,6 +148,9 @@ class NodeApp:
             return
         elif path == "/v1/metrics" and method == "GET":
             await http.send_whole(send, 200, http.TEXT, metrics_text(self._store))
+            return
+        elif (method, path) in self.routes:
+            await self.routes[method, path](scope, receive, send)
             return
         elif path not in ("/v1/delete", "/v1/health", "/v1/metrics"):
             raise AtollError(Kind.NOT_FOUND, "answer request", "no such path")

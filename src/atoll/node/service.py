@@ -29,11 +29,14 @@ from atoll.node.app import NodeApp
 from atoll.node.config import NodeConfig
 from atoll.node.http import Receive, Scope, Send, send_failure
 from atoll.node.orders import OrderDesk
+from atoll.node.part import NodePart, Step
 from atoll.node.store.store import PieceStore
 
 _LOG = logging.getLogger(__name__)
 REGISTER_PATH = "/v1/node/register"
 HEARTBEAT_PATH = "/v1/node/heartbeat"
+ASK_PATH = "/v1/node/ask"
+"""All other requests of nodes."""
 FACTS_PURPOSE = b"node-facts/1"
 MEMORY_FILE = "node.memory"
 LOST_PIECES_MAX = 1000
@@ -106,6 +109,9 @@ class NodeService:
         self._memory = NodeMemory()
         desk = OrderDesk(identity.node_id, self._coordinators, clock, config.order_skew_ms)
         self._app = NodeApp(self.store, identity, config, clock, desk)
+        self.parts: list[NodePart] = []
+        for part in self.parts:
+            self._app.routes.update(part.routes)
         self._tasks: list[asyncio.Task[None]] = []
         self._requests = 0
         self._idle = asyncio.Event()
@@ -140,6 +146,9 @@ class NodeService:
         self._serving = True
         self._tasks = [asyncio.create_task(self._report(link)) for link in self.links]
         self._tasks.append(asyncio.create_task(self.store.run()))
+        for part in self.parts:
+            await part.start()
+            self._tasks += [asyncio.create_task(self._repeat(step)) for step in part.steps]
         _LOG.info("%s started, incarnation %d", show_node(self._identity.node_id), self.incarnation)
 
     async def stop(self) -> None:
@@ -149,11 +158,24 @@ class NodeService:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks.clear()
+        for part in self.parts:
+            await part.stop()
         if self._requests:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(STOP_S_MAX):
                     await self._idle.wait()
         await self.store.close()
+
+    async def _repeat(self, step: Step) -> None:
+        while True:
+            try:
+                await step.run()
+            except AtollError as error:
+                _LOG.warning("%s: %s", step.name, error)
+            except Exception:  # noqa: BLE001 - see below
+                # The node must not go on half-dead because one step met a bug.
+                _LOG.exception("%s failed", step.name)
+            await self._clock.sleep(step.pause_s)
 
     def heartbeat_now(self) -> None:
         """Tell the coordinators at once (something changed that they should know)."""
@@ -235,7 +257,7 @@ class NodeService:
     async def _register(self, link: Link) -> None:
         facts = encode(self._facts())
         signed = SignedFacts(facts=facts, signature=self._identity.sign(FACTS_PURPOSE, facts))
-        answer = await self._ask(link, REGISTER_PATH, Register(signed_facts=signed), Registered)
+        answer = await self.ask(link, REGISTER_PATH, Register(signed_facts=signed), Registered)
         await self._learn_keys(link, answer.coordinator_key, answer.link_key)
         link.alias = answer.alias
         link.heartbeat_interval_ms = answer.heartbeat_interval_ms
@@ -254,7 +276,7 @@ class NodeService:
             counters=self.store.counters(),
             lost_pieces=lost,
         )
-        answer = await self._ask(link, HEARTBEAT_PATH, heartbeat, HeartbeatAnswer)
+        answer = await self.ask(link, HEARTBEAT_PATH, heartbeat, HeartbeatAnswer)
         link.heartbeat_interval_ms = answer.heartbeat_interval_ms
         if not answer.known:
             link.registered = False
@@ -270,7 +292,8 @@ class NodeService:
             for link in self.links:
                 link.told = [piece for piece in link.told if piece not in everywhere]
 
-    async def _ask(self, link: Link, path: str, message: Message, answer: type[Answer]) -> Answer:
+    async def ask(self, link: Link, path: str, message: Message, answer: type[Answer]) -> Answer:
+        """Send a coordinator a signed request. Raises ``AtollError``, its own or the network's."""
         body = encode(message)
         proof = prove_request(self._identity, "POST", path, body, self._clock.now_ms())
         reply = await self._transport.call(

@@ -7,10 +7,12 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import unquote
 
+import msgspec
 from lxml import etree
 
 from atoll.client.sdk.model import BucketEntry, Entry, ObjectEntry, ObjectHead, PrefixEntry
 from atoll.core.errors import AtollError, Kind, meaning_of
+from atoll.core.messages import Failure
 
 NUMBER_DIGITS_MAX = 18
 _KINDS: dict[str, Kind] = {}
@@ -96,6 +98,9 @@ def _iso_ms(text: str) -> int:
 def error_of(operation: str, status: int, body: bytes, about: str) -> AtollError:
     """Return the error that an answer tells of; by its status alone where it has no body."""
     code = message = ""
+    if body.startswith(b'{"type":"Failure"'):
+        # Operations beyond S3 answer with the control plane's own failures.
+        return msgspec.json.decode(body, type=Failure).to_error()
     if body.lstrip().startswith(b"<"):
         try:
             root = _tree(body)

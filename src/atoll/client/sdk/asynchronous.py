@@ -5,7 +5,9 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Se
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
+
+import msgspec
 
 from atoll.client.sdk import transfer
 from atoll.client.sdk.answers import (
@@ -275,6 +277,20 @@ class AsyncClient:
                 metadata=head.metadata,
                 progress=progress,
             )
+
+    async def ask(self, operation: str, body: Mapping[str, Any] | None = None) -> Any:
+        """Ask the gateway for something beyond S3: ``POST /.atoll/v1/{operation}``, JSON both ways.
+
+        Raises ``AtollError`` as the gateway or its coordinator said it.
+        """
+        answer = await self.requests.ask(
+            operation,
+            "POST",
+            f"/.atoll/v1/{operation}",
+            headers={"content-type": "application/json"},
+            body=bytes_body(msgspec.json.encode(body or {})),
+        )
+        return msgspec.json.decode(answer.body)
 
     def presign(self, method: str, bucket: str, key: str, *, expires_s: int = 3600) -> str:
         """Return a URL that anybody may use for this one request until it expires (1..7 days)."""

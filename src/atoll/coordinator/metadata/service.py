@@ -4,10 +4,9 @@ Each change is one transaction: the condition is judged, the old segments become
 new ones visible together, or nothing happens. Uploads in parts: ``metadata.uploads``.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
 
 from sqlalchemy.engine import Connection
 
@@ -34,6 +33,7 @@ from atoll.coordinator.metadata.rules import (
 from atoll.coordinator.metadata.store import buckets, objects, segments
 from atoll.coordinator.metadata.store.objects import ObjectRow
 from atoll.coordinator.metadata.store.segments import POSITION_END
+from atoll.coordinator.part import Handler
 from atoll.core.crypto import NONCE_BYTES, open_secret, seal_secret
 from atoll.core.errors import AtollError, Kind
 from atoll.core.ids import SHORT_ID_BYTES
@@ -97,9 +97,6 @@ class MetadataConfig:
     """How long a completed upload's answer is repeated, and a collected segment remembered."""
     secrets_key: bytes = field(default=b"", repr=False)
     """32 bytes under which secrets are sealed at rest."""
-
-
-Handler = Callable[[Any], Awaitable[Message]]
 
 
 class MetadataService:

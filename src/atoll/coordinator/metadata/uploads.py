@@ -32,7 +32,6 @@ from atoll.coordinator.metadata.rules import (
     text_bytes,
 )
 from atoll.coordinator.metadata.service import (
-    Handler,
     MetadataConfig,
     MetadataService,
     no_bucket,
@@ -43,6 +42,7 @@ from atoll.coordinator.metadata.store import buckets, objects, segments, uploads
 from atoll.coordinator.metadata.store.objects import ObjectRow
 from atoll.coordinator.metadata.store.segments import POSITION_END
 from atoll.coordinator.metadata.store.uploads import PartRow, UploadRow
+from atoll.coordinator.part import Handler
 from atoll.core.errors import AtollError, Kind
 from atoll.core.messages import (
     LIST_KEYS_MAX,

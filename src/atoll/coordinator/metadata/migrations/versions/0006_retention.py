@@ -1,0 +1,17 @@
+"""Retention records.
+
+Revision ID: 0006
+"""
+
+revision = "0006"
+down_revision = "0005"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    """Change the schema."""
+
+
+def downgrade() -> None:
+    """Go back."""

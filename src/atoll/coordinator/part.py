@@ -1,0 +1,44 @@
+"""What the coordinator is made of: parts that answer messages and repeat steps.
+
+A part is one sub-room's service. The app collects their answers into two tables and runs their
+steps, so that a new part is one line there.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from atoll.core.messages import Message
+
+Handler = Callable[[Any], Awaitable[Message]]
+"""Answers one type of control request."""
+NodeHandler = Callable[[Any, bytes, int], Awaitable[Message]]
+"""Answers one type of node request: the request, the key that signed it, the signer's time in ms.
+
+The key is proven, not known: ask the registry which node it is, if any."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Something done again and again, with a pause between; a fault is logged and it goes on."""
+
+    name: str
+    run: Callable[[], Awaitable[object]]
+    pause_s: float
+
+
+class Part:
+    """One service of a coordinator. Subclasses set what they have."""
+
+    handlers: Mapping[type[Message], Handler] = {}
+    """By control request: how it is answered. In every process, with loops or without."""
+    node_handlers: Mapping[type[Message], NodeHandler] = {}
+    """By node request: how it is answered."""
+    steps: Sequence[Step] = ()
+    """Run where the coordinator runs its loops, and only there."""
+
+    async def start(self) -> None:
+        """Get ready; before the steps run. Only where the coordinator runs its loops."""
+
+    async def stop(self) -> None:
+        """Put down what is in hand; after the steps were stopped."""

@@ -1,0 +1,8 @@
+"""What is thought of a node and why: states, figures, remedies."""
+
+from atoll.core.messages.base import Message
+
+NODE_REQUESTS: dict[type[Message], type[Message]] = {}
+"""Requests of nodes of this family and their answers."""
+CONTROL_REQUESTS: dict[type[Message], type[Message]] = {}
+"""Requests of gateways of this family and their answers."""

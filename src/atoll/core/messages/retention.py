@@ -1,0 +1,8 @@
+"""Retention records on their way to nodes."""
+
+from atoll.core.messages.base import Message
+
+NODE_REQUESTS: dict[type[Message], type[Message]] = {}
+"""Requests of nodes of this family and their answers."""
+CONTROL_REQUESTS: dict[type[Message], type[Message]] = {}
+"""Requests of gateways of this family and their answers."""

@@ -1,0 +1,8 @@
+"""The exact set of pieces of a node: compared by bitmaps, agreed by both sides."""
+
+from atoll.core.messages.base import Message
+
+NODE_REQUESTS: dict[type[Message], type[Message]] = {}
+"""Requests of nodes of this family and their answers."""
+CONTROL_REQUESTS: dict[type[Message], type[Message]] = {}
+"""Requests of gateways of this family and their answers."""

@@ -1,0 +1,85 @@
+"""The whole cloud at a glance."""
+
+from atoll.core.messages.base import Message
+
+
+class GetStatus(Message, frozen=True):
+    """The whole cloud at a glance."""
+
+
+class NodeStatus(Message, frozen=True):
+    """One node as the coordinator sees it."""
+
+    alias: int
+    node_id: bytes
+    operator: str
+    site: str
+    region: str
+    country: str
+    tier: str
+    address: str
+    state: str
+    """``alive``, ``suspect``, ``dead``, ``lost``."""
+    last_seen_ms: int
+    capacity_bytes: int
+    used_bytes: int
+    free_bytes: int
+    pieces: int
+    full: bool
+    errors: int
+
+
+class RepairStatus(Message, frozen=True):
+    """What repair is doing."""
+
+    segments_degraded: int
+    """Segments below full strength."""
+    segments_urgent: int
+    """Segments at or below their repair threshold."""
+    pieces_missing: int
+    pieces_repaired: int
+    """Since the coordinator's first start."""
+    bytes_downloaded: int
+    bytes_uploaded: int
+    running: int
+    frozen: bool
+    """Held back because too many nodes vanished at once."""
+
+
+class Survival(Message, frozen=True):
+    """How many more nodes may die now."""
+
+    any_nodes: int
+    """Any that many may die at once with nothing unreadable."""
+    nodes_alive: int
+    next_loss_objects: int
+    """Objects unreadable (until one returns) after the worst loss of one node more."""
+
+
+class CloudStatus(Message, frozen=True):
+    """The answer to ``GetStatus``."""
+
+    time_ms: int
+    nodes: list[NodeStatus]
+    repair: RepairStatus
+    survival: Survival
+    buckets: int
+    objects: int
+    object_bytes: int
+    segments: int
+    pieces: int
+    stored_bytes: int
+    """Bytes of pieces on nodes, by the metadata."""
+    garbage_pieces: int
+    put_bytes: int
+    """Sum over the nodes, since their first starts; two polls give a rate."""
+    get_bytes: int
+    one_machine: bool
+    """All nodes are loopback addresses: no protection against the loss of this machine."""
+    profile: str
+
+
+CONTROL_REQUESTS: dict[type[Message], type[Message]] = {
+    GetStatus: CloudStatus,
+}
+"""Requests of this family and their answers."""

@@ -1,0 +1,8 @@
+"""A provider's own terms: capacity, traffic, price, calendar, exit, evacuation."""
+
+from atoll.core.messages.base import Message
+
+NODE_REQUESTS: dict[type[Message], type[Message]] = {}
+"""Requests of nodes of this family and their answers."""
+CONTROL_REQUESTS: dict[type[Message], type[Message]] = {}
+"""Requests of gateways of this family and their answers."""

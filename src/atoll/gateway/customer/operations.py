@@ -1,0 +1,25 @@
+"""The operations by name: ``module:function`` of this package, imported when first asked for."""
+
+import importlib
+
+from atoll.core.errors import AtollError, Kind
+from atoll.gateway.customer.call import CustomerHandler
+
+OPERATIONS: dict[str, str] = {
+    "whoami": "whoami:whoami",
+}
+"""Name in the path to where its handler is."""
+
+
+def handler_of(name: str) -> CustomerHandler:
+    """Return the handler of an operation. Raises ``NOT_FOUND``."""
+    place = OPERATIONS.get(name)
+    if place is None:
+        raise AtollError(
+            Kind.NOT_FOUND, "answer request", f"there is no operation {name!r}", about=name
+        )
+    module, _, function = place.partition(":")
+    handler: CustomerHandler = getattr(
+        importlib.import_module(f"atoll.gateway.customer.{module}"), function
+    )
+    return handler
