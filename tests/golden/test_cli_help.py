@@ -21,7 +21,7 @@ def every_command() -> list[tuple[str, ...]]:
         found.append((name,))
         command = root.get_command(context, name)
         if isinstance(command, click.Group):
-            found += [(name, inner) for inner in command.commands]
+            found += [(name, inner) for inner in command.list_commands(context)]
     return found
 
 

@@ -4,22 +4,21 @@ Data goes to standard output, talk to standard error. Every failure is one line 
 one that says what to do; exit codes come from the table in ``core.errors``.
 """
 
-import importlib
 import json
 import os
 import sys
 from typing import Any, NoReturn
 
 import click
-from typing_extensions import override
 
 import atoll
+from atoll.cli.lazy import Entry, LazyGroup
 from atoll.core.errors import AtollError, Kind, meaning_of
 
 USAGE_STATUS = 64
 TRACE_VARIABLE = "ATOLL_TRACE"
 
-_SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
+_SECTIONS: dict[str, dict[str, Entry]] = {
     "A cloud on this machine": {
         "up": ("atoll.cli.up:up", "Start a whole cloud and keep it running."),
         "status": ("atoll.cli.status:status", "Show nodes, objects, repair and what may die."),
@@ -46,31 +45,9 @@ _SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
 _COMMANDS = {name: entry for section in _SECTIONS.values() for name, entry in section.items()}
 
 
-class _LazyGroup(click.Group):
-    """A group whose commands are imported when they are called for, not to list them."""
-
-    @override
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(_COMMANDS)
-
-    @override
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in _COMMANDS:
-            return None
-        module, _, name = _COMMANDS[cmd_name][0].partition(":")
-        command = getattr(importlib.import_module(module), name)
-        assert isinstance(command, click.Command)
-        return command
-
-    @override
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        for title, commands in _SECTIONS.items():
-            with formatter.section(title):
-                formatter.write_dl([(name, text) for name, (_, text) in commands.items()])
-
-
 @click.group(
-    cls=_LazyGroup,
+    cls=LazyGroup,
+    sections=_SECTIONS,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Every command has --help; most have --json. NO_COLOR switches colours off.",
 )

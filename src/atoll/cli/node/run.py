@@ -9,12 +9,7 @@ from atoll.runtime.config import TIERS, load_here
 from atoll.runtime.folder import default_folder
 
 
-@click.group()
-def node() -> None:
-    """Run a storage node: it keeps pieces and serves them, under orders."""
-
-
-@node.command()
+@click.command()
 @data_option("Its data folder. Default: an XDG data folder.")
 @click.option("--coordinator", metavar="URL", help="https://HOST:PORT#FINGERPRINT")
 @click.option("--fingerprint", metavar="HEX", help="SHA-256 of the coordinator's certificate.")
