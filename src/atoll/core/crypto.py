@@ -168,6 +168,10 @@ class BucketKeys:
         """Return the key of recovery capsules and manifests."""
         return _mac(self._secret, b"recovery")
 
+    def pack_key(self) -> bytes:
+        """Return the key that wraps the content keys of packs, which hold only ciphertexts."""
+        return _mac(self._secret, b"pack")
+
     def lock_seed(self) -> bytes:
         """Return the Ed25519 seed that signs retention records."""
         return _mac(self._secret, b"lock")

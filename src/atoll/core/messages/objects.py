@@ -142,6 +142,40 @@ class StoredPiece(Message, frozen=True):
     alias: int
 
 
+class PackPlace(Message, frozen=True):
+    """Where a small segment lies since it was merged with others (``core.packing``).
+
+    The pack is a segment of its own, whose plaintext is the ciphertexts of many.
+    """
+
+    segment: bytes
+    plain_bytes: int
+    k: int
+    n: int
+    unit_bytes: int
+    root: bytes
+    wrapped_key: bytes
+    """Wrapped under the bucket's pack key."""
+    pieces: list[StoredPiece]
+    serial: int
+    offset: int
+    """First byte of the small segment in the pack's plaintext."""
+
+    def record(self) -> "SegmentRecord":
+        """Return the pack as a segment."""
+        return SegmentRecord(
+            segment=self.segment,
+            plain_bytes=self.plain_bytes,
+            k=self.k,
+            n=self.n,
+            unit_bytes=self.unit_bytes,
+            root=self.root,
+            wrapped_key=self.wrapped_key,
+            pieces=self.pieces,
+            serial=self.serial,
+        )
+
+
 class SegmentRecord(Message, frozen=True):
     """A committed (or about to be committed) segment of an object or part."""
 
@@ -156,6 +190,8 @@ class SegmentRecord(Message, frozen=True):
     pieces: list[StoredPiece]
     serial: int = 0
     """Given by the coordinator at commit; 0 before."""
+    packed: PackPlace | None = None
+    """Where it has no pieces of its own any more: ``pieces`` is then empty."""
 
 
 class ObjectFacts(Message, frozen=True):
