@@ -53,6 +53,8 @@ class Candidate:
     """Usual time to its first byte; 0 where nothing is known."""
     since_ms: int = 0
     """When it came into its state."""
+    exiting: bool = False
+    """It leaves gracefully: nothing new for it, its pieces move elsewhere."""
     network: str = field(default="")
     """Network group; derived from the address where it is not given."""
 
@@ -77,6 +79,7 @@ def candidate_of(view: NodeView) -> Candidate:
         full=view.full,
         free_bytes=view.free_bytes,
         since_ms=view.state_since_ms,
+        exiting=facts.exiting,
     )
 
 

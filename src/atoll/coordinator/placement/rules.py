@@ -42,6 +42,7 @@ def eligible(node: Candidate, policy: Policy, record_bytes: int) -> bool:
     return (
         node.state is NodeState.ALIVE
         and not node.full
+        and not node.exiting
         and node.free_bytes >= FREE_MARGIN * record_bytes
         and policy.admits(node)
     )

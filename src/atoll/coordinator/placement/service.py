@@ -159,6 +159,10 @@ class PlacementService:
             pool = self._pools[key] = pool_of(nodes.values(), rules, record_bytes)
         return pool
 
+    def policy_of(self, policy: int) -> Policy | None:
+        """Return a policy by its id; None where it is not known here."""
+        return self._policies.get(policy)
+
     def pool_for(self, plain_bytes: int, policy: int = EVERYWHERE) -> tuple[Pool, Scheme]:
         """Return the pool and the scheme of a new segment. Raises ``TOO_FEW_NODES``.
 

@@ -7,8 +7,9 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from enum import Enum
 
-from atoll.coordinator.placement.model import Candidate, NodeState
+from atoll.coordinator.placement.model import Candidate, NodeState, Policy
 from atoll.core.merkle import PieceHasher
 from atoll.core.messages import StoredPiece
 from atoll.core.scheme import Scheme, scheme_of
@@ -101,26 +102,101 @@ PROFILES = {"local": LOCAL, "wan": WAN, "demo": LOCAL}
 # --- health --------------------------------------------------------------------------------------
 
 
+class Verdict(Enum):
+    """What one piece is worth, by what is known of its node."""
+
+    HEALTHY = "healthy"
+    HALF = "half"
+    """Readable as long as its node answers, but doubted: it counts half towards safety."""
+    MISPLACED = "misplaced"
+    """There, and a good source, but it must not stay where it is."""
+    LOST = "lost"
+    """Not to be counted on; it counts again if its node comes back before it was rebuilt."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """A verdict, how much the piece adds to safety, and why it is not simply healthy."""
+
+    verdict: Verdict
+    weight: float
+    reason: str = ""
+
+
+_HEALTHY = Judgement(Verdict.HEALTHY, 1.0)
+_DOUBTED_STATES = frozenset({NodeState.SUSPECT})
+_GONE_STATES = frozenset({NodeState.DEAD, NodeState.LOST})
+_DOUBTED_STANDINGS = frozenset({"suspect", "suspended"})
+
+
+def judge_node(node: Candidate | None, policy: Policy | None = None) -> Judgement:
+    """Judge the pieces of a node, apart from what they share with others of their segment.
+
+    The one place where the facts about nodes become health: state (a node that is away within its
+    declared hours is healthy), standing, graceful exit, and whether ``policy`` (that of the
+    segment; None where any node will do) still admits it.
+    """
+    if node is None:
+        return Judgement(Verdict.LOST, 0.0, "its node is unknown")
+    if node.state in _GONE_STATES:
+        return Judgement(Verdict.LOST, 0.0, f"its node is {node.state.value}")
+    standing = standing_of(node)
+    if standing == "disqualified":
+        return Judgement(Verdict.LOST, 0.0, "its node is disqualified")
+    weight, reason = 1.0, ""
+    if node.state in _DOUBTED_STATES:
+        weight, reason = SUSPECT_WEIGHT, f"its node is {node.state.value}"
+    elif standing in _DOUBTED_STANDINGS:
+        weight, reason = SUSPECT_WEIGHT, f"its node's standing is {standing}"
+    if policy is not None and not policy.admits(node):
+        return Judgement(Verdict.MISPLACED, weight, "its policy no longer admits the node")
+    if standing == "exiting" or node.exiting:
+        return Judgement(Verdict.MISPLACED, weight, "its node is leaving")
+    if reason:
+        return Judgement(Verdict.HALF, weight, reason)
+    return _HEALTHY
+
+
+def standing_of(node: Candidate) -> str:
+    """Return the reputation of a node in one word; ``vetted`` where nothing is known."""
+    standing = getattr(node, "standing", None)
+    return "vetted" if standing is None else str(standing.value)
+
+
+@dataclass(frozen=True, slots=True)
+class Misplaced:
+    """A piece that must move, and why."""
+
+    piece: StoredPiece
+    reason: str
+
+
 @dataclass(frozen=True, slots=True)
 class Health:
-    """How a segment stands, by the states of the nodes that hold its pieces."""
+    """How a segment stands, by what is known of the nodes that hold its pieces."""
 
     scheme: Scheme
     kept: tuple[StoredPiece, ...]
-    """Pieces on nodes alive or suspect."""
+    """Pieces that are not lost, misplaced ones included."""
     gone: tuple[StoredPiece, ...]
-    """Pieces on nodes dead, lost or unknown: still recorded, they count again on return."""
+    """Pieces that are lost: still recorded, they count again on return."""
     missing: tuple[int, ...]
     """Indexes with no piece in ``kept``: what repair would rebuild."""
     alive: int
+    """Pieces in ``kept`` that count whole."""
     suspect: int
+    """Pieces in ``kept`` that count half."""
     shared: int
     """Most kept pieces in one failure domain (operator, network or site); 1 by the caps."""
+    misplaced: tuple[Misplaced, ...] = ()
+    """Pieces in ``kept`` to be moved: by policy, exit, or because they share a domain."""
+    away: int = 0
+    """Pieces in ``kept`` whose nodes are away within their declared hours: safe, not readable."""
 
     @property
     def readable(self) -> bool:
-        """Whether enough pieces can be had, as far as anybody knows."""
-        return len(self.kept) >= self.scheme.k
+        """Whether enough pieces can be had now, as far as anybody knows."""
+        return len(self.kept) - self.away >= self.scheme.k
 
     @property
     def full(self) -> bool:
@@ -128,8 +204,13 @@ class Health:
         return not self.missing
 
     @property
+    def settled(self) -> bool:
+        """Whether nothing is missing and nothing is to be moved."""
+        return not self.missing and not self.misplaced
+
+    @property
     def safe(self) -> float:
-        """Pieces to count on: suspects half, and the worst domain reduced to one piece."""
+        """Pieces to count on: doubted ones half, and the worst domain reduced to one piece."""
         return self.alive + SUSPECT_WEIGHT * self.suspect - max(0, self.shared - 1)
 
     @property
@@ -138,11 +219,15 @@ class Health:
         return bool(self.missing) and self.safe <= self.scheme.repair
 
 
+DOMAINS = ("operator", "network", "site")
+"""Failure domains of which a segment has one piece each."""
+
+
 def shared_domain(nodes: Iterable[Candidate]) -> int:
     """Return the most nodes in one operator, network or site."""
     held = list(nodes)
     most = 0
-    for fact in ("operator", "network", "site"):
+    for fact in DOMAINS:
         names = [getattr(node, fact) for node in held]
         if len(set(names)) == len(names):
             most = max(most, min(1, len(names)))
@@ -151,34 +236,75 @@ def shared_domain(nodes: Iterable[Candidate]) -> int:
     return most
 
 
+def clumped(pieces: Sequence[StoredPiece], nodes: Mapping[int, Candidate]) -> list[Misplaced]:
+    """Return pieces to move so that no two of a segment share a domain; as few as may be.
+
+    Those with the fewest rivals stay, as in ``placement.rules.independent``.
+    """
+    rivals: Counter[tuple[str, str]] = Counter()
+    for piece in pieces:
+        rivals.update(_domains(nodes[piece.alias]))
+    order = sorted(
+        pieces, key=lambda p: (sum(rivals[d] for d in _domains(nodes[p.alias])), p.alias)
+    )
+    taken: set[tuple[str, str]] = set()
+    moved = []
+    for piece in order:
+        domains = _domains(nodes[piece.alias])
+        both = sorted(taken.intersection(domains))
+        if both:
+            fact, name = both[0]
+            moved.append(Misplaced(piece, f"it shares the {fact} {name!r} with another piece"))
+        else:
+            taken.update(domains)
+    return moved
+
+
+def _domains(node: Candidate) -> list[tuple[str, str]]:
+    return [(fact, getattr(node, fact)) for fact in DOMAINS]
+
+
 def health_of(
-    k: int, n: int, pieces: Sequence[StoredPiece], nodes: Mapping[int, Candidate]
+    k: int,
+    n: int,
+    pieces: Sequence[StoredPiece],
+    nodes: Mapping[int, Candidate],
+    policy: Policy | None = None,
 ) -> Health:
-    """Judge a segment. Nothing is counted twice: one piece per index, alive before suspect.
+    """Judge a segment. Nothing is counted twice: one piece per index, the best of them.
 
     Raises ``ValueError`` for an unknown scheme.
     """
-    best: dict[int, tuple[bool, StoredPiece]] = {}
+    best: dict[int, tuple[float, bool, StoredPiece, Judgement]] = {}
     gone: list[StoredPiece] = []
     for piece in pieces:
-        node = nodes.get(piece.alias)
-        if node is None or node.state in (NodeState.DEAD, NodeState.LOST):
+        judged = judge_node(nodes.get(piece.alias), policy)
+        if judged.verdict is Verdict.LOST:
             gone.append(piece)
             continue
-        alive = node.state is NodeState.ALIVE
+        placed = judged.verdict is not Verdict.MISPLACED
         held = best.get(piece.index)
-        if held is None or (alive and not held[0]):
-            best[piece.index] = (alive, piece)
-    kept = tuple(best[index][1] for index in sorted(best))
-    alive_count = sum(alive for alive, _ in best.values())
+        if held is None or (judged.weight, placed) > held[:2]:
+            best[piece.index] = (judged.weight, placed, piece, judged)
+    kept = tuple(best[index][2] for index in sorted(best))
+    misplaced = [
+        Misplaced(piece, judged.reason) for _, placed, piece, judged in best.values() if not placed
+    ]
+    shared = shared_domain(nodes[piece.alias] for piece in kept)
+    if shared > 1:
+        leaving = {one.piece for one in misplaced}
+        misplaced += clumped([piece for piece in kept if piece not in leaving], nodes)
+    whole = sum(weight == 1.0 for weight, _, _, _ in best.values())
     return Health(
         scheme=scheme_of(k, n),
         kept=kept,
         gone=tuple(gone),
         missing=tuple(index for index in range(n) if index not in best),
-        alive=alive_count,
-        suspect=len(kept) - alive_count,
-        shared=shared_domain(nodes[piece.alias] for piece in kept),
+        alive=whole,
+        suspect=len(kept) - whole,
+        shared=shared,
+        misplaced=tuple(sorted(misplaced, key=lambda one: one.piece.index)),
+        away=sum(nodes[piece.alias].state.value == "away" for piece in kept),
     )
 
 
@@ -227,7 +353,7 @@ def vanished(nodes: Iterable[Candidate], now_ms: int, profile: Profile) -> tuple
     """Return (nodes that died within the window, nodes that were there before)."""
     gone = there = 0
     for node in nodes:
-        if node.state in (NodeState.ALIVE, NodeState.SUSPECT):
+        if node.state not in _GONE_STATES:
             there += 1
         elif now_ms - node.since_ms <= profile.freeze_window_ms:
             gone += 1
@@ -251,7 +377,7 @@ class Freezer:
         It thaws when enough of those that vanished are back, or after ``freeze_ms_max``; the same
         nodes then do not freeze it again.
         """
-        present = {a for a, n in nodes.items() if n.state in (NodeState.ALIVE, NodeState.SUSPECT)}
+        present = {a for a, n in nodes.items() if n.state not in _GONE_STATES}
         if not self.frozen:
             fresh = [n for a, n in nodes.items() if a not in self._vanished]
             self._vanished = frozenset(self._vanished - present)
