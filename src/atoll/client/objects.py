@@ -7,6 +7,7 @@ from contextlib import aclosing
 from typing_extensions import Buffer
 
 from atoll.client.keys import Keyring
+from atoll.client.packing.read import PackedRead
 from atoll.client.segment.source import PlainSource
 from atoll.client.transfer.download import SegmentDownloader, SegmentRead
 from atoll.client.transfer.upload import SegmentUpload, SegmentUploader
@@ -130,9 +131,9 @@ class SegmentedObjects:
         if not 0 <= start <= end <= size:
             raise AtollError(Kind.BAD_REQUEST, "read object", "the range is outside the object")
         wrapping = self._keyring.content_key(bucket, key)
-        waiting = _reads(self._downloader, self._keyring, wrapping, segments, start, end)
-        current: SegmentRead | None = next(waiting, None)
-        following: SegmentRead | None = None
+        waiting = _reads(self._downloader, self._keyring, (bucket, wrapping), segments, start, end)
+        current: SegmentRead | PackedRead | None = next(waiting, None)
+        following: SegmentRead | PackedRead | None = None
         try:
             while current is not None:
                 async with aclosing(current.views()) as views:
@@ -159,16 +160,27 @@ def segment_sizes(size: int) -> list[int]:
 def _reads(
     downloader: SegmentDownloader,
     keyring: Keyring,
-    wrapping: bytes,
+    owner: tuple[BucketInfo, bytes],
     segments: Sequence[SegmentRecord],
     start: int,
     end: int,
-) -> Iterator[SegmentRead]:
-    """Yield a read for each segment that the range touches, in order, none of them begun."""
+) -> Iterator[SegmentRead | PackedRead]:
+    """Yield a read for each segment that the range touches, in order, none of them begun.
+
+    ``owner`` is the bucket and the key that wraps the object's content keys.
+    """
+    bucket, wrapping = owner
     offset = 0
     for segment in segments:
         first = max(start - offset, 0)
         last = min(end - offset, segment.plain_bytes)
         offset += segment.plain_bytes
-        if first < last:
-            yield downloader.open(segment, keyring.cipher(wrapping, segment), first, last)
+        if first >= last:
+            continue
+        cipher = keyring.cipher(wrapping, segment)
+        if segment.packed is None:
+            yield downloader.open(segment, cipher, first, last)
+            continue
+        pack_wrapping = keyring.bucket(bucket.account, bucket.bucket).pack_key()
+        pack_cipher = keyring.cipher(pack_wrapping, segment.packed.record())
+        yield PackedRead(downloader, segment, (pack_cipher, cipher), first, last)

@@ -1,0 +1,1 @@
+"""Small segments merged into packs, and read out of them."""
