@@ -18,7 +18,7 @@ from typing import Any
 
 import msgspec
 
-from atoll.core import crypto, erasure, merkle, messages, orders, pieces, scheme
+from atoll.core import crypto, erasure, merkle, messages, orders, pieces, retention, scheme
 from atoll.core.errors import AtollError
 from atoll.core.identity import Identity, prove_request
 from atoll.core.ids import (
@@ -459,6 +459,78 @@ def wire() -> dict[str, Any]:
     }
 
 
+def locks() -> dict[str, Any]:
+    lock, owner = Identity(b"l" * 32), Identity(b"o" * 32)
+    node = Identity(b"p" * 32)
+    made = [
+        retention.RetentionRecord(
+            SEGMENT, lock.public_key, retention.Mode(mode), until_ms, hold, sequence
+        )
+        for mode, until_ms, hold, sequence in (
+            (2, NOW_MS + retention.DAY_MS, False, NOW_MS),
+            (1, NOW_MS + 1, True, NOW_MS + 1),
+            (0, 0, True, NOW_MS + 2),
+            (0, 0, False, NOW_MS + 3),
+        )
+    ]
+    signed = [retention.sign_record(lock, record) for record in made]
+    receipt = retention.RetentionReceipt(
+        node.node_id, SEGMENT, 3, retention.record_digest(signed[0]), NOW_MS
+    )
+    return {
+        "lock_seed": (b"l" * 32).hex(),
+        "owner_seed": (b"o" * 32).hex(),
+        "lock_key_grant": retention.grant_lock_key(owner, lock.public_key).hex(),
+        "records": [
+            {
+                "segment_id": SEGMENT.hex(),
+                "mode": int(record.mode),
+                "until_ms": record.until_ms,
+                "legal_hold": record.legal_hold,
+                "sequence": record.sequence,
+                "signed": one.hex(),
+                "digest": retention.record_digest(one).hex(),
+            }
+            for record, one in zip(made, signed, strict=True)
+        ],
+        "compliance_kept": [
+            {
+                "mode": mode,
+                "until_ms": until_ms,
+                "sequence": sequence,
+                "result": _order_of(
+                    made[0],
+                    retention.RetentionRecord(
+                        SEGMENT, lock.public_key, retention.Mode(mode), until_ms, False, sequence
+                    ),
+                ),
+            }
+            for mode, until_ms, sequence in (
+                (2, made[0].until_ms, NOW_MS + 1),
+                (2, made[0].until_ms - 1, NOW_MS + 1),
+                (1, made[0].until_ms, NOW_MS + 1),
+                (0, 0, NOW_MS + 1),
+                (0, 0, NOW_MS - 1),
+                (2, made[0].until_ms, NOW_MS),
+                (2, made[0].until_ms + 1, NOW_MS),
+            )
+        ],
+        "receipt": {
+            "node_seed": (b"p" * 32).hex(),
+            "index": 3,
+            "time_ms": NOW_MS,
+            "signed": retention.sign_retention_receipt(node, receipt).hex(),
+        },
+    }
+
+
+def _order_of(kept: retention.RetentionRecord, new: retention.RetentionRecord) -> str:
+    try:
+        return retention.compare(kept, new).value
+    except AtollError as error:
+        return error.kind.value
+
+
 VECTORS = {
     "identifiers": identifiers,
     "keys": keys,
@@ -467,6 +539,7 @@ VECTORS = {
     "merkle": trees,
     "piece": piece,
     "orders": order,
+    "retention": locks,
     "messages": wire,
 }
 
