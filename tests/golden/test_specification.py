@@ -245,7 +245,8 @@ def test_piece_record() -> None:
     assert roots[index] == piece_root(data)
     root, key, signature = trailer[32 * n :][:32], trailer[32 * n + 32 :][:32], trailer[-76:-12]
     assert root == segment_root(segment, k, n, unit, plain, roots)
-    verify(key, b"piece-trailer/1", root, signature)
+    tlvs = record[96 : 96 + area_bytes]  # none of type 1
+    verify(key, b"piece-trailer/1", root + sha256(tlvs), signature)
     assert struct.unpack(">I", trailer[-12:-8])[0] == crc32c(record[:-12])
     assert trailer[-8:] == b"ATOLLEND"
 

@@ -8,8 +8,9 @@ written, checked and served as a stream.
 Normative text: ``docs/spec/piece.md``. Vectors: ``tests/golden/vectors/piece.json``.
 """
 
+import hashlib
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -124,7 +125,7 @@ def encode_header(header: Header) -> bytes:
         )
     if any(not 0 <= tlv.type <= 0xFFFF for tlv in header.tlvs):
         raise AtollError(Kind.BAD_REQUEST, "write piece record", "a TLV type has 16 bits")
-    area = b"".join(_TLV.pack(tlv.type, len(tlv.value)) + tlv.value for tlv in header.tlvs)
+    area = _tlv_area(header.tlvs)
     fixed = _FIXED.pack(
         MAGIC,
         VERSION,
@@ -143,6 +144,10 @@ def encode_header(header: Header) -> bytes:
         0,
     )[:_CRC_OFFSET]
     return fixed + _CRC.pack(crc32c(fixed)) + area
+
+
+def _tlv_area(tlvs: Iterable[Tlv]) -> bytes:
+    return b"".join(_TLV.pack(tlv.type, len(tlv.value)) + tlv.value for tlv in tlvs)
 
 
 def _check_geometry(header: Header) -> None:
@@ -272,7 +277,7 @@ def trailer_bytes(n: int) -> int:
 
 
 def sign_trailer(identity: Identity, header: Header, piece_roots: Sequence[bytes]) -> Trailer:
-    """Commit to all pieces of a segment and sign; any of its headers will do.
+    """Commit to all pieces of a segment and to their TLVs; any of its headers will do.
 
     Raises ``ValueError`` for a wrong number of roots.
     """
@@ -281,8 +286,17 @@ def sign_trailer(identity: Identity, header: Header, piece_roots: Sequence[bytes
         piece_roots=tuple(piece_roots),
         segment_root=root,
         signer_key=identity.public_key,
-        signature=identity.sign(SIGNATURE_PURPOSE, root),
+        signature=identity.sign(SIGNATURE_PURPOSE, _signed_text(header, root)),
     )
+
+
+def _signed_text(header: Header, root: bytes) -> bytes:
+    """Return what the trailer's signature covers: the root, and all TLVs but retention records.
+
+    Those are signed by the bucket's lock key, and a newer one takes an older one's place.
+    """
+    kept = (tlv for tlv in header.tlvs if tlv.type != TlvType.RETENTION)
+    return root + hashlib.sha256(_tlv_area(kept)).digest()
 
 
 def _segment_root_of(header: Header, piece_roots: Sequence[bytes]) -> bytes:
@@ -334,12 +348,16 @@ def parse_trailer(header: Header, data: Buffer) -> tuple[Trailer, int]:
 def check_trailer(header: Header, trailer: Trailer, *, signature: bool = True) -> None:
     """Raise ``CORRUPT`` unless the roots make the segment root and the signature holds.
 
-    ``signature=False`` leaves the signature (0.1 ms) to those who will rely on it.
+    ``signature=False`` leaves the signature (0.1 ms), which needs the header's TLVs, to those who
+    will rely on it.
     """
     if _segment_root_of(header, trailer.piece_roots) != trailer.segment_root:
         raise _corrupt("the piece roots do not make the segment root")
     if signature and not signature_holds(
-        trailer.signer_key, SIGNATURE_PURPOSE, trailer.segment_root, trailer.signature
+        trailer.signer_key,
+        SIGNATURE_PURPOSE,
+        _signed_text(header, trailer.segment_root),
+        trailer.signature,
     ):
         raise _corrupt("the uploader's signature does not hold")
 

@@ -235,3 +235,16 @@ def test_made_up_headers_with_a_right_crc_are_refused_or_consistent(
     with contextlib.suppress(AtollError):
         header = pieces.parse_header(head + rest)
         assert pieces.encode_header(header) == head + rest[: header.tlv_bytes]
+
+
+def test_the_signature_covers_the_tlvs_but_not_the_retention_record() -> None:
+    """Whoever repairs may bring a newer retention record, and change nothing else."""
+    retention, tag = Tlv(pieces.TlvType.RETENTION, b"until"), Tlv(pieces.TlvType.BUCKET_TAG, b"tag")
+    header = header_of(tlvs=(tag, retention))
+    trailer = pieces.sign_trailer(GATEWAY, header, [piece_root(d) for d in contents(header)])
+    for same in [(tag,), (Tlv(pieces.TlvType.RETENTION, b"later"), tag)]:
+        pieces.check_trailer(header_of(tlvs=same), trailer)
+    for other in [(), (Tlv(tag.type, b"tog"),), (Tlv(5, b"tag"),), (tag, tag)]:
+        pieces.check_trailer(header_of(tlvs=other), trailer, signature=False)
+        with pytest.raises(AtollError, match="signature"):
+            pieces.check_trailer(header_of(tlvs=other), trailer)

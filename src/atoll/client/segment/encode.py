@@ -16,6 +16,7 @@ from atoll.core.ids import SegmentId
 from atoll.core.merkle import PieceHasher
 from atoll.core.pieces import (
     Header,
+    Tlv,
     Trailer,
     crc32c,
     encode_header,
@@ -68,9 +69,14 @@ class SegmentEncoder:
     """Encodes one segment; fed in order, on one thread at a time."""
 
     def __init__(
-        self, layout: Layout, segment: bytes, cipher: SegmentCipher, payer_tag: bytes
+        self,
+        layout: Layout,
+        segment: bytes,
+        cipher: SegmentCipher,
+        payer_tag: bytes,
+        tlvs: tuple[Tlv, ...] = (),
     ) -> None:
-        """Prepare the headers of all pieces."""
+        """Prepare the headers of all pieces; all of them carry the same ``tlvs``."""
         self.layout = layout
         self.headers = [
             Header(
@@ -82,6 +88,7 @@ class SegmentEncoder:
                 plain_bytes=layout.plain_bytes,
                 data_bytes=layout.piece_bytes,
                 payer_tag=payer_tag,
+                tlvs=tlvs,
             )
             for index in range(layout.n)
         ]

@@ -39,7 +39,7 @@ from atoll.core.messages import (
     StoredPiece,
 )
 from atoll.core.orders import check_receipt, parse_order, parse_receipt
-from atoll.core.pieces import Trailer
+from atoll.core.pieces import Tlv, Trailer
 from atoll.core.ports import Address, Clock, Compute, PieceTransport
 from atoll.core.scheme import Layout
 
@@ -127,9 +127,13 @@ class SegmentUploader:
         plain_bytes: int,
         cipher: SegmentCipher,
         wrapped_key: bytes,
+        tlvs: tuple[Tlv, ...] = (),
     ) -> "SegmentUpload":
-        """Return an upload of one ordered segment; nothing is sent yet."""
-        return SegmentUpload(self, bucket, grant, plain_bytes, cipher, wrapped_key)
+        """Return an upload of one ordered segment; nothing is sent yet.
+
+        All its pieces carry ``tlvs``, which the trailer's signature covers.
+        """
+        return SegmentUpload(self, bucket, grant, plain_bytes, cipher, wrapped_key, tlvs)
 
     def should_check_receipt(self, record_bytes: int) -> bool:
         """Say whether to check this receipt's signature: all big ones, a sample of small ones."""
@@ -148,6 +152,7 @@ class SegmentUpload:
         plain_bytes: int,
         cipher: SegmentCipher,
         wrapped_key: bytes,
+        tlvs: tuple[Tlv, ...] = (),
     ) -> None:
         """Raises ``INTERNAL`` for a grant that gives no node to some piece."""
         layout = Layout(plain_bytes, grant.k, grant.n, grant.unit_bytes)
@@ -160,7 +165,7 @@ class SegmentUpload:
         self._grant = grant
         self._wrapped_key = wrapped_key
         payer_tag = parse_order(grant.grants[0].order).payer_tag
-        self.encoder = SegmentEncoder(layout, grant.segment, cipher, payer_tag)
+        self.encoder = SegmentEncoder(layout, grant.segment, cipher, payer_tag, tlvs)
         self.window = GroupWindow(uploader.buffers, grant.commit)
         self.trailers: list[bytes] = []
         """The encoded trailer of each piece, once all groups are encoded."""
