@@ -491,7 +491,7 @@ def _read(connection: Connection, request: ReadObject, key: bytes) -> ObjectRead
         facts = unpack_composition(packed, facts)
     records = []
     if request.segments and row.segments:
-        records = segments.records_of_stream(connection, row.stream)
+        records = segments.records_of_stream(connection, row.stream, row.segments)
         assert len(records) == row.segments, "an object's segments are all there"
     return ObjectRead(
         info=ObjectInfo(key=request.key, modified_ms=row.modified_ms, facts=facts),

@@ -207,6 +207,47 @@ POLICY = Table(
     Column("created_ms", Big, nullable=False),
 )
 
+# Segments whose plaintext is the ciphertexts of many small ones; the ``stream`` of such a segment
+# is its own id. The bytes of items that were deleted count as dead until the pack is written anew.
+PACK = Table(
+    "pack",
+    SCHEMA,
+    Column("segment", Bytes, primary_key=True),
+    Column("bucket", Bytes, nullable=False, index=True),
+    Column("live_bytes", Big, nullable=False),
+    Column("dead_bytes", Big, nullable=False),
+    Column("items", Integer, nullable=False),
+    Column("created_ms", Big, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+# Small segments that lie in a pack: they stand in the stream of their object as before.
+PACKED = Table(
+    "packed",
+    SCHEMA,
+    Column("stream", Bytes, primary_key=True),
+    Column("position", Big, primary_key=True, autoincrement=False),
+    Column("segment", Bytes, nullable=False),
+    Column("plain_bytes", Integer, nullable=False),
+    Column("unit_bytes", Integer, nullable=False),
+    Column("wrapped_key", Bytes, nullable=False),
+    Column("pack", Bytes, nullable=False, index=True),
+    Column("pack_offset", Integer, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+# How far the search for small objects has come in each bucket, and who is packing there.
+PACK_WALK = Table(
+    "pack_walk",
+    SCHEMA,
+    Column("bucket", Bytes, primary_key=True),
+    Column("after_key", Bytes, nullable=False),
+    Column("due_ms", Big, nullable=False),
+    Column("lease_owner", Bytes, nullable=False),
+    Column("lease_until_ms", Big, nullable=False),
+    sqlite_with_rowid=False,
+)
+
 # Sums per bucket, changed in the transaction that changes the bucket. Several rows (shards) per
 # bucket on databases with concurrent writers, so that commits do not queue for one row.
 USAGE = Table(

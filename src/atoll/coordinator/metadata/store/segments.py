@@ -13,6 +13,7 @@ from atoll.coordinator.metadata.model import (
     segment_usage,
     unpack_pieces,
 )
+from atoll.coordinator.metadata.store import packs
 from atoll.coordinator.sql import Statement
 from atoll.core.errors import AtollError, Kind
 from atoll.core.messages import AbandonedSegment, SegmentRecord, StoredPiece
@@ -47,7 +48,7 @@ _OF_STREAM = Statement(
     columns=COLUMNS,
 )
 _RECORDS = Statement("""
-    SELECT segment, plain_bytes, k, n, unit_bytes, root, wrapped_key, pieces, serial
+    SELECT position, segment, plain_bytes, k, n, unit_bytes, root, wrapped_key, pieces, serial
     FROM segment WHERE stream = :stream ORDER BY position""")
 _BY_ID = Statement(
     "SELECT {columns} FROM segment WHERE segment.segment = :segment", columns=COLUMNS
@@ -221,21 +222,36 @@ def segments_of_stream(
     return [stored_segment(row) for row in rows]
 
 
-def records_of_stream(connection: Connection, stream: bytes) -> list[SegmentRecord]:
-    """Return a stream's segments in order, as messages name them."""
+def records_of_stream(connection: Connection, stream: bytes, count: int) -> list[SegmentRecord]:
+    """Return a stream's ``count`` segments in order, as messages name them.
+
+    Those that have no row of their own lie in packs.
+    """
+    records = _own_records(connection, stream)
+    if len(records) == count:
+        return [record for _, record in records]
+    records += packs.packed_of_stream(connection, stream)
+    return [record for _, record in sorted(records, key=lambda one: one[0])]
+
+
+def _own_records(connection: Connection, stream: bytes) -> list[tuple[int, SegmentRecord]]:
     return [
-        SegmentRecord(
-            segment=segment,
-            plain_bytes=plain_bytes,
-            k=k,
-            n=n,
-            unit_bytes=unit_bytes,
-            root=root,
-            wrapped_key=wrapped_key,
-            pieces=list(unpack_pieces(pieces)),
-            serial=serial,
+        (
+            position,
+            SegmentRecord(
+                segment=segment,
+                plain_bytes=plain_bytes,
+                k=k,
+                n=n,
+                unit_bytes=unit_bytes,
+                root=root,
+                wrapped_key=wrapped_key,
+                pieces=list(unpack_pieces(pieces)),
+                serial=serial,
+            ),
         )
         for (
+            position,
             segment,
             plain_bytes,
             k,
@@ -336,13 +352,25 @@ def collect_streams(
     """Remove the segments of ``(stream, first, end)`` position ranges; pieces become garbage.
 
     Returns what they held: the caller takes it from the bucket's usage. A repair that runs on such
-    a segment finds it gone when it wants to record its result.
+    a segment finds it gone when it wants to record its result. A pack whose last item goes is
+    collected with it.
     """
+    pending = list(ranges)
+    withered: dict[bytes, list[int]] = {}
+    for stream, first, end in pending:
+        for pack, stored_bytes in packs.take_packed(connection, stream, first, end):
+            withered.setdefault(pack, []).append(stored_bytes)
+    # In order of their ids, so that two deletions never wait for each other.
+    pending += [
+        (pack, 0, POSITION_END)
+        for pack in sorted(withered)
+        if packs.wither(connection, pack, sum(withered[pack]), len(withered[pack]))
+    ]
     usage = Usage()
     piece_rows: list[dict[str, Any]] = []
     spent_rows: list[dict[str, Any]] = []
     garbage: list[GarbagePiece] = []
-    for stream, first, end in ranges:
+    for stream, first, end in pending:
         # One statement finds and removes: no repair can slip in between.
         for row in _DELETE.all(connection, stream=stream, first=first, end=end):
             segment = stored_segment(row)
