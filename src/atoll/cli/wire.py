@@ -28,6 +28,7 @@ from atoll.cli.places import (
     TRUSTED_GATEWAYS,
     AccessKey,
 )
+from atoll.core.crypto import first_account
 from atoll.core.errors import AtollError, Kind
 from atoll.core.identity import SEED_BYTES, Identity
 from atoll.core.messages import ControlPlane
@@ -286,16 +287,6 @@ async def _keep_first_credential(folder: Path, coordinator: "Coordinator") -> No
 def root_key(folder: Path) -> bytes:
     """Return the 32-byte root key of a folder."""
     return bytes.fromhex(read_secret(folder, ROOT_KEY).decode())
-
-
-def first_account(root: bytes) -> bytes:
-    """Return the account (16 bytes) that a root key's first start makes.
-
-    Derived, so that the recovery phrase alone is enough to find it again.
-    """
-    import hmac
-
-    return hmac.digest(root, b"atoll/first-account/1", "sha256")[:16]
 
 
 # --- the gateway ---------------------------------------------------------------------------------

@@ -8,9 +8,11 @@ from typing_extensions import Buffer
 
 from atoll.client.keys import Keyring
 from atoll.client.packing.read import PackedRead
+from atoll.client.recovery.labels import Labels, StreamLabels
 from atoll.client.segment.source import PlainSource
 from atoll.client.transfer.download import SegmentDownloader, SegmentRead
 from atoll.client.transfer.upload import SegmentUpload, SegmentUploader
+from atoll.core.capsule import StreamOrigin
 from atoll.core.errors import AtollError, Kind
 from atoll.core.messages import (
     AbandonedSegment,
@@ -37,20 +39,29 @@ class SegmentedObjects:
     ) -> None:
         """One per worker."""
         self._keyring = keyring
+        self._labels = Labels(keyring)
         self._uploader = uploader
         self._downloader = downloader
         self._discards: set[asyncio.Task[None]] = set()
 
     async def write_object(
-        self, bucket: BucketInfo, key: str, size: int, source: AsyncIterator[Buffer]
+        self,
+        bucket: BucketInfo,
+        key: str,
+        size: int,
+        source: AsyncIterator[Buffer],
+        origin: StreamOrigin | None = None,
     ) -> list[SegmentRecord]:
         """Store exactly ``size`` bytes of ``source``; return when all lie durably on nodes.
+
+        ``origin`` goes into the recovery capsules: which part it is, what S3 knows of the object.
 
         An empty object has no segments. Nothing is visible before the segments are committed.
         Raises what ``source`` raises, ``BAD_REQUEST`` if it has another length, and
         ``TOO_FEW_NODES``, ``OVERLOADED`` or ``TIMEOUT``.
         """
         plain = PlainSource(source, size)
+        labels = StreamLabels(self._labels, bucket, key, size, origin)
         wrapping = self._keyring.content_key(bucket, key)
         sizes = segment_sizes(size)
         records: list[SegmentRecord] = []
@@ -65,7 +76,10 @@ class SegmentedObjects:
                     grant = await ordered
                 ordered = None
                 cipher, wrapped = self._keyring.new_cipher(wrapping, grant.segment)
-                upload = self._uploader.open(bucket.bucket, grant, plain_bytes, cipher, wrapped)
+                tlvs = labels.next(grant.segment, wrapped, self._uploader.clock.now_ms())
+                upload = self._uploader.open(
+                    bucket.bucket, grant, plain_bytes, cipher, wrapped, tlvs
+                )
                 uploads = [*uploads[-1:], upload]
                 if number + 1 < len(sizes):
                     ordered = asyncio.create_task(
@@ -101,7 +115,9 @@ class SegmentedObjects:
         Best effort: what is not asked for here waits for the comparison of sets.
         """
         left = {
-            record.segment: AbandonedSegment(segment=record.segment, pieces=record.pieces)
+            record.segment: AbandonedSegment(
+                segment=record.segment, serial=record.serial, pieces=record.pieces
+            )
             for record in records
         } | {upload.abandoned.segment: upload.abandoned for upload in uploads}
         if left and len(self._discards) < DISCARDS_MAX:

@@ -117,6 +117,11 @@ def _expand(key: bytes, label: bytes, length: int = KEY_BYTES) -> bytes:
     return HKDF(SHA256(), length, salt=None, info=b"atoll/" + label).derive(key)
 
 
+def expand_key(key: bytes, label: bytes, length: int = KEY_BYTES) -> bytes:
+    """Return a key derived from another for one purpose, which ``label`` names with a version."""
+    return _expand(key, label, length)
+
+
 def _mac(key: bytes, *parts: bytes) -> bytes:
     return hmac.digest(key, b"".join(parts), hashlib.sha256)
 
@@ -172,6 +177,10 @@ class BucketKeys:
         """Return the key that wraps the content keys of packs, which hold only ciphertexts."""
         return _mac(self._secret, b"pack")
 
+    def manifest_key(self) -> bytes:
+        """Return the key that wraps the content keys of the bucket's manifests."""
+        return _mac(self._secret, b"manifest")
+
     def lock_seed(self) -> bytes:
         """Return the Ed25519 seed that signs retention records."""
         return _mac(self._secret, b"lock")
@@ -224,6 +233,11 @@ def account_keys(root: bytes, account: AccountId) -> AccountKeys:
     if len(root) != KEY_BYTES or len(account) != SHORT_ID_BYTES:
         raise ValueError(f"a root has {KEY_BYTES} bytes, an account id {SHORT_ID_BYTES}")
     return AccountKeys(_expand(root, b"account/1\0" + account))
+
+
+def first_account(root: bytes) -> AccountId:
+    """Return the account that a root key's first start makes: the phrase alone finds it again."""
+    return AccountId(hmac.digest(root, b"atoll/first-account/1", hashlib.sha256)[:SHORT_ID_BYTES])
 
 
 # --- wrapped keys, sealed names, secrets ---------------------------------------------------------

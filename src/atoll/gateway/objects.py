@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Sequence
 from typing import Protocol
 
+from atoll.core.capsule import StreamOrigin
 from atoll.core.messages import BucketInfo, SegmentRecord
 
 
@@ -10,9 +11,16 @@ class ObjectStore(Protocol):
     """Encrypts, encodes and places bytes on nodes, and brings them back (``client.objects``)."""
 
     async def write_object(
-        self, bucket: BucketInfo, key: str, size: int, source: AsyncIterator[memoryview]
+        self,
+        bucket: BucketInfo,
+        key: str,
+        size: int,
+        source: AsyncIterator[memoryview],
+        origin: StreamOrigin | None = None,
     ) -> list[SegmentRecord]:
         """Store exactly ``size`` bytes of ``source``; return when all lie durably on nodes.
+
+        ``origin`` goes into the segments' recovery capsules.
 
         Nothing is visible before the segments are committed. Raises what ``source`` raises, and
         ``AtollError`` (``TOO_FEW_NODES``, ``OVERLOADED``, ``TIMEOUT``).

@@ -10,6 +10,7 @@ import botocore.credentials
 
 from atoll.coordinator.metadata.service import MetadataConfig, MetadataService
 from atoll.coordinator.metadata.uploads import UploadService
+from atoll.core.capsule import StreamOrigin
 from atoll.core.errors import AtollError, Kind
 from atoll.core.messages import BucketInfo, SegmentRecord, StoredPiece
 from atoll.core.scheme import scheme_for, unit_bytes_for
@@ -36,7 +37,12 @@ class MemoryObjects:
         self.serial = 0
 
     async def write_object(
-        self, bucket: BucketInfo, key: str, size: int, source: AsyncIterator[memoryview]
+        self,
+        bucket: BucketInfo,
+        key: str,
+        size: int,
+        source: AsyncIterator[memoryview],
+        origin: StreamOrigin | None = None,
     ) -> list[SegmentRecord]:
         data = b"".join([bytes(view) async for view in source])
         if self.fail_with is not None:
@@ -53,6 +59,7 @@ class MemoryObjects:
             records.append(
                 SegmentRecord(
                     segment=segment,
+                    serial=self.serial,
                     plain_bytes=len(part),
                     k=scheme.k,
                     n=scheme.n,

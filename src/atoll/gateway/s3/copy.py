@@ -7,6 +7,7 @@ from urllib.parse import unquote_to_bytes
 
 import msgspec
 
+from atoll.core.capsule import StreamOrigin
 from atoll.core.messages import (
     BucketInfo,
     CommitPart,
@@ -37,7 +38,7 @@ from atoll.gateway.s3.metadata import (
     quoted,
 )
 from atoll.gateway.s3.multipart import find_upload, part_number
-from atoll.gateway.s3.put import check_early, commit
+from atoll.gateway.s3.put import check_early, commit, origin_of
 from atoll.gateway.s3.request import Response
 
 
@@ -81,7 +82,12 @@ async def _find_source(call: Call) -> Source:
 
 
 async def _transfer(
-    call: Call, source: Source, target: BucketInfo, span: Range, algorithm: str
+    call: Call,
+    source: Source,
+    target: BucketInfo,
+    span: Range,
+    algorithm: str,
+    origin: StreamOrigin,
 ) -> tuple[list[SegmentRecord], Digests]:
     services = call.services
     size = span.end - span.start
@@ -99,7 +105,9 @@ async def _transfer(
     try:
         segments: list[SegmentRecord] = []
         if size:
-            segments = await services.objects.write_object(target, call.request.key, size, stream())
+            segments = await services.objects.write_object(
+                target, call.request.key, size, stream(), origin
+            )
         await hashing.finish()
         return segments, hashing.verify()
     finally:
@@ -143,7 +151,7 @@ async def copy_object(call: Call) -> Response:
 
     async def work() -> Response:
         span = Range(0, old.size, old.size)
-        segments, digests = await _transfer(call, source, target, span, algorithm)
+        segments, digests = await _transfer(call, source, target, span, algorithm, origin_of(told))
         facts = msgspec.structs.replace(
             told,
             size=old.size,
@@ -181,7 +189,8 @@ async def upload_part_copy(call: Call) -> Response:
 
     async def work() -> Response:
         algorithm = upload.checksum_algorithm
-        segments, digests = await _transfer(call, source, target, span, algorithm)
+        origin = StreamOrigin(part=number, upload=upload.upload)
+        segments, digests = await _transfer(call, source, target, span, algorithm, origin)
         part = PartInfo(
             number=number,
             size=span.end - span.start,

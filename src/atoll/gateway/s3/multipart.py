@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 
+from atoll.core.capsule import StreamOrigin
 from atoll.core.errors import AtollError, Kind
 from atoll.core.messages import (
     AbortUpload,
@@ -134,7 +135,9 @@ async def upload_part(call: Call) -> Response:
             f"Checksum Type mismatch occurred, expected checksum Type: {algorithm.lower()}, "
             f"actual checksum Type: {body.expected.algorithm.lower()}",
         )
-    segments, digests = await store_body(call, bucket)
+    segments, digests = await store_body(
+        call, bucket, StreamOrigin(part=number, upload=upload.upload)
+    )
     part = PartInfo(
         number=number,
         size=body.size,

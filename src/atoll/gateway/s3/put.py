@@ -2,6 +2,7 @@
 
 import msgspec
 
+from atoll.core.capsule import Description, StreamOrigin
 from atoll.core.errors import AtollError, Kind
 from atoll.core.messages import (
     BucketInfo,
@@ -18,6 +19,7 @@ from atoll.gateway.s3.call import Call
 from atoll.gateway.s3.conditions import write_condition
 from atoll.gateway.s3.errors import S3Error
 from atoll.gateway.s3.metadata import (
+    CONTENT_TYPE_DEFAULT,
     check_key,
     check_write_headers,
     checksum_values,
@@ -38,7 +40,7 @@ async def put_object(call: Call) -> Response:
     check_size(call, body.size)
     bucket = await call.bucket(fresh=True)
     await check_early(call, bucket, condition)
-    segments, digests = await store_body(call, bucket)
+    segments, digests = await store_body(call, bucket, origin_of(facts))
     facts = msgspec.structs.replace(
         facts, size=body.size, etag=digests.md5, checksums=digests.checksums
     )
@@ -59,13 +61,22 @@ def check_size(call: Call, size: int) -> None:
         raise S3Error("EntityTooLarge", ProposedSize=str(size), MaxSizeAllowed=str(limit))
 
 
-async def store_body(call: Call, bucket: BucketInfo) -> tuple[list[SegmentRecord], Digests]:
+def origin_of(facts: ObjectFacts) -> StreamOrigin:
+    """Return what the recovery capsules of a whole object say about it."""
+    described = Description(facts.content_type, facts.headers, facts.user_metadata)
+    plain = described == Description(CONTENT_TYPE_DEFAULT)
+    return StreamOrigin(description=None if plain else described)
+
+
+async def store_body(
+    call: Call, bucket: BucketInfo, origin: StreamOrigin
+) -> tuple[list[SegmentRecord], Digests]:
     """Bring the request's body onto nodes and verify it. Raises before anything is visible."""
     body = call.open_body()
     segments: list[SegmentRecord] = []
     if body.size:
         segments = await call.services.objects.write_object(
-            bucket, call.request.key, body.size, body.stream()
+            bucket, call.request.key, body.size, body.stream(), origin
         )
     return segments, await body.finish()
 

@@ -1,0 +1,1 @@
+"""Bringing buckets back from nodes alone: labels on pieces, listing, manifests, restoring."""
