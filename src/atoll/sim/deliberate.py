@@ -11,7 +11,7 @@ from unittest.mock import patch
 
 from typing_extensions import override
 
-from atoll.coordinator.repair import rebuild
+from atoll.client.transfer import rebuild
 from atoll.core.pieces import RecordChecker, Trailer, parse_trailer
 from atoll.node.store import commit, upload
 

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from enum import Enum
 
 from atoll.coordinator.placement.model import Candidate, NodeState, Policy
-from atoll.core.merkle import PieceHasher
 from atoll.core.messages import StoredPiece
 from atoll.core.scheme import Scheme, scheme_of
 
@@ -40,6 +39,9 @@ class Profile:
     """A worker that says nothing for this long has lost its segment."""
     intent_ms: int
     """A piece that was sent but never recorded is collected after this; no repair takes longer."""
+    credit_ms: int
+    """A piece that was replaced because its node was gone is kept for so long after: if the node
+    comes back and the segment needs it, it is adopted instead of rebuilt."""
     retry_ms_min: int
     retry_ms_max: int
     scan_pause_s: float
@@ -64,6 +66,7 @@ LOCAL = Profile(
     settle_ms=2_000,
     lease_ms=15_000,
     intent_ms=15 * 60_000,
+    credit_ms=90_000,
     retry_ms_min=500,
     retry_ms_max=30_000,
     scan_pause_s=0.02,
@@ -84,6 +87,7 @@ WAN = Profile(
     settle_ms=10 * 60_000,
     lease_ms=120_000,
     intent_ms=4 * 3_600_000,
+    credit_ms=72 * 3_600_000,
     retry_ms_min=15_000,
     retry_ms_max=3_600_000,
     scan_pause_s=0.5,
@@ -403,36 +407,3 @@ def must_freeze(nodes: Iterable[Candidate], now_ms: int, profile: Profile) -> bo
 def retry_ms(attempts: int, profile: Profile) -> int:
     """Return how long to wait after ``attempts`` failures: doubling within the profile's bounds."""
     return min(profile.retry_ms_max, profile.retry_ms_min << min(max(0, attempts - 1), 20))
-
-
-# --- the check -----------------------------------------------------------------------------------
-
-
-class WrongBytesError(Exception):
-    """Sources served bytes that are not those committed to; ``indexes`` are their pieces.
-
-    Empty where all sources were right and a rebuilt piece is wrong nevertheless: a fault here.
-    """
-
-    def __init__(self, indexes: tuple[int, ...]) -> None:
-        super().__init__(f"pieces {list(indexes)} are not what was committed to")
-        self.indexes = indexes
-
-
-def check_rebuild(
-    piece_roots: Sequence[bytes],
-    sources: Mapping[int, PieceHasher],
-    targets: Mapping[int, PieceHasher],
-) -> None:
-    """Compare what was read and what was rebuilt with the committed roots. The one such place.
-
-    ``piece_roots`` come from a trailer already checked against the segment root in the metadata.
-    A record gets its trailer, and so its commit mark, only after this has passed: a repair that
-    trusted its sources or its own arithmetic could spread damage to every piece of a segment.
-    Raises ``WrongBytesError``.
-    """
-    wrong = tuple(i for i, hasher in sorted(sources.items()) if hasher.root() != piece_roots[i])
-    if wrong:
-        raise WrongBytesError(wrong)
-    if any(hasher.root() != piece_roots[i] for i, hasher in targets.items()):
-        raise WrongBytesError(())

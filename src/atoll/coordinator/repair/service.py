@@ -15,6 +15,7 @@ from typing import Any
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
+from atoll.client.transfer.rebuild import COUNTER_DOWN, COUNTER_UP
 from atoll.coordinator.metadata.model import StoredSegment
 from atoll.coordinator.metadata.store.segments import (
     read_counters,
@@ -25,7 +26,6 @@ from atoll.coordinator.metadata.store.segments import (
 from atoll.coordinator.placement.model import NodeState
 from atoll.coordinator.placement.service import PlacementService
 from atoll.coordinator.repair import store
-from atoll.coordinator.repair.rebuild import COUNTER_DOWN, COUNTER_UP
 from atoll.coordinator.repair.rules import (
     URGENCY_MAX,
     Freezer,
@@ -246,19 +246,21 @@ class RepairService:
             await self._clock.sleep(pause_s)
 
     async def judge(self, segments: Sequence[StoredSegment], reason: str, *, disturb: bool) -> int:
-        """Queue those of some segments that are below full strength; return how many."""
+        """Queue those of some segments that need anything; return how many."""
         nodes = self._placement.nodes()
         entries = []
         # Many segments lie on the same nodes; where a piece's index is does not matter here.
-        judged: dict[tuple[int, int, tuple[int, ...]], tuple[int, int]] = {}
+        judged: dict[tuple[int, int, int, tuple[int, ...]], tuple[int, int, bool]] = {}
         for segment in segments:
-            key = (segment.k, segment.n, tuple(sorted(p.alias for p in segment.pieces)))
+            holders = tuple(sorted(p.alias for p in segment.pieces))
+            key = (segment.k, segment.n, segment.policy, holders)
             known = judged.get(key)
             if known is None:
-                health = health_of(segment.k, segment.n, segment.pieces, nodes)
-                known = judged[key] = (len(health.kept), urgency(health))
-            healthy, urgent = known
-            if healthy < segment.n:
+                policy = self._placement.policy_of(segment.policy)
+                health = health_of(segment.k, segment.n, segment.pieces, nodes, policy)
+                known = judged[key] = (len(health.kept), urgency(health), health.settled)
+            healthy, urgent, settled = known
+            if not settled:
                 entries.append(QueueEntry(segment.serial, healthy, urgent, reason))
         if entries:
             now_ms = self._clock.now_ms()
@@ -400,7 +402,7 @@ class RepairService:
     async def _settle(self, claim: store.Claim, result: Result) -> None:
         """Take a healed segment off the queue; put another back, later each time."""
         health = result.health
-        if health is None or health.full:
+        if health is None or health.settled:
             if not result.settled:
                 await self._database.write(lambda c: store.finish(c, claim.serial, self._owner))
             self.survey.refresh_soon()

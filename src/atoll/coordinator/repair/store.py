@@ -16,8 +16,8 @@ from atoll.core.messages import StoredPiece
 
 _ENQUEUE = Statement("""
     INSERT INTO repair (serial, healthy, urgent, attempts, due_ms, lease_owner, lease_until_ms,
-        reason)
-    VALUES (:serial, :healthy, :urgent, 0, :now_ms, :nobody, 0, :reason)
+        reason, since_ms)
+    VALUES (:serial, :healthy, :urgent, 0, :now_ms, :nobody, 0, :reason, :now_ms)
     ON CONFLICT (serial) DO UPDATE SET
         attempts = CASE WHEN repair.healthy = excluded.healthy THEN repair.attempts ELSE 0 END,
         due_ms = CASE WHEN repair.healthy = excluded.healthy THEN repair.due_ms
@@ -50,12 +50,29 @@ _QUEUED = Statement("SELECT count(*) FROM repair")
 _REASONS = Statement("""
     SELECT reason, count(*) FROM repair GROUP BY reason ORDER BY reason""")
 
-_GARBAGE_SINCE = Statement("""
-    SELECT since_ms FROM garbage WHERE alias = :alias AND segment = :segment
-    AND piece_index = :index""")
+_GARBAGE_THERE = Statement("""
+    SELECT piece_index, since_ms FROM garbage WHERE alias = :alias AND segment = :segment
+    ORDER BY piece_index""")
+_ABANDON = Statement("""
+    UPDATE garbage SET since_ms = :now_ms WHERE alias = :alias AND segment = :segment
+    AND piece_index = :index AND since_ms > :now_ms""")
+_ADD_CREDIT = Statement("""
+    INSERT INTO repair_credit (serial, piece_index, alias, until_ms)
+    VALUES (:serial, :index, :alias, :until_ms)
+    ON CONFLICT (serial, piece_index, alias) DO UPDATE SET until_ms = excluded.until_ms""")
+_CREDITS = Statement("""
+    SELECT piece_index, alias FROM repair_credit WHERE serial = :serial
+    ORDER BY piece_index, until_ms DESC, alias""")
+_DROP_CREDIT = Statement("""
+    DELETE FROM repair_credit
+    WHERE serial = :serial AND piece_index = :index AND alias = :alias""")
+_EXPIRE_CREDITS = Statement("DELETE FROM repair_credit WHERE until_ms <= :now_ms")
+_WAKE_CREDITS = Statement("""
+    UPDATE repair SET due_ms = :now_ms, attempts = 0 WHERE due_ms > :now_ms
+    AND serial IN (SELECT serial FROM repair_credit WHERE alias = :alias)""")
 _INTEND = Statement("""
-    INSERT INTO garbage (alias, segment, piece_index, bucket, since_ms)
-    VALUES (:alias, :segment, :index, :bucket, :until_ms)
+    INSERT INTO garbage (alias, segment, piece_index, bucket, since_ms, serial)
+    VALUES (:alias, :segment, :index, :bucket, :until_ms, :serial)
     ON CONFLICT (alias, segment, piece_index) DO UPDATE SET since_ms = excluded.since_ms""")
 _CONFIRM = Statement("""
     DELETE FROM garbage WHERE alias = :alias AND segment = :segment AND piece_index = :index
@@ -167,6 +184,7 @@ def wake(connection: Connection, now_ms: int, alias: int | None = None) -> int:
     """Make waiting segments due: those with a piece on a node that returned, or all."""
     if alias is None:
         return _WAKE_ALL.run(connection, now_ms=now_ms)
+    _WAKE_CREDITS.run(connection, now_ms=now_ms, alias=alias)
     return _WAKE_NODE.run(connection, now_ms=now_ms, alias=alias)
 
 
@@ -195,24 +213,45 @@ class Intents:
 def write_intents(
     connection: Connection,
     segment: StoredSegment,
-    pieces: Iterable[StoredPiece],
+    pieces: Sequence[StoredPiece],
     now_ms: int,
     until_ms: int,
 ) -> Intents:
     """Announce pieces about to be sent; return those that may be.
 
-    A piece that its node is being told to delete is passed over: a deletion on its way must never
-    meet a piece that is wanted again. An intent of a repair that died is taken over.
+    Which index goes to which of the nodes may change: a node that an earlier repair meant to send
+    (or has sent) an index gets that one, so that no node ever holds two pieces of a segment. One
+    that is being told to delete, or still holds, another piece of it is passed over: a deletion on
+    its way must never meet a piece that is wanted again.
     """
-    free, inherited = [], []
+    inherited, rest = [], []
+    indexes = [piece.index for piece in pieces]
     for piece in pieces:
-        since_ms = _GARBAGE_SINCE.scalar(
-            connection, alias=piece.alias, segment=segment.segment, index=piece.index
-        )
-        if since_ms is None or since_ms > now_ms + INTENT_MARGIN_MS:
-            free.append(piece)
-            if since_ms is not None:
-                inherited.append(piece)
+        there = _GARBAGE_THERE.all(connection, alias=piece.alias, segment=segment.segment)
+        if not there:
+            rest.append(piece)
+            continue
+        index, since_ms = there[0]
+        if len(there) == 1 and index in indexes and since_ms > now_ms + INTENT_MARGIN_MS:
+            indexes.remove(index)
+            inherited.append(StoredPiece(index=index, alias=piece.alias))
+            continue
+        for index, _ in there:
+            # Whoever announced it can no longer record it: it is collected, the node free again.
+            _ABANDON.run(
+                connection,
+                alias=piece.alias,
+                segment=segment.segment,
+                index=index,
+                now_ms=now_ms,
+            )
+    free = list(inherited)
+    for piece in rest:
+        if not indexes:
+            break
+        index = piece.index if piece.index in indexes else indexes[0]
+        indexes.remove(index)
+        free.append(StoredPiece(index=index, alias=piece.alias))
     _INTEND.many(
         connection,
         [
@@ -222,6 +261,7 @@ def write_intents(
                 "index": piece.index,
                 "bucket": segment.bucket,
                 "until_ms": until_ms,
+                "serial": segment.serial,
             }
             for piece in free
         ],
@@ -251,7 +291,10 @@ def collect_pieces(
     """Let pieces that lie on nodes and that nobody wants be deleted."""
     add_garbage(
         connection,
-        [GarbagePiece(p.alias, segment.segment, p.index, segment.bucket, now_ms) for p in pieces],
+        [
+            GarbagePiece(p.alias, segment.segment, p.index, segment.bucket, now_ms, segment.serial)
+            for p in pieces
+        ],
     )
 
 
@@ -261,3 +304,38 @@ def drop_intents(
     """Forget intents of pieces that were certainly never finished: no commit mark was sent."""
     for piece in pieces:
         confirm_intent(connection, segment, piece, now_ms)
+
+
+# --- credits -------------------------------------------------------------------------------------
+
+
+def add_credits(
+    connection: Connection, serial: int, pieces: Iterable[StoredPiece], until_ms: int
+) -> None:
+    """Remember pieces that were replaced while their nodes were gone, until they are collected."""
+    _ADD_CREDIT.many(
+        connection,
+        [
+            {"serial": serial, "index": p.index, "alias": p.alias, "until_ms": until_ms}
+            for p in pieces
+        ],
+    )
+
+
+def credits_of(connection: Connection, serial: int) -> list[StoredPiece]:
+    """Return the replaced pieces of a segment that may come back, those kept longest first."""
+    rows = _CREDITS.all(connection, serial=serial)
+    return [StoredPiece(index=index, alias=alias) for index, alias in rows]
+
+
+def drop_credits(connection: Connection, serial: int, pieces: Iterable[StoredPiece]) -> None:
+    """Forget credits that were taken up."""
+    _DROP_CREDIT.many(
+        connection,
+        [{"serial": serial, "index": p.index, "alias": p.alias} for p in pieces],
+    )
+
+
+def expire_credits(connection: Connection, now_ms: int) -> int:
+    """Forget credits whose pieces are being collected; return how many."""
+    return _EXPIRE_CREDITS.run(connection, now_ms=now_ms)

@@ -5,24 +5,14 @@ pieces being sent, and the segment's piece set, which changes in one transaction
 """
 
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import partial
 
 from sqlalchemy.engine import Connection
 
-from atoll.coordinator.metadata.model import StoredSegment
-from atoll.coordinator.metadata.store.segments import (
-    add_counters,
-    replace_pieces,
-    segment_by_serial,
-)
-from atoll.coordinator.placement.model import Candidate, NodeState
-from atoll.coordinator.placement.rules import choose
-from atoll.coordinator.placement.service import OrderItem, PlacementService
-from atoll.coordinator.repair import store
-from atoll.coordinator.repair.rebuild import (
+from atoll.client.transfer.rebuild import (
     Job,
     NoTargetError,
     Rebuild,
@@ -30,10 +20,27 @@ from atoll.coordinator.repair.rebuild import (
     SourceError,
     TokenBucket,
     Traffic,
+    WrongBytesError,
     check_stored_piece,
     read_cap,
 )
-from atoll.coordinator.repair.rules import Health, Profile, WrongBytesError, health_of
+from atoll.coordinator.metadata.model import StoredSegment
+from atoll.coordinator.metadata.store.segments import (
+    add_counters,
+    replace_pieces,
+    segment_by_serial,
+)
+from atoll.coordinator.placement.model import Candidate, NodeState
+from atoll.coordinator.placement.rules import Domains, choose
+from atoll.coordinator.placement.service import OrderItem, PlacementService
+from atoll.coordinator.repair import store
+from atoll.coordinator.repair.rules import (
+    Health,
+    Profile,
+    Verdict,
+    health_of,
+    judge_node,
+)
 from atoll.core.errors import AtollError
 from atoll.core.ids import SegmentId
 from atoll.core.messages import StoredPiece
@@ -47,6 +54,9 @@ ROUNDS_MAX = 24
 """Rebuilds of one segment tried in a row, each without the sources that failed before."""
 COUNTER_PIECES = "repair_pieces"
 COUNTER_LIARS = "repair_pieces_wrong"
+COUNTER_ADOPTED = "repair_pieces_adopted"
+"""Pieces that came back with their nodes and were recorded again instead of rebuilt."""
+COUNTER_MOVED = "repair_pieces_moved"
 
 
 class Outcome(Enum):
@@ -82,6 +92,8 @@ class _Run:
     traffic: Traffic = field(default_factory=Traffic)
     unreachable: set[int] = field(default_factory=set)
     refused: set[int] = field(default_factory=set)
+    looked_at: set[StoredPiece] = field(default_factory=set)
+    """Returned pieces that were read once in this run."""
     repaired: int = 0
     settled: bool = False
 
@@ -111,7 +123,8 @@ class SegmentRepairer:
 
     def health(self, segment: StoredSegment) -> Health:
         """Judge a segment by the nodes as they are now."""
-        return health_of(segment.k, segment.n, segment.pieces, self._placement.nodes())
+        policy = self._placement.policy_of(segment.policy)
+        return health_of(segment.k, segment.n, segment.pieces, self._placement.nodes(), policy)
 
     async def repair(self, serial: int, owner: bytes = store.NOBODY) -> Result:
         """Bring a segment to full strength, or as near as the nodes allow.
@@ -126,7 +139,7 @@ class SegmentRepairer:
                 if segment is None:
                     return Result(Outcome.GONE, None, run.repaired)
                 health = self.health(segment)
-                if health.full:
+                if health.settled:
                     return Result(Outcome.FULL, health, run.repaired, run.settled)
                 # Where a node died just when the row went, the caller queues the segment again.
                 run.settled = False
@@ -140,7 +153,7 @@ class SegmentRepairer:
         if segment is None:
             return Result(Outcome.GONE, None, run.repaired)
         health = self.health(segment)
-        return Result(Outcome.FULL if health.full else outcome, health, run.repaired)
+        return Result(Outcome.FULL if health.settled else outcome, health, run.repaired)
 
     async def _count(self, run: _Run) -> None:
         """Add what moved and is not counted yet: a repair that succeeds counts as it records."""
@@ -152,17 +165,30 @@ class SegmentRepairer:
 
     async def _round(self, segment: StoredSegment, health: Health, run: _Run) -> Outcome | None:
         """Try once. None means: look again, something was learned or done."""
-        if not health.readable:
-            return Outcome.UNREADABLE
-        nodes = self._placement.nodes()
+        if health.missing and await self._adopt(segment, health, run):
+            return None
         readable = [
             (node, index)
             for node, index in self._placement.readable(health.kept)
             if node.alias not in run.unreachable
         ]
-        if len(readable) < segment.k:
-            return Outcome.SOURCES
-        planned = self._targets(segment, health, nodes, run.refused)
+        had = {index for _, index in readable}
+        moving = [one.piece for one in health.misplaced]
+        wanted = [*health.missing, *(p.index for p in moving if p.index not in had)]
+        if wanted:
+            if not health.readable:
+                return Outcome.UNREADABLE
+            if len(readable) < segment.k:
+                return Outcome.SOURCES
+            moving = []
+        leaving = set(moving)
+        planned = self._targets(
+            segment,
+            health,
+            wanted or [piece.index for piece in moving],
+            [piece for piece in health.kept if piece not in leaving],
+            run.refused,
+        )
         if not planned:
             return Outcome.NO_ROOM if not run.refused else Outcome.TARGETS
         now_ms = self._clock.now_ms()
@@ -173,28 +199,82 @@ class SegmentRepairer:
         if not granted.pieces:
             run.refused.update(piece.alias for piece in planned)
             return None
-        return await self._attempt(segment, readable[: segment.k], granted, until_ms, run)
+        sources = readable[: segment.k]
+        if not wanted:
+            held = {index: node for node, index in readable}
+            sources = [(held[piece.index], piece.index) for piece in granted.pieces]
+        return await self._attempt(segment, sources, granted, until_ms, run, move=not wanted)
 
     def _targets(
         self,
         segment: StoredSegment,
         health: Health,
-        nodes: Mapping[int, Candidate],
+        indexes: Sequence[int],
+        staying: Sequence[StoredPiece],
         refused: Collection[int],
     ) -> list[StoredPiece]:
-        """Choose a node for each missing piece, as far as there are any."""
+        """Choose a node for each of these pieces, as far as there are any."""
+        nodes = self._placement.nodes()
         pool = self._placement.pool_of_scheme(segment.plain_bytes, health.scheme, segment.policy)
         chosen = choose(
             pool,
-            len(health.missing),
+            len(indexes),
             self._rng,
-            holders=[nodes[piece.alias] for piece in health.kept],
+            holders=[nodes[piece.alias] for piece in staying],
             refused={piece.alias for piece in segment.pieces} | set(refused),
         )
         return [
             StoredPiece(index=index, alias=node.alias)
-            for index, node in zip(health.missing, chosen, strict=False)
+            for index, node in zip(indexes, chosen, strict=False)
         ]
+
+    async def _adopt(self, segment: StoredSegment, health: Health, run: _Run) -> int:
+        """Take back pieces that were replaced while their nodes were gone; return how many.
+
+        Nothing is built twice: a piece that came back with its node is looked at (1/k of what a
+        rebuild reads) and recorded again instead of being rebuilt elsewhere.
+        """
+        credits = await self._database.read(partial(store.credits_of, serial=segment.serial))
+        nodes = self._placement.nodes()
+        policy = self._placement.policy_of(segment.policy)
+        domains = Domains([nodes[piece.alias] for piece in health.kept])
+        taken: list[StoredPiece] = []
+        for piece in credits:
+            node = nodes.get(piece.alias)
+            if (
+                piece.index not in health.missing
+                or piece in run.looked_at
+                or node is None
+                or judge_node(node, policy).verdict is not Verdict.HEALTHY
+                or not domains.admit(node)
+                or any(one.index == piece.index for one in taken)
+            ):
+                continue
+            run.looked_at.add(piece)
+            reason = await self.check_piece(segment, piece, sure=True)
+            if not reason:
+                domains.take(node)
+                taken.append(piece)
+        if not taken:
+            return 0
+        now_ms = self._clock.now_ms()
+
+        def write(connection: Connection) -> int:
+            good = [p for p in taken if store.confirm_intent(connection, segment, p, now_ms)]
+            indexes = {piece.index for piece in good}
+            kept = [piece for piece in segment.pieces if piece.index not in indexes]
+            if not good:
+                return 0
+            if not replace_pieces(connection, segment, [*kept, *good], now_ms, collect=True):
+                store.collect_pieces(connection, segment, good, now_ms)
+                return 0
+            add_counters(connection, {COUNTER_ADOPTED: len(good)})
+            store.drop_credits(connection, segment.serial, good)
+            return len(good)
+
+        adopted = await self._database.write(write)
+        run.repaired += adopted
+        return adopted
 
     async def _attempt(
         self,
@@ -203,9 +283,11 @@ class SegmentRepairer:
         intents: store.Intents,
         until_ms: int,
         run: _Run,
+        *,
+        move: bool,
     ) -> Outcome | None:
         rebuild = Rebuild(
-            self._job(segment, readable, intents.pieces),
+            self._job(segment, readable, intents.pieces, move=move),
             transport=self._transport,
             compute=self._compute,
             bandwidth=self._bandwidth,
@@ -238,7 +320,7 @@ class SegmentRepairer:
             # Whatever the second look says, this piece is not read again in this run.
             run.unreachable.add(piece.alias)
             segment = await self._name_liar(segment, piece, reason)
-        stored = [StoredPiece(index=t.index, alias=t.node.alias) for t in done]
+        stored = [StoredPiece(index=t.index, alias=t.alias) for t in done]
         recorded = await self._record(segment, intents, stored, until_ms, rebuild.released, run)
         run.repaired += recorded
         if outcome is None and done and not recorded:
@@ -250,6 +332,8 @@ class SegmentRepairer:
         segment: StoredSegment,
         readable: Sequence[tuple[Candidate, int]],
         planned: Sequence[StoredPiece],
+        *,
+        move: bool,
     ) -> Job:
         nodes = self._placement.nodes()
         header = self._header(segment, readable[0][1])
@@ -259,6 +343,7 @@ class SegmentRepairer:
             segment_root=segment.root,
             sources=self._sources(Action.REPAIR_GET, segment, readable, header),
             targets=self._sources(Action.REPAIR_PUT, segment, targets, header),
+            move=move,
         )
 
     def _header(self, segment: StoredSegment, index: int) -> Header:
@@ -282,13 +367,11 @@ class SegmentRepairer:
     ) -> tuple[Source, ...]:
         grants = self._placement.repair_grants(
             action,
-            [OrderItem(node, header.segment_id, index) for node, index in parties],
+            [OrderItem(node, header.segment_id, index, segment.serial) for node, index in parties],
             read_cap(header),
             segment.bucket,
         )
-        return tuple(
-            Source(index, node, grant) for (node, index), grant in zip(parties, grants, strict=True)
-        )
+        return tuple(Source(grant) for grant in grants)
 
     # --- the record -------------------------------------------------------------------------
 
@@ -308,6 +391,7 @@ class SegmentRepairer:
         now_ms = self._clock.now_ms()
         in_time = now_ms < until_ms - store.INTENT_MARGIN_MS
         nodes = self._placement.nodes()
+        policy = self._placement.policy_of(segment.policy)
         traffic = run.traffic.take() if stored else {}
 
         def write(connection: Connection) -> int:
@@ -318,9 +402,11 @@ class SegmentRepairer:
             if good:
                 indexes = {piece.index for piece in good}
                 kept = [piece for piece in segment.pieces if piece.index not in indexes]
-                if replace_pieces(connection, segment, [*kept, *good], now_ms, collect=True):
+                if replace_pieces(connection, segment, [*kept, *good], now_ms, collect=False):
                     add_counters(connection, {COUNTER_PIECES: len(good)})
-                    if health_of(segment.k, segment.n, [*kept, *good], nodes).full:
+                    gone = [piece for piece in segment.pieces if piece.index in indexes]
+                    self._release(connection, segment, gone, now_ms)
+                    if health_of(segment.k, segment.n, [*kept, *good], nodes, policy).settled:
                         store.finish(connection, segment.serial, run.owner)
                 else:
                     store.collect_pieces(connection, segment, good, now_ms)
@@ -336,6 +422,24 @@ class SegmentRepairer:
         recorded = await self._database.write(write)
         run.settled = run.settled or bool(recorded)
         return recorded
+
+    def _release(
+        self,
+        connection: Connection,
+        segment: StoredSegment,
+        pieces: Sequence[StoredPiece],
+        now_ms: int,
+    ) -> None:
+        """Let replaced pieces be deleted: at once, or later where their nodes may bring them back.
+
+        Those are *credits*: until they come due they can be adopted instead of a rebuild.
+        """
+        nodes = self._placement.nodes()
+        until_ms = now_ms + self._profile.credit_ms
+        back = [p for p in pieces if judge_node(nodes.get(p.alias)).verdict is Verdict.LOST]
+        store.collect_pieces(connection, segment, [p for p in pieces if p not in back], now_ms)
+        store.collect_pieces(connection, segment, back, until_ms)
+        store.add_credits(connection, segment.serial, back, until_ms)
 
     async def _name_liar(
         self, segment: StoredSegment, piece: StoredPiece, reason: str
@@ -388,11 +492,16 @@ class SegmentRepairer:
                 )
         return struck
 
-    async def check_piece(self, segment: StoredSegment, piece: StoredPiece) -> str:
-        """Read one piece whole; return why it counts as lost, or "" (right, or out of reach)."""
+    async def check_piece(
+        self, segment: StoredSegment, piece: StoredPiece, *, sure: bool = False
+    ) -> str:
+        """Read one piece whole; return why it counts as lost, or "" (right, or out of reach).
+
+        With ``sure`` a piece out of reach is not right either.
+        """
         node = self._placement.nodes().get(piece.alias)
         if node is None or node.state in (NodeState.DEAD, NodeState.LOST):
-            return ""
+            return "its node is gone" if sure else ""
         header = self._header(segment, piece.index)
         (source,) = self._sources(Action.REPAIR_GET, segment, [(node, piece.index)], header)
         try:
@@ -406,7 +515,8 @@ class SegmentRepairer:
                 self._profile.stall_s,
             )
         except SourceError as failed:
-            return str(failed.cause) if failed.lost else ""
+            return str(failed.cause) if failed.lost or sure else ""
         except AtollError as cause:
             log.info("piece %d of segment %d: %s", piece.index, segment.serial, cause)
+            return str(cause) if sure else ""
         return ""

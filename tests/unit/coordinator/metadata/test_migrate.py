@@ -15,6 +15,7 @@ from atoll.coordinator.metadata import migrate as migrations
 from atoll.coordinator.metadata import tables as metadata_tables
 from atoll.coordinator.metadata.migrate import VERSION_TABLE, migrate_connection, schema_head
 from atoll.coordinator.registry import tables as registry_tables
+from atoll.coordinator.repair import tables as repair_tables
 from atoll.coordinator.sql import SCHEMA
 from atoll.core.errors import AtollError, Kind
 from atoll.core.messages import GetBucket
@@ -35,6 +36,7 @@ def dump(path: Path) -> str:
 
 async def test_the_declared_tables_are_the_migrated_ones(database: SqlDatabase) -> None:
     assert metadata_tables.OBJECT.metadata is SCHEMA is registry_tables.NODE.metadata
+    assert repair_tables.REPAIR_DAY.metadata is SCHEMA
 
     def differences(connection: Connection) -> list[object]:
         context = MigrationContext.configure(

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from atoll.client.transfer import rebuild
 from atoll.coordinator.placement.model import Candidate, NodeState
 from atoll.coordinator.repair import rules
 from atoll.core.merkle import PieceHasher, piece_root
@@ -174,10 +175,10 @@ def hasher(data: bytes) -> PieceHasher:
 def test_the_check_names_wrong_sources_and_wrong_results() -> None:
     roots = [piece_root(bytes([index]) * 10) for index in range(4)]
     right = {index: hasher(bytes([index]) * 10) for index in range(4)}
-    rules.check_rebuild(roots, {0: right[0], 1: right[1]}, {2: right[2]})
-    with pytest.raises(rules.WrongBytesError) as caught:
-        rules.check_rebuild(roots, {0: right[0], 1: hasher(b"lie")}, {2: hasher(b"nonsense")})
+    rebuild.check_rebuild(roots, {0: right[0], 1: right[1]}, {2: right[2]})
+    with pytest.raises(rebuild.WrongBytesError) as caught:
+        rebuild.check_rebuild(roots, {0: right[0], 1: hasher(b"lie")}, {2: hasher(b"nonsense")})
     assert caught.value.indexes == (1,)
-    with pytest.raises(rules.WrongBytesError) as caught:
-        rules.check_rebuild(roots, {0: right[0], 1: right[1]}, {2: hasher(b"nonsense")})
+    with pytest.raises(rebuild.WrongBytesError) as caught:
+        rebuild.check_rebuild(roots, {0: right[0], 1: right[1]}, {2: hasher(b"nonsense")})
     assert caught.value.indexes == ()

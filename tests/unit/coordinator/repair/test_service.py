@@ -442,5 +442,5 @@ def test_a_worker_that_skips_the_check_is_stopped_by_the_nodes(
         assert cloud.segments()[0].pieces == before.pieces
         assert cloud.garbage() != {}, "what may have been stored is collected"
 
-    monkeypatch.setattr("atoll.coordinator.repair.rebuild.check_rebuild", lambda *_: None)
+    monkeypatch.setattr("atoll.client.transfer.rebuild.check_rebuild", lambda *_: None)
     cloud.main(main)

@@ -21,6 +21,7 @@ MINUTE_MS = 60_000
 def record(number: int, *aliases: int) -> SegmentRecord:
     return SegmentRecord(
         segment=number.to_bytes(16, "big"),
+        serial=number,
         plain_bytes=100_000,
         k=2,
         n=4,

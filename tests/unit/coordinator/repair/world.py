@@ -4,6 +4,7 @@ The node table alone is in the test's hands, so that a test says when a death is
 """
 
 import asyncio
+import itertools
 import random
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, replace
@@ -122,6 +123,7 @@ class Cloud:
         self.network = Network(self.loop, f"{seed}/network", self.trace)
         self.server = DatabaseServer(migrate_connection)
         self.random = random.Random(seed)
+        self.serials = itertools.count(1)
         self.table = Table()
         self.incarnations: list[Incarnation] = []
         self.nodes = {alias: self._node(alias) for alias in range(1, nodes + 1)}
@@ -287,7 +289,8 @@ class Cloud:
         ``leave_out`` pieces are not sent: an upload that ended at its usual commit.
         """
         grant = self.gateway.placement.order_segment(
-            OrderSegment(bucket=BUCKET, plain_bytes=plain_bytes, gateway_key=GATEWAY.public_key)
+            OrderSegment(bucket=BUCKET, plain_bytes=plain_bytes, gateway_key=GATEWAY.public_key),
+            serial=next(self.serials),
         )
         columns, header = self._columns(grant, plain_bytes)
         roots = [piece_root(column) for column in columns]
@@ -311,6 +314,7 @@ class Cloud:
             pieces.append(StoredPiece(index=piece.index, alias=piece.alias))
         stored = SegmentRecord(
             segment=grant.segment,
+            serial=grant.serial,
             plain_bytes=plain_bytes,
             k=grant.k,
             n=grant.n,

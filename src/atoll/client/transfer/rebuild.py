@@ -1,22 +1,20 @@
 """One segment's bytes on their way: read k pieces, rebuild the missing ones, send them.
 
 Row groups stream through bounded buffers; a record's trailer, and with it the commit mark, is held
-back until ``rules.check_rebuild`` has passed. Nobody is trusted: sources are checked against the
+back until ``check_rebuild`` has passed. Nobody is trusted: sources are checked against the
 committed roots, and each target recomputes the root and checks the signed trailer for itself.
+Whoever repairs runs this: a coordinator, or a node that took the work.
 """
 
 import asyncio
-from collections import Counter
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from typing_extensions import Buffer
 
-from atoll.coordinator.placement.model import Candidate
-from atoll.coordinator.repair.rules import WrongBytesError, check_rebuild
 from atoll.core.erasure import Codec, codec
 from atoll.core.errors import AtollError, Kind
-from atoll.core.ids import SegmentId, piece_id_of
+from atoll.core.ids import NodeId, SegmentId, piece_id_of
 from atoll.core.merkle import PieceHasher
 from atoll.core.messages import PieceGrant
 from atoll.core.orders import check_receipt
@@ -41,8 +39,6 @@ CHUNKS_WAITING_MAX = 2
 """Row groups that may wait for a slow target."""
 COUNTER_DOWN = "repair_bytes_downloaded"
 COUNTER_UP = "repair_bytes_uploaded"
-HEADS_ASKED_MAX = 3
-"""Heads compared to agree on the TLVs, which no root commits to."""
 
 
 class SourceError(Exception):
@@ -63,6 +59,36 @@ def source_error(index: int, cause: AtollError) -> SourceError:
 
 class NoTargetError(Exception):
     """Every target failed."""
+
+
+class WrongBytesError(Exception):
+    """Sources served bytes that are not those committed to; ``indexes`` are their pieces.
+
+    Empty where all sources were right and a rebuilt piece is wrong nevertheless: a fault here.
+    """
+
+    def __init__(self, indexes: tuple[int, ...]) -> None:
+        super().__init__(f"pieces {list(indexes)} are not what was committed to")
+        self.indexes = indexes
+
+
+def check_rebuild(
+    piece_roots: Sequence[bytes],
+    sources: Mapping[int, PieceHasher],
+    targets: Mapping[int, PieceHasher],
+) -> None:
+    """Compare what was read and what was rebuilt with the committed roots. The one such place.
+
+    ``piece_roots`` come from a trailer already checked against the segment root in the metadata.
+    A record gets its trailer, and so its commit mark, only after this has passed: a repair that
+    trusted its sources or its own arithmetic could spread damage to every piece of a segment.
+    Raises ``WrongBytesError``.
+    """
+    wrong = tuple(i for i, hasher in sorted(sources.items()) if hasher.root() != piece_roots[i])
+    if wrong:
+        raise WrongBytesError(wrong)
+    if any(hasher.root() != piece_roots[i] for i, hasher in targets.items()):
+        raise WrongBytesError(())
 
 
 class TokenBucket:
@@ -87,14 +113,22 @@ class TokenBucket:
 class Source:
     """A node to read one piece from."""
 
-    index: int
-    node: Candidate
     grant: PieceGrant
+
+    @property
+    def index(self) -> int:
+        """Of the piece."""
+        return self.grant.index
+
+    @property
+    def alias(self) -> int:
+        """The node, as its coordinator calls it."""
+        return self.grant.alias
 
     @property
     def address(self) -> Address:
         """Where it listens."""
-        return self.node.address
+        return Address(self.grant.host, self.grant.port, self.grant.fingerprint)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +139,10 @@ class Job:
     """Of any piece, with the payer tag the new pieces get; its TLVs are filled in later."""
     segment_root: bytes
     sources: tuple[Source, ...]
-    """Exactly k."""
+    """Exactly k; where pieces are only moved, those pieces, in the order of ``targets``."""
     targets: tuple[Source, ...]
+    move: bool = False
+    """Every target gets the very piece that the source of its index holds: nothing is decoded."""
 
 
 @dataclass(slots=True)
@@ -132,6 +168,7 @@ class _Upload:
         self.root = node_root
         self.hasher = PieceHasher()
         self.failure: str = ""
+        self.receipt = b""
         self._head = encode_header(header)
         self.crc = crc32c(self._head)
         self._queue: asyncio.Queue[Buffer] = asyncio.Queue(CHUNKS_WAITING_MAX)
@@ -154,13 +191,14 @@ class _Upload:
                 record_bytes(self.header),
                 stall_s,
             )
-            receipt = check_receipt(signed, self.target.node.node_id)
+            receipt = check_receipt(signed, NodeId(self.target.grant.node_id))
             if (receipt.segment_id, receipt.index, receipt.piece_root) != (
                 self.header.segment_id,
                 self.header.index,
                 self.root,
             ):
                 self.failure = "its receipt is for another piece"
+            self.receipt = signed
         except AtollError as cause:
             self.failure = str(cause)
         finally:
@@ -217,6 +255,10 @@ class Rebuild:
         self._traffic = traffic
         self.released = False
         self.failures: dict[int, str] = {}
+        self.trailer = b""
+        """The committed roots as a source served them, once they are checked."""
+        self.receipts: dict[int, bytes] = {}
+        """What the targets signed, by piece index."""
 
     async def run(self) -> list[Source]:
         """Return the targets that hold their piece durably; ``failures`` tells of the others.
@@ -225,7 +267,7 @@ class Rebuild:
         ``NoTargetError``.
         """
         trailer = await self._trailer()
-        header = replace(self._job.header, tlvs=await self._tlvs())
+        header = replace(self._job.header, tlvs=await self._tlvs(trailer))
         uploads = [
             _Upload(target, replace(header, index=target.index), trailer.piece_roots[target.index])
             for target in self._job.targets
@@ -244,14 +286,16 @@ class Rebuild:
             self.released = True
             for upload in uploads:
                 await upload.give(encode_trailer(upload.header, trailer, upload.crc))
-            done = [upload.target for upload in uploads if await upload.end()]
+            ended_well = [upload for upload in uploads if await upload.end()]
+            self.receipts = {upload.header.index: upload.receipt for upload in ended_well}
+            done = [upload.target for upload in ended_well]
         finally:
             ended = [task for upload in uploads if (task := upload.cancel()) is not None]
             if ended:
                 await asyncio.wait(ended)
             for stream in streams:
                 await stream.close()
-            self.failures = {u.target.node.alias: u.failure for u in uploads if u.failure}
+            self.failures = {u.target.alias: u.failure for u in uploads if u.failure}
         return done
 
     async def _get(self, source: Source, part: PiecePart) -> bytes:
@@ -276,27 +320,31 @@ class Rebuild:
         header = replace(self._job.header, index=source.index)
         data = await self._get(source, PiecePart.TRAILER)
         try:
-            return checked_trailer(header, data, self._job.segment_root)
+            trailer = checked_trailer(header, data, self._job.segment_root)
         except AtollError as cause:
             raise source_error(source.index, cause) from cause
+        self.trailer = data
+        return trailer
 
-    async def _tlvs(self) -> tuple[Tlv, ...]:
-        """Return the TLVs most of a few heads agree on; new pieces carry them on."""
-        said: Counter[tuple[Tlv, ...]] = Counter()
-        for source in self._job.sources[:HEADS_ASKED_MAX]:
-            data = await self._get(source, PiecePart.HEAD)
-            try:
-                header = parse_header(data)
-                if replace(header, tlvs=(), payer_tag=self._job.header.payer_tag) != replace(
-                    self._job.header, index=source.index
-                ):
-                    raise AtollError(
-                        Kind.CORRUPT, "repair segment", "a node served the head of another piece"
-                    )
-            except AtollError as cause:
-                raise source_error(source.index, cause) from cause
-            said[header.tlvs] += 1
-        return said.most_common(1)[0][0]
+    async def _tlvs(self, trailer: Trailer) -> tuple[Tlv, ...]:
+        """Return the TLVs that the uploader signed, as the source of the trailer serves them.
+
+        New pieces carry them on, byte for byte.
+        """
+        source = self._job.sources[0]
+        data = await self._get(source, PiecePart.HEAD)
+        try:
+            header = parse_header(data)
+            if replace(header, tlvs=(), payer_tag=self._job.header.payer_tag) != replace(
+                self._job.header, index=source.index
+            ):
+                raise AtollError(
+                    Kind.CORRUPT, "repair segment", "a node served the head of another piece"
+                )
+            check_trailer(header, trailer)
+        except AtollError as cause:
+            raise source_error(source.index, cause) from cause
+        return header.tlvs
 
     async def _open(self, streams: list[PieceStream]) -> None:
         async def one(source: Source) -> None:
@@ -339,7 +387,7 @@ class Rebuild:
             targets = [memoryview(bytearray(length)) for _ in uploads]
             await self._compute.run(
                 _rebuild_group,
-                codec(header.k, header.n),
+                None if self._job.move else codec(header.k, header.n),
                 list(hashers.items()),
                 views,
                 uploads,
@@ -383,23 +431,27 @@ async def _all(steps: Sequence[Coroutine[object, object, None]]) -> None:
 
 
 def _rebuild_group(
-    code: Codec,
+    code: Codec | None,
     sources: Sequence[tuple[int, PieceHasher]],
     views: Sequence[memoryview],
     uploads: Sequence[_Upload],
     targets: Sequence[memoryview],
     length: int,
 ) -> None:
-    """Hash what was read, rebuild what is wanted, hash that too. Runs off the loop."""
+    """Hash what was read, rebuild (or copy) what is wanted, hash that too. Runs off the loop."""
     for (_, hasher), view in zip(sources, views, strict=True):
         hasher.update(view)
-    code.rebuild(
-        [index for index, _ in sources],
-        views,
-        [upload.header.index for upload in uploads],
-        targets,
-        length,
-    )
+    if code is None:
+        for view, target in zip(views, targets, strict=True):
+            target[:] = view
+    else:
+        code.rebuild(
+            [index for index, _ in sources],
+            views,
+            [upload.header.index for upload in uploads],
+            targets,
+            length,
+        )
     for upload, target in zip(uploads, targets, strict=True):
         upload.hasher.update(target)
         upload.crc = crc32c(target, upload.crc)
@@ -408,14 +460,14 @@ def _rebuild_group(
 def checked_trailer(header: Header, data: bytes, root: bytes) -> Trailer:
     """Read a trailer that a node served and hold it against the metadata's segment root.
 
-    Raises ``CORRUPT``.
+    Its signature, which covers the TLVs too, is left to whoever reads those. Raises ``CORRUPT``.
     """
     trailer, _ = parse_trailer(header, data)
     if trailer.segment_root != root:
         raise AtollError(
             Kind.CORRUPT, "repair segment", "a node served the trailer of another segment"
         )
-    check_trailer(header, trailer)
+    check_trailer(header, trailer, signature=False)
     return trailer
 
 
@@ -458,7 +510,7 @@ async def check_stored_piece(
     except AtollError as cause:
         raise source_error(source.index, cause) from cause
     except WrongBytesError as wrong:
-        found = AtollError(Kind.CORRUPT, "check piece", str(wrong), about=str(source.node.alias))
+        found = AtollError(Kind.CORRUPT, "check piece", str(wrong), about=str(source.alias))
         raise SourceError(source.index, found, lost=True) from wrong
 
 
