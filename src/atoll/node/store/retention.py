@@ -1,0 +1,174 @@
+"""Retention records of the pieces held here: kept durably, and asked before anything goes.
+
+The newest record of a piece lies in the log (in the piece's own record when it came with it, in a
+record of kind ``RETENTION`` when it came later) and, to be found quickly, in the index.
+Which record is kept: ``core.retention.compare``. Specified in ``docs/spec/retention.md``.
+"""
+
+import asyncio
+from dataclasses import dataclass
+
+from atoll.core.capsule import owner_hash_of
+from atoll.core.errors import AtollError, Kind
+from atoll.core.pieces import Header, TlvType
+from atoll.core.retention import (
+    RECORD_BYTES,
+    RETENTION_RECEIPT_BYTES,
+    Order,
+    RetentionRecord,
+    check_reach,
+    check_record,
+    compare,
+    owner_of_grant,
+    parse_record,
+    retained,
+)
+from atoll.node.store.log import Envelope, Found, RecordKind
+from atoll.node.store.model import Locked, Row, State
+from atoll.node.store.volume import Volume
+
+NO_SERIAL = bytes(16)
+BEACON_AHEAD_MS = 10 * 60 * 1000
+"""How far this machine's clock may be ahead of a beacon before the beacon is believed instead."""
+BODY_LENGTHS = (RECORD_BYTES, RECORD_BYTES + RETENTION_RECEIPT_BYTES)
+"""Of a log record: the retention record alone, or followed by the next holder's receipt."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What is kept about a piece's retention."""
+
+    signed: bytes
+    record: RetentionRecord
+    handed_over: bool
+    """Another node holds the piece under this record: this one may let it go."""
+
+
+def kept_of(volume: Volume, piece: bytes) -> Kept | None:
+    """Return what is kept about a piece, if anything is."""
+    body = volume.index.retention(piece)
+    return None if body is None else read_kept(body)
+
+
+def read_kept(body: bytes) -> Kept:
+    """Read the body of a log record (checked when it was written)."""
+    signed = body[:RECORD_BYTES]
+    return Kept(signed, parse_record(signed), len(body) > RECORD_BYTES)
+
+
+def now_ms(volume: Volume) -> int:
+    """Return the time that counts for retention: a clock set forward frees nothing.
+
+    Where a beacon is known, the clock is believed up to ten minutes beyond it.
+    """
+    own_ms = volume.clock.now_ms()
+    beacon_ms = volume.beacon_ms()
+    return min(own_ms, beacon_ms + BEACON_AHEAD_MS) if beacon_ms else own_ms
+
+
+def is_retained(volume: Volume, piece: bytes, row: Row, time_ms: int) -> bool:
+    """Say whether a piece must stay at this time, by its order or by its owner's record."""
+    if row.retention_ms > time_ms:
+        return True
+    kept = kept_of(volume, piece)
+    return kept is not None and not kept.handed_over and retained(kept.record, time_ms)
+
+
+def check_may_go(volume: Volume, piece: bytes, row: Row) -> None:
+    """Raise ``RETAINED`` for a piece that must stay."""
+    if is_retained(volume, piece, row, now_ms(volume)):
+        raise AtollError(
+            Kind.RETAINED,
+            "delete piece",
+            "the piece is under retention: only its owner's lock key could have it go earlier",
+            about=piece.hex()[:10],
+        )
+
+
+def record_in(header: Header) -> bytes:
+    """Return the retention record that a piece record carries; empty for none.
+
+    Raises ``CORRUPT`` for more than one.
+    """
+    found = [tlv.value for tlv in header.tlvs if tlv.type == TlvType.RETENTION]
+    if len(found) > 1:
+        raise AtollError(Kind.CORRUPT, "store piece", "the piece carries two retention records")
+    return found[0] if found else b""
+
+
+def admitted(volume: Volume, piece: bytes, segment: bytes, signed: bytes) -> Order:
+    """Judge a record offered for a piece against what is kept; check all of it.
+
+    Raises what ``core.retention`` raises: ``BAD_REQUEST``, ``NEWER_FORMAT``, ``UNAUTHENTICATED``,
+    ``FORBIDDEN``, ``CONFLICT``, ``RETAINED``.
+    """
+    kept = kept_of(volume, piece)
+    if kept is not None and kept.signed == signed:
+        return Order.SAME
+    record = check_record(signed, segment)
+    check_reach(record, now_ms(volume))
+    return compare(None if kept is None else kept.record, record)
+
+
+def locked(piece: bytes, body: bytes, sequence: int) -> Locked:
+    """Return the change that tells the index of a record, or of a hand-over."""
+    record = parse_record(body[:RECORD_BYTES])
+    return Locked(piece, body, record.sequence, sequence)
+
+
+def locked_of_piece(piece: bytes, header: Header, sequence: int) -> Locked | None:
+    """Return the change for a stored piece record met by a scan, if it carries a record."""
+    signed = record_in(header)
+    return locked(piece, signed, sequence) if signed else None
+
+
+def locked_of_log(found: Found) -> Locked | None:
+    """Return the change for a ``RETENTION`` record met by a scan."""
+    body = found.body_start
+    if not found.whole or len(body) not in BODY_LENGTHS:
+        return None
+    return locked(found.envelope.piece, body, found.envelope.sequence)
+
+
+async def write_down(volume: Volume, piece: bytes, row: Row, body: bytes) -> None:
+    """Keep a judged record (with the next holder's receipt, if any): durable on return."""
+    volume.commit.check()
+    envelope = Envelope(
+        kind=RecordKind.RETENTION,
+        body_bytes=len(body),
+        sequence=volume.logs.sequence(),
+        time_ms=volume.clock.now_ms(),
+        piece=piece,
+        serial=NO_SERIAL,
+        expires_ms=0,
+        retention_until_ms=0,
+        issuer=row.issuer,
+    )
+    extent = await volume.logs.append(envelope, body)
+    durable = volume.commit.add(locked(piece, body, envelope.sequence), extent.log)
+    extent.log.land(extent.offset)
+    await asyncio.shield(durable)
+
+
+def check_owner(signed: bytes, grant: bytes, owner: bytes | None) -> None:
+    """Raise unless the piece's owner granted the lock key of a first record.
+
+    ``FORBIDDEN`` for another owner's, or where the piece names no owner.
+    """
+    owner_key = owner_of_grant(grant, parse_record(signed).lock_key) if grant else b""
+    if not owner or not owner_key or owner_hash_of(owner_key) != owner:
+        raise AtollError(
+            Kind.FORBIDDEN,
+            "extend retention",
+            "a first record must come with the grant of the piece's owner for its lock key",
+        )
+
+
+def held_row(volume: Volume, piece: bytes) -> Row:
+    """Return the row of a piece that is here. Raises ``NOT_FOUND``."""
+    row = volume.index.get(piece)
+    if row is None or row.state not in (State.LIVE, State.TRASH):
+        raise AtollError(
+            Kind.NOT_FOUND, "extend retention", "no such piece is stored here", about=piece.hex()
+        )
+    return row
