@@ -358,6 +358,7 @@ def order_limit(number: int) -> orders.OrderLimit:
         action=orders.Action(number % 6 + 1),
         node_id=PROVIDER.node_id,
         segment_id=SEGMENT,
+        segment_serial=number * 1000 + 1,
         index=number if number < 3 else orders.ANY_INDEX,
         byte_cap=1 << 20,
         issued_ms=NOW_MS,

@@ -17,6 +17,7 @@ import msgspec
 
 from atoll.coordinator.collection.rules import LIMITS
 from atoll.coordinator.collection.service import CollectionService
+from atoll.coordinator.metadata.serials import SerialAllocator
 from atoll.coordinator.metadata.service import MetadataConfig, MetadataService
 from atoll.coordinator.metadata.store import buckets, reports, segments
 from atoll.coordinator.metadata.uploads import UploadService
@@ -135,6 +136,7 @@ class Coordinator:
             metadata_config = replace(metadata_config, secrets_key=hashlib.sha256(secret).digest())
         self._secrets_key = metadata_config.secrets_key
         self.metadata = MetadataService(clock, rng, database, metadata_config)
+        self.serials = SerialAllocator(database)
         self.uploads = UploadService(clock, rng, database, metadata_config, self.metadata)
         link_secret = hashlib.sha256(identity.sign(b"link-secret/1", b"")).digest()
         self.registry = RegistryService(
@@ -271,14 +273,15 @@ class Coordinator:
 
     async def _order_segment(self, request: OrderSegment) -> Message:
         await self.registry.fresh()
+        serial = await self.serials.take()
         try:
-            return self.placement.order_segment(request)
+            return self.placement.order_segment(request, serial=serial)
         except AtollError as few:
             if few.kind is not Kind.TOO_FEW_NODES:
                 raise
         # What another process wrote a moment ago may be all that is missing.
         await self.registry.refresh()
-        return self.placement.order_segment(request)
+        return self.placement.order_segment(request, serial=serial)
 
     async def _replace_grants(self, request: ReplaceGrants) -> Message:
         await self.registry.fresh()

@@ -45,7 +45,7 @@ RECEIPT_PURPOSE = b"piece-receipt/1"
 VERIFIED_BATCHES_MAX = 1024
 """Batches whose signature was verified lately in this process; the oldest is forgotten first."""
 
-_LIMIT = struct.Struct(">BBBxQQQQ32s16s16s16s32s")
+_LIMIT = struct.Struct(">BBBxQQQQQ32s16s16s16s32s")
 _BATCH = struct.Struct(">32sHHB")
 _SIGNED = struct.Struct(">H32s")
 _RECEIPT = struct.Struct(">BBxxQ16s16s32s32s")
@@ -76,6 +76,8 @@ class OrderLimit:
     action: Action
     node_id: NodeId
     segment_id: SegmentId
+    segment_serial: int
+    """The segment's number at this coordinator (1..2^63-1), given once; 0 where there is none."""
     index: int
     """0..254, or ``ANY_INDEX``: any one piece of the segment."""
     byte_cap: int
@@ -109,6 +111,7 @@ def _encode_limit(limit: OrderLimit) -> bytes:
             limit.issued_ms,
             limit.expires_ms,
             limit.retention_until_ms,
+            limit.segment_serial,
             limit.node_id,
             limit.segment_id,
             limit.serial,
@@ -182,7 +185,7 @@ def parse_order(signed: bytes) -> OrderLimit:
     if len(signed) < LIMIT_BYTES:
         raise _malformed("it is cut short")
     fields = _LIMIT.unpack_from(signed)
-    version, action, index, byte_cap, issued, expires, retention = fields[:7]
+    version, action, index, byte_cap, issued, expires, retention, segment_serial = fields[:8]
     if version != ORDER_VERSION:
         raise AtollError(
             Kind.NEWER_FORMAT, "check order", f"version {version} of orders is not known here"
@@ -193,11 +196,12 @@ def parse_order(signed: bytes) -> OrderLimit:
         known_action = Action(action)
     except ValueError:
         raise _malformed(f"action {action} is not known") from None
-    node_id, segment_id, serial, payer_tag, gateway_key = fields[7:]
+    node_id, segment_id, serial, payer_tag, gateway_key = fields[8:]
     return OrderLimit(
         action=known_action,
         node_id=NodeId(node_id),
         segment_id=SegmentId(segment_id),
+        segment_serial=segment_serial,
         index=index,
         byte_cap=byte_cap,
         issued_ms=issued,

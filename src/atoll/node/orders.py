@@ -114,6 +114,7 @@ def admission_of(limit: OrderLimit, signed: bytes, piece: bytes) -> Admission:
         expires_ms=limit.expires_ms,
         retention_until_ms=limit.retention_until_ms,
         issuer=issuer_of(signed),
+        segment_serial=limit.segment_serial,
     )
 
 

@@ -192,6 +192,7 @@ class Cluster:
         self.rng = SeededRng()
         self.clock = TestClock()
         self.liars: list[ReportLiar] = []
+        self.serial = 0
         self.questions: list[Message] = []
         self.streams: list[MemoryStream] = []
         self.puts_running = 0
@@ -254,6 +255,7 @@ class Cluster:
         if len(self.nodes) < scheme.n:
             raise AtollError(Kind.TOO_FEW_NODES, "place", "too few nodes")
         segment = self.rng.bytes(16)
+        self.serial += 1
         count = min(scheme.ask, len(self.nodes)) if self.spares else scheme.n
         chosen = self.rng.sample(self.nodes, count)
         indexes = list(range(scheme.n)) + [ANY_INDEX] * (count - scheme.n)
@@ -261,6 +263,7 @@ class Cluster:
         places = list(zip(indexes, chosen, strict=True))
         return SegmentGrant(
             segment=segment,
+            serial=self.serial,
             k=scheme.k,
             n=scheme.n,
             durable=scheme.durable,
@@ -278,6 +281,7 @@ class Cluster:
                 action=action,
                 node_id=NodeId(node.identity.node_id),
                 segment_id=SegmentId(segment),
+                segment_serial=self.serial,
                 index=index,
                 byte_cap=1 << 30,
                 issued_ms=now,

@@ -212,6 +212,7 @@ async def test_a_segment_is_ordered_committed_read_and_counted(world: World) -> 
     assert (grant.k, grant.n) == (4, 8)
     record = SegmentRecord(
         segment=grant.segment,
+        serial=grant.serial,
         plain_bytes=MIB,
         k=grant.k,
         n=grant.n,

@@ -26,6 +26,7 @@ def limit_of(serial: int = 0) -> OrderLimit:
         action=Action.PUT,
         node_id=PROVIDER.node_id,
         segment_id=SegmentId(b"s" * 16),
+        segment_serial=serial + 1,
         index=serial % 8,
         byte_cap=1 << 20,
         issued_ms=NOW_MS,

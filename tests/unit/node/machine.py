@@ -84,8 +84,14 @@ def admission_of(piece: Piece, name: str, now_ms: int, **changes: Any) -> Admiss
         expires_ms=now_ms + HOUR_MS,
         retention_until_ms=0,
         issuer=7,
+        segment_serial=serial_of(piece.header.segment_id),
     )
     return replace(admission, **changes)
+
+
+def serial_of(segment: bytes) -> int:
+    """Return the serial that the tests' coordinator gives a segment."""
+    return 1 + int.from_bytes(segment[:6], "big")
 
 
 def limit_of(node: bytes, piece: Piece, action: Action, name: str, now_ms: int) -> OrderLimit:
@@ -93,6 +99,7 @@ def limit_of(node: bytes, piece: Piece, action: Action, name: str, now_ms: int) 
         action=action,
         node_id=node,  # type: ignore[arg-type]
         segment_id=piece.header.segment_id,
+        segment_serial=serial_of(piece.header.segment_id),
         index=piece.header.index,
         byte_cap=len(piece.record),
         issued_ms=now_ms,

@@ -222,6 +222,7 @@ class SegmentRead:
             # A piece may be asked for its columns' units first and for all rows later.
             byte_cap=2 * rows * self._layout.unit_bytes,
             gateway_key=downloader.gateway_key,
+            serial=segment.serial,
         )
 
         async def grant() -> list[PieceGrant]:

@@ -111,6 +111,7 @@ class Examiner:
             pieces=segment.pieces,
             byte_cap=2 * layout_of(segment).piece_bytes,
             gateway_key=self._gateway_key,
+            serial=segment.serial,
         )
         answer = await self._control.ask(question, GrantList)
         return {grant.index: grant for grant in answer.grants}

@@ -337,7 +337,9 @@ class SegmentUpload:
     @property
     def abandoned(self) -> AbandonedSegment:
         """What this upload may have left on nodes, should it not be committed."""
-        return AbandonedSegment(segment=self._grant.segment, pieces=list(self._touched))
+        return AbandonedSegment(
+            segment=self._grant.segment, serial=self._grant.serial, pieces=list(self._touched)
+        )
 
     async def _run(self, send: PieceSend) -> None:
         grant = send.grant
@@ -430,6 +432,7 @@ class SegmentUpload:
                 question = ReplaceGrants(
                     bucket=self._bucket,
                     segment=self._grant.segment,
+                    serial=self._grant.serial,
                     plain_bytes=self.encoder.layout.plain_bytes,
                     k=self._grant.k,
                     n=self._grant.n,
@@ -488,6 +491,7 @@ class SegmentUpload:
                 StoredPiece(index=index, alias=self._durable[index])
                 for index in sorted(self._durable)
             ],
+            serial=self._grant.serial,
         )
 
     async def abort(self) -> None:

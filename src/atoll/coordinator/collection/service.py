@@ -149,7 +149,10 @@ class CollectionService:
 
     async def _send(self, node: Candidate, pieces: Sequence[GarbagePiece]) -> list[str]:
         orders = self._placement.delete_orders(
-            [OrderItem(node, SegmentId(piece.segment), piece.index) for piece in pieces]
+            [
+                OrderItem(node, SegmentId(piece.segment), piece.index, piece.serial)
+                for piece in pieces
+            ]
         )
         reply = await self._transport.call(
             node.address,

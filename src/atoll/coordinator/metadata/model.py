@@ -68,6 +68,8 @@ class GarbagePiece:
     index: int
     bucket: bytes
     since_ms: int
+    serial: int
+    """Of its segment."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -192,6 +192,8 @@ def check_segments(records: Sequence[SegmentRecord], size: int) -> None:
             raise bad_request("a segment of this size has other units")
         if len(record.segment) != 16 or len(record.root) != 32:
             raise bad_request("a segment's id has 16 bytes, its root 32")
+        if not 0 < record.serial < 1 << 63:
+            raise bad_request("a segment is named by the serial that its grant gave it")
         if not 0 < len(record.wrapped_key) <= WRAPPED_KEY_BYTES_MAX:
             raise bad_request("a segment's wrapped key is missing or too long")
         if not scheme.durable <= len(record.pieces) <= scheme.n:

@@ -80,7 +80,8 @@ COMPOSITION = Table(
 SEGMENT = Table(
     "segment",
     SCHEMA,
-    Column("serial", Big().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    # Given with the first order (``metadata.serials``); SQLite's own row number.
+    Column("serial", Big().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=False),
     Column("segment", Bytes, nullable=False),
     Column("bucket", Bytes, nullable=False),
     Column("stream", Bytes, nullable=False),
@@ -97,7 +98,6 @@ SEGMENT = Table(
     Column("repaired_ms", Big, nullable=False),
     UniqueConstraint("segment"),
     UniqueConstraint("stream", "position"),
-    sqlite_autoincrement=True,  # a serial is never given twice, whatever was deleted
 )
 
 PIECE = Table(
@@ -156,6 +156,7 @@ GARBAGE = Table(
     Column("piece_index", Small, primary_key=True, autoincrement=False),
     Column("bucket", Bytes, nullable=False),
     Column("since_ms", Big, nullable=False),
+    Column("serial", Big, nullable=False),
     sqlite_with_rowid=False,
 )
 
@@ -182,6 +183,8 @@ REPAIR = Table(
     Column("lease_owner", Bytes, nullable=False),
     Column("lease_until_ms", Big, nullable=False),
     Column("reason", String, nullable=False),
+    # Since when it waits: what repair takes is measured, durability is computed from it.
+    Column("since_ms", Big, nullable=False, server_default="0"),
     Index(None, "urgent", "healthy", "due_ms"),
     sqlite_with_rowid=False,
 )

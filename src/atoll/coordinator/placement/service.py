@@ -85,6 +85,8 @@ class OrderItem:
     node: Candidate
     segment: SegmentId
     index: int
+    serial: int
+    """The segment's; 0 where none is known."""
 
 
 class PlacementService:
@@ -189,8 +191,10 @@ class PlacementService:
 
     # --- answers ----------------------------------------------------------------------------
 
-    def order_segment(self, request: OrderSegment, policy: int = EVERYWHERE) -> SegmentGrant:
-        """Place a new segment by the policy of its bucket.
+    def order_segment(
+        self, request: OrderSegment, policy: int = EVERYWHERE, *, serial: int
+    ) -> SegmentGrant:
+        """Place a new segment, of a serial never given before, by the policy of its bucket.
 
         Raises ``TOO_FEW_NODES`` (in words) and ``BAD_REQUEST``.
         """
@@ -206,7 +210,7 @@ class PlacementService:
         grants = self.sign(
             Action.PUT,
             [
-                OrderItem(node, segment, place if place < scheme.n else ANY_INDEX)
+                OrderItem(node, segment, place if place < scheme.n else ANY_INDEX, serial)
                 for place, node in enumerate(chosen)
             ],
             byte_cap=self.record_bytes(request.plain_bytes, scheme) + TLV_ALLOWANCE_BYTES,
@@ -216,6 +220,7 @@ class PlacementService:
         )
         return SegmentGrant(
             segment=segment,
+            serial=serial,
             k=scheme.k,
             n=scheme.n,
             durable=scheme.durable,
@@ -248,7 +253,7 @@ class PlacementService:
             grants=self.sign(
                 Action.PUT,
                 [
-                    OrderItem(node, segment, index)
+                    OrderItem(node, segment, index, request.serial)
                     for index, node in zip(request.indexes, chosen, strict=False)
                 ],
                 byte_cap=self.record_bytes(request.plain_bytes, scheme) + TLV_ALLOWANCE_BYTES,
@@ -266,7 +271,10 @@ class PlacementService:
         return GrantList(
             grants=self.sign(
                 Action.GET,
-                [OrderItem(node, segment, index) for node, index in self.readable(request.pieces)],
+                [
+                    OrderItem(node, segment, index, request.serial)
+                    for node, index in self.readable(request.pieces)
+                ],
                 byte_cap=request.byte_cap,
                 life_ms=self._times.get_ms,
                 gateway_key=request.gateway_key,
@@ -350,6 +358,7 @@ class PlacementService:
                     action=action,
                     node_id=NodeId(item.node.node_id),
                     segment_id=item.segment,
+                    segment_serial=item.serial,
                     index=item.index,
                     byte_cap=byte_cap,
                     issued_ms=now_ms,

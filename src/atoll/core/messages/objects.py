@@ -107,6 +107,8 @@ class SegmentGrant(Message, frozen=True):
     """
 
     segment: bytes
+    serial: int
+    """The segment's number at this coordinator: the commit names it."""
     k: int
     n: int
     durable: int
@@ -120,6 +122,7 @@ class ReplaceGrants(Message, frozen=True):
 
     bucket: bytes
     segment: bytes
+    serial: int
     plain_bytes: int
     k: int
     n: int
@@ -189,7 +192,7 @@ class SegmentRecord(Message, frozen=True):
     wrapped_key: bytes
     pieces: list[StoredPiece]
     serial: int = 0
-    """Given by the coordinator at commit; 0 before."""
+    """The segment's number at its coordinator, as its grant gave it; 0 is none."""
     packed: PackPlace | None = None
     """Where it has no pieces of its own any more: ``pieces`` is then empty."""
 
@@ -224,6 +227,7 @@ class AbandonedSegment(Message, frozen=True):
     """A segment that will not be committed, and every node that may hold a piece of it."""
 
     segment: bytes
+    serial: int
     pieces: list[StoredPiece]
 
 
@@ -288,6 +292,8 @@ class GrantReads(Message, frozen=True):
     pieces: list[StoredPiece]
     byte_cap: int
     gateway_key: bytes
+    serial: int = 0
+    """The segment's number at its coordinator."""
 
 
 class ListObjects(Message, frozen=True):

@@ -20,6 +20,7 @@ from atoll.node.store.model import (
     Change,
     Doomed,
     Dropped,
+    Locked,
     Moved,
     Rotten,
     Row,
@@ -115,6 +116,10 @@ class Compactor:
         here = row is not None and (row.log, row.offset) == (log.number, found.offset)
         if row is not None and here and row.state in (State.LIVE, State.TRASH):
             return await self._copy_piece(log, file, found, row)
+        if envelope.kind is RecordKind.RETENTION:
+            if volume.index.retention_place(envelope.piece) == envelope.sequence:
+                return await self._copy_lock(file, found)
+            return None
         if envelope.kind in (RecordKind.TOMBSTONE, RecordKind.REVIVE) and _mark_needed(
             log, found, row
         ):
@@ -131,6 +136,20 @@ class Compactor:
         if envelope.expires_ms:
             change = Spent(envelope.serial, envelope.piece, envelope.expires_ms)
         durable = volume.commit.add(change, extent.log)
+        extent.log.land(extent.offset)
+        return durable
+
+    async def _copy_lock(self, file: DiskFile, found: Found) -> "asyncio.Future[None]":
+        volume, envelope = self._volume, found.envelope
+        body = await volume.compute.run(
+            file.read_at, found.offset + HEAD_BYTES, envelope.body_bytes
+        )
+        if crc32c(body) != found.body_crc:
+            _LOG.warning("a retention record was found rotten: the index's copy is written down")
+            body = volume.index.retention(envelope.piece) or b""
+        envelope = replace(envelope, body_bytes=len(body))
+        extent = await volume.logs.append(envelope, body)
+        durable = volume.commit.add(Locked(envelope.piece, body, 0, envelope.sequence), extent.log)
         extent.log.land(extent.offset)
         return durable
 

@@ -10,13 +10,17 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
+from atoll.node.store import locks
 from atoll.node.store.log import extent_bytes
 from atoll.node.store.model import (
     NOWHERE,
     STATE_OF_MARK,
+    UNPLACED,
     Change,
     Doomed,
     Dropped,
+    HeldPiece,
+    Locked,
     LogMark,
     LostTold,
     Mark,
@@ -32,7 +36,7 @@ from atoll.node.store.model import (
     Totals,
 )
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 PENDING_PIECES_MAX = 128
 """New pieces that wait for a transaction; the store's upkeep writes them down as well."""
 _SCHEMA = """
@@ -57,23 +61,47 @@ CREATE TABLE piece (
   mark INTEGER NOT NULL,
   marked_ms INTEGER NOT NULL,
   retention_ms INTEGER NOT NULL,
-  issuer INTEGER NOT NULL
+  issuer INTEGER NOT NULL,
+  segment_serial INTEGER NOT NULL,
+  issued_ms INTEGER NOT NULL,
+  segment BLOB NOT NULL,
+  piece_index INTEGER NOT NULL,
+  segment_root BLOB NOT NULL,
+  bucket_tag BLOB,
+  owner_hash BLOB
 ) WITHOUT ROWID;
 CREATE INDEX piece_trash ON piece (marked_ms) WHERE state = 1;
+CREATE INDEX piece_serial ON piece (issuer, segment_serial);
+CREATE INDEX piece_owner ON piece (owner_hash, bucket_tag, piece) WHERE owner_hash IS NOT NULL;
 CREATE TABLE spent (serial BLOB PRIMARY KEY, piece BLOB NOT NULL, expires_ms INTEGER NOT NULL)
   WITHOUT ROWID;
 CREATE TABLE lost (piece BLOB PRIMARY KEY) WITHOUT ROWID;
 """
 _ROW = (
     "log, offset, body_bytes, head_bytes, data_bytes, sequence, state,"
-    " mark_sequence, mark, marked_ms, retention_ms, issuer"
+    " mark_sequence, mark, marked_ms, retention_ms, issuer, segment_serial, issued_ms, segment,"
+    " piece_index, segment_root, bucket_tag, owner_hash"
+)
+_PLACES = ", ".join("?" * (len(Row._fields) + 1))
+_HELD = (
+    "piece, segment, piece_index, segment_serial, segment_root, data_bytes, head_bytes, body_bytes,"
+    " state, issuer, bucket_tag, retention_ms, issued_ms, marked_ms"
 )
 _SELECT = f"SELECT {_ROW} FROM piece WHERE piece = ?"  # noqa: S608 - constant text
-_INSERT = (
-    f"INSERT OR IGNORE INTO piece (piece, {_ROW}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608 - constant text
+_INSERT = f"INSERT OR IGNORE INTO piece (piece, {_ROW}) VALUES ({_PLACES})"  # noqa: S608 - constant text
+_UPSERT = f"INSERT OR REPLACE INTO piece (piece, {_ROW}) VALUES ({_PLACES})"  # noqa: S608 - constant text
+_HELD_AFTER = (
+    f"SELECT {_HELD} FROM piece WHERE issuer = ? AND segment_serial > ? AND state < 2"  # noqa: S608 - constant text
+    " ORDER BY segment_serial LIMIT ?"
 )
-_UPSERT = (
-    f"INSERT OR REPLACE INTO piece (piece, {_ROW}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608 - constant text
+_HELD_OF = f"SELECT {_HELD} FROM piece WHERE issuer = ? AND segment_serial = ? AND state < 2"  # noqa: S608 - constant text
+_OWNED = (
+    f"SELECT {_HELD} FROM piece WHERE owner_hash = ? AND bucket_tag = ? AND piece > ?"  # noqa: S608 - constant text
+    " AND state < 2 ORDER BY piece LIMIT ?"
+)
+_OWNED_ALL = (
+    f"SELECT {_HELD} FROM piece WHERE owner_hash = ? AND piece > ? AND state < 2"  # noqa: S608 - constant text
+    " ORDER BY piece LIMIT ?"
 )
 
 
@@ -109,6 +137,7 @@ class Index:
         self._load_totals()
         self._any_lost = bool(self.lost(1))
         """Whether the table of lost pieces may have rows; mostly it has none."""
+        self._any_locked = bool(self._db.execute("SELECT 1 FROM retention LIMIT 1").fetchone())
 
     def _prepare(self) -> None:
         version = self._db.execute("PRAGMA user_version").fetchone()[0]
@@ -117,7 +146,7 @@ class Index:
         if version:
             raise sqlite3.DatabaseError(f"index of another version: {version}")
         with self._transaction():
-            for statement in _SCHEMA.split(";"):
+            for statement in (*_SCHEMA.split(";"), locks.SCHEMA):
                 self._db.execute(statement)
             self._db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
 
@@ -148,6 +177,65 @@ class Index:
             return waiting[0]
         found = self._seek.execute("SELECT piece FROM spent WHERE serial = ?", (serial,)).fetchone()
         return None if found is None else bytes(found[0])
+
+    def retention(self, piece: bytes) -> bytes | None:
+        """Return what is kept about a piece's retention: see ``store.retention``."""
+        if not self._any_locked:
+            return None
+        found = self._seek.execute("SELECT body FROM retention WHERE piece = ?", (piece,))
+        row = found.fetchone()
+        return None if row is None else bytes(row[0])
+
+    def retention_place(self, piece: bytes) -> int:
+        """Return the sequence number of the log record that holds it; 0 for none."""
+        found = self._seek.execute("SELECT log_sequence FROM retention WHERE piece = ?", (piece,))
+        row = found.fetchone()
+        return 0 if row is None else int(row[0])
+
+    def held(self, issuer: int, after_serial: int, limit: int) -> list[HeldPiece]:
+        """Return pieces stored by a coordinator's orders, in trash as well, in serial order.
+
+        Serials above ``after_serial``; all pieces of the last serial even over ``limit``.
+        """
+        rows = self._seek.execute(_HELD_AFTER, (issuer, after_serial, limit)).fetchall()
+        found = [HeldPiece(*row) for row in rows]
+        end = (1 << 63) - 1
+        if len(found) >= limit:
+            end = found[-1].segment_serial
+            rows = self._seek.execute(_HELD_OF, (issuer, end)).fetchall()
+            known = {one.piece for one in found}
+            found.extend(HeldPiece(*row) for row in rows if row[0] not in known)
+        waiting = [
+            _held_of(piece, row)
+            for piece, row in self._pending.items()
+            if row.issuer == issuer and after_serial < row.segment_serial <= end
+        ]
+        if not waiting:
+            return found
+        known = {one.piece for one in waiting}
+        found = [one for one in found if one.piece not in known] + waiting
+        found.sort(key=_serial_order)
+        if len(found) <= limit:
+            return found
+        last = found[limit - 1].segment_serial
+        return [one for one in found if one.segment_serial <= last]
+
+    def owned(
+        self, owner_hash: bytes, bucket_tag: bytes | None, after_piece: bytes, limit: int
+    ) -> list[HeldPiece]:
+        """Return an owner's pieces (of one bucket tag, or all) by piece id, in trash as well."""
+        if bucket_tag is None:
+            rows = self._seek.execute(_OWNED_ALL, (owner_hash, after_piece, limit)).fetchall()
+        else:
+            rows = self._seek.execute(
+                _OWNED, (owner_hash, bucket_tag, after_piece, limit)
+            ).fetchall()
+        found = {row[0]: HeldPiece(*row) for row in rows}
+        for piece, row in self._pending.items():
+            tagged = bucket_tag is None or row.bucket_tag == bucket_tag
+            if piece > after_piece and row.owner_hash == owner_hash and tagged:
+                found[piece] = _held_of(piece, row)
+        return [found[piece] for piece in sorted(found)][:limit]
 
     # --- reading more, from any thread ---
 
@@ -265,6 +353,10 @@ class Index:
                 self._stored(change, touched)
             case Marked():
                 self._marked(change, touched)
+            case Locked():
+                self.totals.sequence = max(self.totals.sequence, change.log_sequence)
+                locks.apply(self._db, change)
+                self._any_locked = True
             case Spent():
                 self._spend(change.serial, change.piece, change.expires_ms)
             case Moved():
@@ -282,9 +374,12 @@ class Index:
                     "DELETE FROM spent WHERE expires_ms < ?", (change.expired_before_ms,)
                 )
             case LostTold():
-                for piece in change.pieces:
-                    self._found_again(piece)
-                self._any_lost = bool(self._db.execute("SELECT 1 FROM lost").fetchone())
+                self._told(change)
+
+    def _told(self, change: LostTold) -> None:
+        for piece in change.pieces:
+            self._found_again(piece)
+        self._any_lost = bool(self._db.execute("SELECT 1 FROM lost").fetchone())
 
     def set_meta(self, name: str, value: bytes | int) -> None:
         """Store a named value."""
@@ -306,7 +401,7 @@ class Index:
                 self._db.execute("DROP TABLE IF EXISTS known")
                 self._db.execute("CREATE TABLE known AS SELECT piece FROM piece WHERE state = 0")
                 self.set_meta("rebuilding", 1)
-            for table in ("piece", "log", "spent"):
+            for table in ("piece", "log", "spent", "retention"):
                 self._db.execute(f"DELETE FROM {table}")  # noqa: S608 - constant names
             self.totals = Totals()
             self._save_totals()
@@ -320,6 +415,7 @@ class Index:
                 " WHERE piece NOT IN (SELECT piece FROM piece)"
             )
             self._db.execute("DROP TABLE known")
+            self._db.execute("DELETE FROM retention WHERE piece NOT IN (SELECT piece FROM piece)")
             self._any_lost = bool(self.lost(1))
             self._db.execute("DELETE FROM meta WHERE name = 'rebuilding'")
 
@@ -389,7 +485,7 @@ class Index:
         self.totals.sequence = max(self.totals.sequence, change.sequence)
         old = self._get(change.piece)
         if old is None:
-            old = Row(NOWHERE, 0, 0, 0, 0, 0, State.DEAD, 0, Mark.NONE, 0, 0, 0)
+            old = UNPLACED
         elif old.mark_sequence >= change.sequence or old.sequence > change.sequence:
             return
         state = State.DEAD if old.log == NOWHERE else STATE_OF_MARK[change.mark]
@@ -426,6 +522,8 @@ class Index:
         for piece, row in self.pieces_in(change.log):
             if row.state == State.LIVE:
                 self._lose(piece)
+            elif row.state == State.DEAD:
+                self._db.execute("DELETE FROM retention WHERE piece = ?", (piece,))
             self._account(row, -1, extent_bytes(row.body_bytes), touched)
         self._db.execute("DELETE FROM piece WHERE log = ?", (change.log,))
         self._db.execute("DELETE FROM log WHERE log = ?", (change.log,))
@@ -474,4 +572,34 @@ def _row_of(change: Stored) -> Row:
         0,
         change.retention_ms,
         change.issuer,
+        change.segment_serial,
+        change.issued_ms,
+        change.segment,
+        change.piece_index,
+        change.segment_root,
+        change.bucket_tag,
+        change.owner_hash,
     )
+
+
+def _held_of(piece: bytes, row: Row) -> HeldPiece:
+    return HeldPiece(
+        piece,
+        row.segment,
+        row.piece_index,
+        row.segment_serial,
+        row.segment_root,
+        row.data_bytes,
+        row.head_bytes,
+        row.body_bytes,
+        row.state,
+        row.issuer,
+        row.bucket_tag,
+        row.retention_ms,
+        row.issued_ms,
+        row.marked_ms,
+    )
+
+
+def _serial_order(held: HeldPiece) -> tuple[int, int]:
+    return held.segment_serial, held.index

@@ -1,6 +1,6 @@
 """The log format: how one record lies in a log, and one open log file.
 
-A log is a row of extents. An extent is ``head (104) | body | foot (24) | zeros to 8``. The head
+A log is a row of extents. An extent is ``head (120) | body | foot (24) | zeros to 8``. The head
 says what follows and how long it is; the foot is written only when all of the body is there and
 right.
 Both carry a keyed check that is bound to the log's number and the offset: bytes that a customer
@@ -25,12 +25,12 @@ ALIGN_BYTES = 8
 KEY_BYTES = 32
 CHECK_BYTES = 16
 
-_HEAD = struct.Struct("<4sBBHQQQ16s16sQQQ")
+_HEAD = struct.Struct("<4sBBHQQQ16s16sQQQQQ")
 _PLACE = struct.Struct("<QQ")
 _FOOT = struct.Struct("<4sI")
 HEAD_BYTES = _HEAD.size + CHECK_BYTES
 FOOT_BYTES = _FOOT.size + CHECK_BYTES
-assert HEAD_BYTES == 104
+assert HEAD_BYTES == 120
 assert FOOT_BYTES == 24
 
 
@@ -45,6 +45,8 @@ class RecordKind(IntEnum):
     """The piece was taken back out of the trash; no body."""
     SPENT = 4
     """The order of this serial was used for this piece; no body (left by compaction)."""
+    RETENTION = 5
+    """The piece's newer retention record (``store.retention``)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,10 @@ class Envelope:
     retention_until_ms: int
     issuer: int
     """Coordinator whose order this was: 56 bits of a hash of its public key."""
+    segment_serial: int = 0
+    """The segment's number at that coordinator, as the order says; 0 for none."""
+    issued_ms: int = 0
+    """When the order was issued, by the coordinator's clock; 0 where there was no order."""
 
 
 def extent_bytes(body_bytes: int) -> int:
@@ -91,6 +97,8 @@ def encode_head(envelope: Envelope, key: bytes, log: int, offset: int) -> bytes:
         envelope.expires_ms,
         envelope.retention_until_ms,
         envelope.issuer,
+        envelope.segment_serial,
+        envelope.issued_ms,
     )
     return fields + _check(key, fields, _PLACE.pack(log, offset))
 
@@ -102,16 +110,14 @@ def parse_head(data: bytes, key: bytes, log: int, offset: int) -> Envelope | Non
     fields = bytes(data[: _HEAD.size])
     if _check(key, fields, _PLACE.pack(log, offset)) != data[_HEAD.size : HEAD_BYTES]:
         return None
-    _, version, kind, _, body, sequence, time_ms, piece, serial, expires, retention, issuer = (
-        _HEAD.unpack(fields)
-    )
+    _, version, kind, _, body, *said = _HEAD.unpack(fields)
     if version != VERSION:
         return None
     try:
         known = RecordKind(kind)
     except ValueError:
         return None
-    return Envelope(known, body, sequence, time_ms, piece, serial, expires, retention, issuer)
+    return Envelope(known, body, *said)
 
 
 def encode_foot(head: bytes, body_crc: int, key: bytes) -> bytes:

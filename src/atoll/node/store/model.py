@@ -57,6 +57,44 @@ class Row(NamedTuple):
     marked_ms: int
     retention_ms: int
     issuer: int
+    segment_serial: int
+    issued_ms: int
+    """When its PUT order was issued, by the coordinator's clock."""
+    segment: bytes
+    piece_index: int
+    segment_root: bytes
+    bucket_tag: bytes | None
+    owner_hash: bytes | None
+
+
+UNPLACED = Row(
+    NOWHERE, 0, 0, 0, 0, 0, State.DEAD, 0, Mark.NONE, 0, 0, 0, 0, 0, b"", 0, b"", None, None
+)
+"""A mark that was met before the record it speaks of."""
+
+
+@dataclass(frozen=True, slots=True)
+class HeldPiece:
+    """A piece that the node holds, as its owner or its coordinator asks for it."""
+
+    piece: bytes
+    segment: bytes
+    index: int
+    segment_serial: int
+    segment_root: bytes
+    data_bytes: int
+    head_bytes: int
+    """Header and TLV area of its record."""
+    body_bytes: int
+    """The whole record."""
+    state: int
+    """``State.LIVE`` or ``State.TRASH``."""
+    issuer: int
+    bucket_tag: bytes | None
+    retention_ms: int
+    issued_ms: int
+    marked_ms: int
+    """When it was deleted or revived, by the node's clock; 0 where neither."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +112,13 @@ class Stored:
     issuer: int
     serial: bytes
     expires_ms: int
+    segment_serial: int
+    issued_ms: int
+    segment: bytes
+    piece_index: int
+    segment_root: bytes
+    bucket_tag: bytes | None
+    owner_hash: bytes | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +141,18 @@ class Spent:
     serial: bytes
     piece: bytes
     expires_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Locked:
+    """A durable retention record of a piece: ``store.retention``."""
+
+    piece: bytes
+    body: bytes
+    record_sequence: int
+    """By which its owner numbers his records."""
+    log_sequence: int
+    """Of the log record that holds it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +212,17 @@ class LostTold:
 
 
 Change = (
-    Stored | Marked | Spent | Moved | Purged | Rotten | Doomed | Dropped | SpentForgotten | LostTold
+    Stored
+    | Marked
+    | Locked
+    | Spent
+    | Moved
+    | Purged
+    | Rotten
+    | Doomed
+    | Dropped
+    | SpentForgotten
+    | LostTold
 )
 
 

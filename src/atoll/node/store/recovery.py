@@ -11,13 +11,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from atoll.core.errors import AtollError
-from atoll.core.pieces import parse_header
+from atoll.core.merkle import HASH_BYTES
+from atoll.core.pieces import TlvType, parse_header
 from atoll.core.ports import Disk
 from atoll.node.store.identity import StoreIdentity
 from atoll.node.store.index import Index
-from atoll.node.store.log import Found, LogFile, RecordKind, scan
+from atoll.node.store.log import HEAD_BYTES, Found, LogFile, RecordKind, scan
 from atoll.node.store.logs import LOG_FOLDER, Logs
 from atoll.node.store.model import Change, Dropped, LogMark, Mark, Marked, Spent, Stored
+from atoll.node.store.retention import locked_of_log, locked_of_piece
+from atoll.node.store.upload import BUCKET_TAG_BYTES, OWNER_HASH_BYTES, tlv_of
 
 _LOG = logging.getLogger(__name__)
 INDEX_FILE = "index.sqlite"
@@ -102,7 +105,7 @@ def _recover_log(logs: Logs, log: LogFile, start: int, recovered: Recovered) -> 
     lost: list[bytes] = []
     for found in scan(log.file, log.number, logs.key, start, end):
         logs.next_sequence = max(logs.next_sequence, found.envelope.sequence + 1)
-        record = list(_changes_of(log.number, found))
+        record = list(_changes_of(log, found))
         if found.whole and record:
             tail = found.end
             recovered.records += 1
@@ -126,7 +129,7 @@ def _recover_log(logs: Logs, log: LogFile, start: int, recovered: Recovered) -> 
         recovered.index.add_lost(p for p in lost if recovered.index.get(p) is None)
 
 
-def _changes_of(log: int, found: Found) -> Iterator[Change]:
+def _changes_of(log: LogFile, found: Found) -> Iterator[Change]:
     """Return what a record says to the index; nothing for one that cannot be understood."""
     envelope = found.envelope
     match envelope.kind:
@@ -135,9 +138,12 @@ def _changes_of(log: int, found: Found) -> Iterator[Change]:
                 header = parse_header(found.body_start)
             except AtollError:
                 return
+            # The trailer begins with the piece roots; the segment root follows them.
+            at = header.head_bytes + header.data_bytes + header.n * HASH_BYTES
+            root = log.file.read_at(found.offset + HEAD_BYTES + at, HASH_BYTES)
             yield Stored(
                 piece=envelope.piece,
-                log=log,
+                log=log.number,
                 offset=found.offset,
                 body_bytes=envelope.body_bytes,
                 head_bytes=header.head_bytes,
@@ -147,7 +153,17 @@ def _changes_of(log: int, found: Found) -> Iterator[Change]:
                 issuer=envelope.issuer,
                 serial=envelope.serial,
                 expires_ms=envelope.expires_ms,
+                segment_serial=envelope.segment_serial,
+                issued_ms=envelope.issued_ms,
+                segment=header.segment_id,
+                piece_index=header.index,
+                segment_root=root,
+                bucket_tag=tlv_of(header, TlvType.BUCKET_TAG, BUCKET_TAG_BYTES),
+                owner_hash=tlv_of(header, TlvType.OWNER_KEY_HASH, OWNER_HASH_BYTES),
             )
+            record = locked_of_piece(envelope.piece, header, envelope.sequence)
+            if record is not None:
+                yield record
         case RecordKind.TOMBSTONE | RecordKind.REVIVE:
             deleted = envelope.kind is RecordKind.TOMBSTONE
             yield Marked(
@@ -158,5 +174,9 @@ def _changes_of(log: int, found: Found) -> Iterator[Change]:
                 serial=envelope.serial,
                 expires_ms=envelope.expires_ms,
             )
+        case RecordKind.RETENTION:
+            record = locked_of_log(found)
+            if record is not None:
+                yield record
         case RecordKind.SPENT:
             yield Spent(envelope.serial, envelope.piece, envelope.expires_ms)

@@ -8,7 +8,9 @@ from contextlib import contextmanager
 from atoll.core.errors import AtollError, Kind
 from atoll.core.messages import NodeCounters
 from atoll.core.ports import Clock, Compute, Disk, DiskFile, Rng
+from atoll.core.retention import Order
 from atoll.node.config import StoreConfig
+from atoll.node.store import retention
 from atoll.node.store.commit import GroupCommit
 from atoll.node.store.compaction import Compactor
 from atoll.node.store.identity import open_identity
@@ -16,6 +18,7 @@ from atoll.node.store.log import HEAD_BYTES, LogFile, extent_bytes
 from atoll.node.store.logs import Logs
 from atoll.node.store.model import (
     SPENT_GRACE_MS,
+    HeldPiece,
     LostTold,
     Rotten,
     Row,
@@ -23,6 +26,7 @@ from atoll.node.store.model import (
     State,
 )
 from atoll.node.store.recovery import Recovered, recover
+from atoll.node.store.retention import Kept
 from atoll.node.store.scrub import Scrubber
 from atoll.node.store.trash import delete_piece, purge_trash, revive_piece
 from atoll.node.store.upload import BODY_BYTES_MIN, PieceUpload
@@ -34,6 +38,8 @@ INLINE_READ_BYTES = 256 << 10
 REVIVE_SKEW_MS = 60_000
 """A read order revives a deleted piece only if it was issued so long after the deletion."""
 PAUSE_AFTER_FAILURE_S = 60.0
+HELD_PIECES_MAX = 1000
+"""Pieces listed at a time: about 2 ms of the loop."""
 
 
 class PieceReader:
@@ -191,6 +197,26 @@ class PieceStore:
         with self.volume.logs.reading(log) as file:
             yield PieceReader(self, row, file)
 
+    def held(self, issuer: int, after_serial: int, limit: int) -> list[HeldPiece]:
+        """Return pieces stored by a coordinator's orders, by segment serial above ``after_serial``.
+
+        Pieces in the trash are among them (``state``). All pieces of the last serial are given,
+        even over ``limit``; fewer than ``limit`` mean that there are no more. 2 us a piece, on the
+        loop: ask for at most ``HELD_PIECES_MAX`` at a time.
+        """
+        return self.volume.index.held(issuer, after_serial, min(limit, HELD_PIECES_MAX))
+
+    def owned(
+        self, owner_hash: bytes, bucket_tag: bytes | None, after_piece: bytes, limit: int
+    ) -> list[HeldPiece]:
+        """Return pieces whose record names this owner (and bucket tag), by piece id.
+
+        ``owner_hash`` is TLV 4 (32 bytes), ``bucket_tag`` TLV 2 (16 bytes) or None for any. Pieces
+        in the trash are among them. At most ``HELD_PIECES_MAX`` at a time.
+        """
+        limit = min(limit, HELD_PIECES_MAX)
+        return self.volume.index.owned(owner_hash, bucket_tag, after_piece, limit)
+
     async def damaged(self, piece: bytes, row: Row) -> None:
         """Note that a piece could not be read at its place."""
         self.volume.counts.rotten += 1
@@ -200,6 +226,56 @@ class PieceStore:
     async def delete(self, admission: Admission) -> None:
         """Move a piece to the trash, durably; see ``trash.delete_piece``."""
         await delete_piece(self.volume, admission)
+
+    # --- retention ---
+
+    def retained(self, piece: bytes, time_ms: int | None = None) -> bool:
+        """Say whether a piece must stay, whoever asks for its removal; False if it is not here.
+
+        ``time_ms`` is now by default. Everything that lets pieces go asks this first: comparison
+        of sets, exit, evacuation.
+        """
+        row = self.volume.index.get(piece)
+        now = retention.now_ms(self.volume) if time_ms is None else time_ms
+        return row is not None and retention.is_retained(self.volume, piece, row, now)
+
+    def kept_retention(self, piece: bytes) -> Kept | None:
+        """Return the newest retention record of a piece and whether it was handed over."""
+        return retention.kept_of(self.volume, piece)
+
+    async def extend_retention(self, piece: bytes, signed: bytes, grant: bytes) -> Kept:
+        """Judge a retention record offered for a stored piece; return what is kept, durably.
+
+        ``grant`` is the owner's word for the lock key (``core.retention.grant_lock_key``), needed
+        for the first record of a piece stored without one. A piece in the trash that is retained
+        now is taken out again. Raises ``NOT_FOUND`` and what ``retention.admitted`` raises.
+        """
+        volume = self.volume
+        async with volume.alone(piece):
+            row = retention.held_row(volume, piece)
+            order = retention.admitted(volume, piece, row.segment, signed)
+            kept = retention.kept_of(volume, piece)
+            if kept is None:
+                retention.check_owner(signed, grant, row.owner_hash)
+            if order is Order.NEWER:
+                await retention.write_down(volume, piece, row, signed)
+        if row.state == State.TRASH and self.retained(piece):
+            await revive_piece(volume, piece, "is under retention")
+        kept = retention.kept_of(volume, piece)
+        assert kept is not None
+        return kept
+
+    async def hand_over(self, piece: bytes, receipt: bytes) -> None:
+        """Note that another node holds the piece under the record kept here: this one may go.
+
+        ``receipt`` is that node's retention receipt, checked by the caller.
+        """
+        volume = self.volume
+        async with volume.alone(piece):
+            row = retention.held_row(volume, piece)
+            kept = retention.kept_of(volume, piece)
+            if kept is not None and not kept.handed_over:
+                await retention.write_down(volume, piece, row, kept.signed + receipt)
 
     # --- figures ---
 

@@ -6,6 +6,7 @@ import logging
 from atoll.core.errors import AtollError, Kind
 from atoll.node.store.log import Envelope, RecordKind
 from atoll.node.store.model import Mark, Marked, Purged, Row, State
+from atoll.node.store.retention import check_may_go, is_retained, now_ms
 from atoll.node.store.volume import Admission, Volume, replayed
 
 _LOG = logging.getLogger(__name__)
@@ -44,6 +45,8 @@ async def delete_piece(volume: Volume, admission: Admission) -> None:
                 expires_ms=admission.expires_ms,
                 retention_until_ms=0,
                 issuer=admission.issuer,
+                segment_serial=admission.segment_serial,
+                issued_ms=admission.issued_ms,
             ),
         )
         volume.counts.deletes += 1
@@ -56,21 +59,23 @@ def _check_may_delete(volume: Volume, row: Row, admission: Admission) -> None:
             "delete piece",
             "the piece was stored by the order of another coordinator",
         )
-    if row.retention_ms > volume.clock.now_ms():
-        raise AtollError(
-            Kind.RETAINED,
-            "delete piece",
-            f"the piece is under retention until {row.retention_ms} ms since 1970",
-        )
+    check_may_go(volume, admission.piece, row)
 
 
-async def revive_piece(volume: Volume, piece: bytes) -> None:
+def _must_stay(volume: Volume, piece: bytes, time_ms: int) -> bool:
+    row = volume.index.get(piece)
+    return row is not None and is_retained(volume, piece, row, time_ms)
+
+
+async def revive_piece(
+    volume: Volume, piece: bytes, why: str = "was read by a newer order"
+) -> None:
     """Take a piece back out of the trash (if it is still there)."""
     async with volume.alone(piece):
         row = volume.index.get(piece)
         if row is None or row.state != State.TRASH:
             return
-        _LOG.warning("piece %s was read from the trash by a newer order: revived", piece.hex()[:10])
+        _LOG.warning("piece %s in the trash %s: revived", piece.hex()[:10], why)
         volume.counts.revived += 1
         await _mark(
             volume,
@@ -85,6 +90,7 @@ async def revive_piece(volume: Volume, piece: bytes) -> None:
                 expires_ms=0,
                 retention_until_ms=0,
                 issuer=row.issuer,
+                segment_serial=row.segment_serial,
             ),
         )
 
@@ -108,12 +114,20 @@ async def _mark(volume: Volume, mark: Mark, envelope: Envelope) -> None:
 
 
 async def purge_trash(volume: Volume) -> int:
-    """Give up pieces whose trash time has passed; return how many. Their bytes go by compaction."""
-    due_ms = volume.clock.now_ms() - volume.config.trash_ms
+    """Give up pieces whose trash time has passed; return how many. Their bytes go by compaction.
+
+    One that is retained by now is taken out of the trash instead.
+    """
+    time_ms = now_ms(volume)
+    due_ms = time_ms - volume.config.trash_ms
     purged = 0
     while True:
         due = await volume.compute.run(volume.index.trash_due, due_ms, PURGE_PIECES)
-        if not due:
+        kept = {piece for piece, _ in due if _must_stay(volume, piece, time_ms)}
+        for piece in kept:
+            await revive_piece(volume, piece, "is under retention")
+        due = [(piece, marked_ms) for piece, marked_ms in due if piece not in kept]
+        if not due and not kept:
             return purged
         changes = [Purged(piece, marked_ms) for piece, marked_ms in due]
         waiters = [volume.commit.add(change) for change in changes]

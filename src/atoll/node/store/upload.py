@@ -1,7 +1,8 @@
 """One piece on its way in: checked while it is written, committed when whole, gone otherwise."""
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from typing_extensions import Buffer
 
@@ -10,14 +11,17 @@ from atoll.core.pieces import (
     HEADER_FIXED_BYTES,
     Header,
     RecordChecker,
+    TlvType,
     Trailer,
     parse_header,
     parse_trailer,
     trailer_bytes,
 )
+from atoll.core.retention import Order
 from atoll.node.store.log import Envelope, RecordKind, encode_foot
 from atoll.node.store.logs import Extent
 from atoll.node.store.model import Row, State, Stored
+from atoll.node.store.retention import admitted, locked, record_in
 from atoll.node.store.volume import Admission, Volume, replayed
 
 SMALL_BODY_BYTES = 64 << 10
@@ -32,6 +36,8 @@ SLOW_WRITE_S = 0.005
 SLOW_WRITE_PAUSE_S = 1.0
 LAST_BLOCK_BYTES_MIN = 64 << 10
 """Less than this at the end of a body is not worth a block of its own."""
+BUCKET_TAG_BYTES = 16
+OWNER_HASH_BYTES = 32
 BODY_BYTES_MIN = HEADER_FIXED_BYTES + trailer_bytes(1)
 
 
@@ -178,7 +184,7 @@ class PieceUpload:
                 raise replayed(admission.piece)
             return None
         same = await volume.compute.run(stored_record, volume, row)
-        if same != (header, trailer):
+        if (_unlocked(same[0]), same[1]) != (_unlocked(header), trailer):
             raise AtollError(
                 Kind.CONFLICT,
                 "store piece",
@@ -192,6 +198,11 @@ class PieceUpload:
 
     async def _commit(self, header: Header, trailer: Trailer, body: bytes) -> Accepted:
         volume, admission = self._volume, self._admission
+        record = record_in(header)
+        if record:
+            order = admitted(volume, admission.piece, admission.segment, record)
+            if order is Order.OLDER:
+                record = b""
         if self._extent is None:
             if not self._small:
                 raise AtollError(
@@ -216,8 +227,19 @@ class PieceUpload:
             issuer=admission.issuer,
             serial=admission.serial,
             expires_ms=admission.expires_ms,
+            segment_serial=admission.segment_serial,
+            issued_ms=admission.issued_ms,
+            segment=admission.segment,
+            piece_index=header.index,
+            segment_root=trailer.segment_root,
+            bucket_tag=tlv_of(header, TlvType.BUCKET_TAG, BUCKET_TAG_BYTES),
+            owner_hash=tlv_of(header, TlvType.OWNER_KEY_HASH, OWNER_HASH_BYTES),
         )
-        durable = volume.commit.add(stored, extent.log)
+        durable: asyncio.Future[Any] = volume.commit.add(stored, extent.log)
+        if record:
+            # Added at the same moment, so in the same batch: both are durable, or neither.
+            change = locked(admission.piece, record, envelope.sequence)
+            durable = asyncio.gather(durable, volume.commit.add(change))
         extent.log.land(extent.offset)
         self._extent = None
         await asyncio.shield(durable)
@@ -239,7 +261,23 @@ class PieceUpload:
             expires_ms=admission.expires_ms,
             retention_until_ms=admission.retention_until_ms,
             issuer=admission.issuer,
+            segment_serial=admission.segment_serial,
+            issued_ms=admission.issued_ms,
         )
+
+
+def tlv_of(header: Header, kind: TlvType, length: int) -> bytes | None:
+    """Return the value of a record's TLV of a type and length; None where there is none such."""
+    for tlv in header.tlvs:
+        if tlv.type == kind and len(tlv.value) == length:
+            return tlv.value
+    return None
+
+
+def _unlocked(header: Header) -> Header:
+    """Return a header without its retention record, which may be renewed on the way."""
+    kept = tuple(tlv for tlv in header.tlvs if tlv.type != TlvType.RETENTION)
+    return replace(header, tlvs=kept)
 
 
 def stored_record(volume: Volume, row: Row) -> tuple[Header, Trailer]:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -31,6 +31,7 @@ class Admission:
     expires_ms: int
     retention_until_ms: int
     issuer: int
+    segment_serial: int
 
 
 @dataclass(slots=True)
@@ -72,6 +73,8 @@ class Volume:
     index: Index
     commit: GroupCommit
     counts: Counts = field(default_factory=Counts)
+    beacon_ms: Callable[[], int] = int
+    """Latest time that a beacon proved, in ms since 1970; 0 where none is known."""
     disk_slow_until_s: float = 0.0
     """Until then, by the monotonic clock, writes of blocks go through a thread."""
     _busy: dict[bytes, asyncio.Event] = field(default_factory=dict)

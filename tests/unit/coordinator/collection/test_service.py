@@ -87,7 +87,7 @@ def test_what_a_node_refuses_stays_and_does_not_hold_up_the_rest(cloud: Cloud) -
         serial = await cloud.upload(50 * KIB)
         cloud.delete(serial)
         # An index that no piece can have: the node refuses such an order.
-        nonsense = GarbagePiece(3, b"n" * 16, 255, b"b" * 16, 0)
+        nonsense = GarbagePiece(3, b"n" * 16, 255, b"b" * 16, 0, 9)
         cloud.server.run(lambda c: add_garbage(c, [nonsense]), write=True)
         working = cloud.coordinator()
         await working.incarnation.start(working.collection.collect())
@@ -103,7 +103,7 @@ def test_an_intent_of_a_running_repair_is_left_alone(cloud: Cloud) -> None:
         (segment,) = cloud.segments()
         piece = segment.pieces[0]
         later_ms = 1_800_000_000_000 + 100_000
-        intent = GarbagePiece(piece.alias, segment.segment, piece.index, b"b" * 16, later_ms)
+        intent = GarbagePiece(piece.alias, segment.segment, piece.index, b"b" * 16, later_ms, 9)
         cloud.server.run(lambda c: add_garbage(c, [intent]), write=True)
         working = cloud.coordinator()
         await working.incarnation.start(working.collection.start())
@@ -120,7 +120,7 @@ def test_many_pages_are_sent_and_a_lossy_network_only_delays_them(cloud: Cloud) 
         serial = await cloud.upload(50 * KIB)
         cloud.delete(serial)
         rows = [
-            GarbagePiece(alias, number.to_bytes(16, "big"), 0, b"b" * 16, 0)
+            GarbagePiece(alias, number.to_bytes(16, "big"), 0, b"b" * 16, 0, number)
             for alias in (1, 2)
             for number in range(1, 1201)
         ]

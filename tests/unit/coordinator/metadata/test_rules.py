@@ -173,6 +173,7 @@ GOOD = SegmentRecord(
     root=bytes(32),
     wrapped_key=b"k",
     pieces=[StoredPiece(index=i, alias=i + 1) for i in range(2)],
+    serial=1,
 )
 
 
@@ -184,6 +185,8 @@ GOOD = SegmentRecord(
         {"unit_bytes": 1024},
         {"segment": b"short"},
         {"root": b""},
+        {"serial": 0},
+        {"serial": 1 << 63},
         {"wrapped_key": b""},
         {"wrapped_key": bytes(257)},
         {"pieces": GOOD.pieces[:1]},

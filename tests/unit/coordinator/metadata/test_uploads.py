@@ -36,6 +36,7 @@ def large(size: int = PART_BYTES_MIN) -> SegmentRecord:
     record = tiny()
     return SegmentRecord(
         segment=record.segment,
+        serial=record.serial,
         plain_bytes=size,
         k=RS_4_8.k,
         n=RS_4_8.n,

@@ -1,5 +1,6 @@
 """The metadata over one database, driven by requests; and checks that nothing is left behind."""
 
+import itertools
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -41,6 +42,7 @@ from atoll.runtime.rng import SystemRng
 ACCOUNT = b"customer-account"
 OTHER = b"other-account-id"
 TIME_MS = 1_800_000_000_000
+SERIALS = itertools.count(1)
 
 
 @dataclass
@@ -63,6 +65,7 @@ def tiny(size: int = 100, aliases: Sequence[int] = (1, 2, 3)) -> SegmentRecord:
     """A small segment, replicated on some nodes."""
     return SegmentRecord(
         segment=os.urandom(16),
+        serial=next(SERIALS),
         plain_bytes=size,
         k=TINY.k,
         n=TINY.n,
@@ -198,10 +201,12 @@ def check_tables(connection: Connection) -> None:
     assert not rows(
         "SELECT stream FROM segment WHERE stream NOT IN (SELECT stream FROM object)"
         " AND stream NOT IN (SELECT upload FROM upload)"
+        " AND stream NOT IN (SELECT segment FROM pack)"
     ), "segments without an owner"
     assert not rows(
         "SELECT o.key FROM object o WHERE o.segments <>"
         " (SELECT count(*) FROM segment s WHERE s.stream = o.stream)"
+        " + (SELECT count(*) FROM packed p WHERE p.stream = o.stream)"
     ), "objects without all their segments"
     assert not rows("SELECT 1 FROM part WHERE upload NOT IN (SELECT upload FROM upload)")
     assert not rows(
@@ -211,6 +216,15 @@ def check_tables(connection: Connection) -> None:
         "SELECT 1 FROM garbage WHERE segment IN (SELECT segment FROM segment)"
         " AND (SELECT count(*) FROM repair) = 0"
     ), "pieces that are wanted wait for deletion"
+    assert not rows("SELECT 1 FROM packed WHERE pack NOT IN (SELECT segment FROM pack)")
+    assert not rows("SELECT 1 FROM pack WHERE segment NOT IN (SELECT segment FROM segment)")
+    assert not rows("SELECT 1 FROM packed WHERE stream NOT IN (SELECT stream FROM object)")
+    assert not rows(
+        "SELECT 1 FROM pack p WHERE items < 1"
+        " OR items <> (SELECT count(*) FROM packed WHERE pack = p.segment)"
+        " OR live_bytes + dead_bytes <> (SELECT plain_bytes FROM segment s"
+        " WHERE s.segment = p.segment)"
+    ), "packs that count wrongly"
     usage = segments.read_usage(connection)
     counted = rows("SELECT count(*), coalesce(sum(size), 0) FROM object")[0]
     assert (usage.objects, usage.object_bytes) == counted

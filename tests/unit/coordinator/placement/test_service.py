@@ -128,7 +128,7 @@ def limit_of(grant: PieceGrant) -> OrderLimit:
 def test_a_segment_gets_indexed_limits_and_spares(
     nodes: int, plain_bytes: int, shape: tuple[int, int], given: int
 ) -> None:
-    answer = service(Table(nodes)).order_segment(order(plain_bytes))
+    answer = service(Table(nodes)).order_segment(order(plain_bytes), serial=7)
     assert (answer.k, answer.n) == shape
     assert len(answer.grants) == given
     assert [g.index for g in answer.grants] == [
@@ -149,21 +149,21 @@ def test_a_segment_gets_indexed_limits_and_spares(
 
 def test_too_few_nodes_is_told_in_words() -> None:
     with pytest.raises(AtollError, match="needs 3 independent operators") as caught:
-        service(Table(2)).order_segment(order(1 << 20))
+        service(Table(2)).order_segment(order(1 << 20), serial=7)
     assert caught.value.kind is Kind.TOO_FEW_NODES
     with pytest.raises(AtollError) as caught:
-        service(Table(12)).order_segment(order((64 << 20) + 1))
+        service(Table(12)).order_segment(order((64 << 20) + 1), serial=7)
     assert caught.value.kind is Kind.BAD_REQUEST
 
 
 def test_a_node_that_dies_gets_nothing_more() -> None:
     table = Table(12)
     placing = service(table)
-    placing.order_segment(order(1 << 20))
+    placing.order_segment(order(1 << 20), serial=7)
     for alias in (1, 2, 3, 4):
         table.change(alias, state=NodeState.DEAD)
     for _ in range(5):
-        grants = placing.order_segment(order(1 << 20)).grants
+        grants = placing.order_segment(order(1 << 20), serial=7).grants
         assert sorted(g.alias for g in grants) == list(range(5, 13))
 
 
@@ -172,8 +172,10 @@ def test_a_node_without_room_for_the_piece_is_passed_over() -> None:
     table.change(3, free_bytes=1 << 20)
     table.change(4, full=True)
     placing = service(table)
-    large = {g.alias for _ in range(20) for g in placing.order_segment(order(64 << 20)).grants}
-    small = {g.alias for _ in range(20) for g in placing.order_segment(order(100)).grants}
+    large = {
+        g.alias for _ in range(20) for g in placing.order_segment(order(64 << 20), serial=7).grants
+    }
+    small = {g.alias for _ in range(20) for g in placing.order_segment(order(100), serial=7).grants}
     assert 3 not in large
     assert 3 in small
     assert 4 not in large | small
@@ -181,11 +183,12 @@ def test_a_node_without_room_for_the_piece_is_passed_over() -> None:
 
 def test_replacements_avoid_used_nodes_and_keep_indexes() -> None:
     placing = service(Table(12))
-    first = placing.order_segment(order(1 << 20))
+    first = placing.order_segment(order(1 << 20), serial=7)
     used = [g.alias for g in first.grants]
     request = ReplaceGrants(
         bucket=BUCKET,
         segment=first.segment,
+        serial=first.serial,
         plain_bytes=1 << 20,
         k=first.k,
         n=first.n,
@@ -197,6 +200,7 @@ def test_replacements_avoid_used_nodes_and_keep_indexes() -> None:
     assert [g.index for g in grants] == [2, 5], "two nodes are left of twelve"
     assert not {g.alias for g in grants} & set(used)
     assert limit_of(grants[0]).segment_id == first.segment
+    assert {limit_of(g).segment_serial for g in [*first.grants, *grants]} == {7}
     for bad in (
         {"indexes": [8]},
         {"indexes": [-1]},
@@ -233,7 +237,7 @@ def test_deletions_name_their_piece() -> None:
     placing = service(table)
     nodes = placing.nodes()
     orders = placing.delete_orders(
-        [placement.OrderItem(nodes[2], b"s" * 16, i) for i in (0, 3)]  # type: ignore[arg-type]
+        [placement.OrderItem(nodes[2], b"s" * 16, i, 9) for i in (0, 3)]  # type: ignore[arg-type]
     )
     limits = [check_order(o, [COORDINATOR.public_key], NOW_MS, 1000) for o in orders]
     assert [(limit.action, limit.index) for limit in limits] == [
@@ -247,7 +251,7 @@ def test_an_order_carries_a_mac_that_its_node_alone_can_check() -> None:
     placing = placement.PlacementService(
         StillClock(), SeededRng(1), COORDINATOR, Table(12), link_secret=secret
     )
-    grant = placing.order_segment(order(1 << 20)).grants[0]
+    grant = placing.order_segment(order(1 << 20), serial=7).grants[0]
     keys = {COORDINATOR.public_key: link_key(secret, grant.node_id)}
     spoiled = bytearray(grant.order)
     spoiled[-LINK_MAC_BYTES - 1] ^= 1  # the signature: under a wrong MAC it decides
@@ -255,7 +259,7 @@ def test_an_order_carries_a_mac_that_its_node_alone_can_check() -> None:
     check_order(grant.order, keys, NOW_MS, 1000, link_keys=keys)
     with pytest.raises(AtollError, match="signature does not hold"):
         check_order(bytes(spoiled), keys, NOW_MS, 1000, link_keys=keys)
-    plain = service(Table(12)).order_segment(order(1 << 20)).grants[0].order
+    plain = service(Table(12)).order_segment(order(1 << 20), serial=7).grants[0].order
     assert len(grant.order) == len(plain) + LINK_MAC_BYTES
 
 
@@ -272,9 +276,9 @@ def test_payer_tags_are_stable_and_keyed() -> None:
 def test_a_small_segment_is_placed_in_little_time() -> None:
     placing = service(Table(12))
     request = order(4096)
-    placing.order_segment(request)
+    placing.order_segment(request, serial=7)
     signing = min(_seconds(lambda: COORDINATOR.sign(b"order/1", b"x" * 64)) for _ in range(50))
-    best = min(_seconds(lambda: placing.order_segment(request)) for _ in range(200))
+    best = min(_seconds(lambda: placing.order_segment(request, serial=7)) for _ in range(200))
     assert best - signing < 600e-6, "four times the budget, for a busy machine"
 
 

@@ -27,12 +27,11 @@ COLUMNS = (
 """What ``stored_segment`` reads, of the table ``segment``."""
 
 _INSERT = Statement("""
-    INSERT INTO segment (segment, bucket, stream, position, k, n, unit_bytes, plain_bytes, root,
-        wrapped_key, policy, pieces, created_ms, repaired_ms)
-    SELECT :segment, :bucket, :stream, :position, :k, :n, :unit_bytes, :plain_bytes, :root,
+    INSERT INTO segment (serial, segment, bucket, stream, position, k, n, unit_bytes, plain_bytes,
+        root, wrapped_key, policy, pieces, created_ms, repaired_ms)
+    SELECT :serial, :segment, :bucket, :stream, :position, :k, :n, :unit_bytes, :plain_bytes, :root,
         :wrapped_key, :policy, :pieces, :now_ms, 0
-    WHERE NOT EXISTS (SELECT 1 FROM spent WHERE segment = :segment)
-    RETURNING serial""")
+    WHERE NOT EXISTS (SELECT 1 FROM spent WHERE segment = :segment)""")
 _SPEND = Statement("""
     INSERT INTO spent (segment, since_ms) VALUES (:segment, :now_ms)
     ON CONFLICT (segment) DO NOTHING""")
@@ -75,16 +74,21 @@ _DELETE = Statement(
     AND segment.position < :end RETURNING {columns}""",
     columns=COLUMNS,
 )
+_TAKE = Statement(
+    """DELETE FROM segment WHERE segment.segment = :segment AND segment.bucket = :bucket
+    AND segment.position = 0 AND segment.stream = segment.segment RETURNING {columns}""",
+    columns=COLUMNS,
+)
 
 _INSERT_GARBAGE = Statement("""
-    INSERT INTO garbage (alias, segment, piece_index, bucket, since_ms)
-    VALUES (:alias, :segment, :index, :bucket, :since_ms)
+    INSERT INTO garbage (alias, segment, piece_index, bucket, since_ms, serial)
+    VALUES (:alias, :segment, :index, :bucket, :since_ms, :serial)
     ON CONFLICT (alias, segment, piece_index) DO NOTHING""")
 _GARBAGE_OF_NODE = Statement("""
-    SELECT alias, segment, piece_index, bucket, since_ms FROM garbage
+    SELECT alias, segment, piece_index, bucket, since_ms, serial FROM garbage
     WHERE alias = :alias ORDER BY segment, piece_index LIMIT :limit""")
 _GARBAGE_AFTER = Statement("""
-    SELECT alias, segment, piece_index, bucket, since_ms FROM garbage
+    SELECT alias, segment, piece_index, bucket, since_ms, serial FROM garbage
     WHERE alias = :alias AND (segment, piece_index) > (:segment, :index)
     ORDER BY segment, piece_index LIMIT :limit""")
 _FORGET_GARBAGE = Statement("""
@@ -113,6 +117,10 @@ _BUCKET_USAGE = Statement("""
 _ADD_COUNTER = Statement("""
     INSERT INTO counter (name, value) VALUES (:name, :value)
     ON CONFLICT (name) DO UPDATE SET value = counter.value + excluded.value""")
+_TAKE_COUNTER = Statement("""
+    INSERT INTO counter (name, value) VALUES (:name, :value)
+    ON CONFLICT (name) DO UPDATE SET value = counter.value + excluded.value
+    RETURNING value""")
 _COUNTERS = Statement("SELECT name, value FROM counter")
 
 POSITION_END = (1 << 63) - 1
@@ -177,8 +185,9 @@ def insert_segments(
     usage = Usage()
     rows: list[dict[str, Any]] = []
     for place, record in enumerate(records):
-        serial = _INSERT.scalar(
+        inserted = _INSERT.run(
             connection,
+            serial=record.serial,
             segment=record.segment,
             bucket=bucket,
             stream=stream,
@@ -193,14 +202,14 @@ def insert_segments(
             pieces=pack_pieces(record.pieces),
             now_ms=now_ms,
         )
-        if serial is None:
+        if not inserted:
             raise AtollError(
                 Kind.CONFLICT,
                 "commit segment",
                 "this segment was collected before",
                 hint="upload the data again",
             )
-        rows.extend(_piece_row(serial, piece) for piece in record.pieces)
+        rows.extend(_piece_row(record.serial, piece) for piece in record.pieces)
         usage = usage.plus(
             segment_usage(
                 record.plain_bytes, record.k, record.n, record.unit_bytes, len(record.pieces)
@@ -343,7 +352,9 @@ def _piece_order(piece: StoredPiece) -> tuple[int, int]:
 
 
 def _garbage(segment: StoredSegment, piece: StoredPiece, now_ms: int) -> GarbagePiece:
-    return GarbagePiece(piece.alias, segment.segment, piece.index, segment.bucket, now_ms)
+    return GarbagePiece(
+        piece.alias, segment.segment, piece.index, segment.bucket, now_ms, segment.serial
+    )
 
 
 def collect_streams(
@@ -366,29 +377,47 @@ def collect_streams(
         for pack in sorted(withered)
         if packs.wither(connection, pack, sum(withered[pack]), len(withered[pack]))
     ]
+    # One statement finds and removes: no repair can slip in between.
+    gone = [
+        stored_segment(row)
+        for stream, first, end in pending
+        for row in _DELETE.all(connection, stream=stream, first=first, end=end)
+    ]
+    return _let_go(connection, gone, now_ms)
+
+
+def take_segment(
+    connection: Connection, bucket: bytes, segment: bytes, now_ms: int
+) -> tuple[StoredSegment, Usage] | None:
+    """Remove the only segment of an object written at once; its pieces become garbage.
+
+    Returns the segment and what it held; None if the bucket has no such segment (any more).
+    """
+    row = _TAKE.first(connection, bucket=bucket, segment=segment)
+    if row is None:
+        return None
+    taken = stored_segment(row)
+    return taken, _let_go(connection, [taken], now_ms)
+
+
+def _let_go(connection: Connection, gone: Sequence[StoredSegment], now_ms: int) -> Usage:
+    """Make garbage of the pieces of removed segments; return what they held."""
     usage = Usage()
-    piece_rows: list[dict[str, Any]] = []
-    spent_rows: list[dict[str, Any]] = []
-    garbage: list[GarbagePiece] = []
-    for stream, first, end in pending:
-        # One statement finds and removes: no repair can slip in between.
-        for row in _DELETE.all(connection, stream=stream, first=first, end=end):
-            segment = stored_segment(row)
-            piece_rows.extend(_piece_row(segment.serial, piece) for piece in segment.pieces)
-            garbage.extend(_garbage(segment, piece, now_ms) for piece in segment.pieces)
-            spent_rows.append({"segment": segment.segment, "now_ms": now_ms})
-            usage = usage.plus(
-                segment_usage(
-                    segment.plain_bytes,
-                    segment.k,
-                    segment.n,
-                    segment.unit_bytes,
-                    len(segment.pieces),
-                )
+    for segment in gone:
+        usage = usage.plus(
+            segment_usage(
+                segment.plain_bytes, segment.k, segment.n, segment.unit_bytes, len(segment.pieces)
             )
-    _DELETE_PIECE.many(connection, piece_rows)
-    _SPEND.many(connection, spent_rows)
-    add_garbage(connection, garbage)
+        )
+    _DELETE_PIECE.many(
+        connection,
+        [_piece_row(segment.serial, piece) for segment in gone for piece in segment.pieces],
+    )
+    _SPEND.many(connection, [{"segment": one.segment, "now_ms": now_ms} for one in gone])
+    add_garbage(
+        connection,
+        [_garbage(segment, piece, now_ms) for segment in gone for piece in segment.pieces],
+    )
     return usage
 
 
@@ -409,7 +438,9 @@ def discard_segments(
         add_garbage(
             connection,
             (
-                GarbagePiece(piece.alias, record.segment, piece.index, bucket, now_ms)
+                GarbagePiece(
+                    piece.alias, record.segment, piece.index, bucket, now_ms, record.serial
+                )
                 for piece in record.pieces
             ),
         )
@@ -431,6 +462,7 @@ def add_garbage(connection: Connection, pieces: Iterable[GarbagePiece]) -> None:
                 "index": piece.index,
                 "bucket": piece.bucket,
                 "since_ms": piece.since_ms,
+                "serial": piece.serial,
             }
             for piece in pieces
         ],
@@ -502,6 +534,11 @@ def add_counters(connection: Connection, changes: dict[str, int]) -> None:
     """Add to named counters that live as long as the database."""
     rows = [{"name": name, "value": value} for name, value in sorted(changes.items()) if value]
     _ADD_COUNTER.many(connection, rows)
+
+
+def take_counter(connection: Connection, name: str, count: int) -> int:
+    """Raise a counter by ``count`` and return what it is then: those numbers are the caller's."""
+    return int(_TAKE_COUNTER.scalar(connection, name=name, value=count))
 
 
 def read_counters(connection: Connection) -> dict[str, int]:

@@ -98,7 +98,7 @@ def _make_objects() -> None:
         sa.Column(
             "serial",
             sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
-            autoincrement=True,
+            autoincrement=False,
             nullable=False,
         ),
         sa.Column("segment", sa.LargeBinary(), nullable=False),
@@ -118,7 +118,6 @@ def _make_objects() -> None:
         sa.PrimaryKeyConstraint("serial", name=op.f("segment_key")),
         sa.UniqueConstraint("segment", name=op.f("segment_one_segment")),
         sa.UniqueConstraint("stream", "position", name=op.f("segment_one_stream_position")),
-        sqlite_autoincrement=True,
     )
     op.create_table(
         "piece",
@@ -177,6 +176,7 @@ def _make_work() -> None:
         sa.Column("piece_index", sa.SmallInteger(), autoincrement=False, nullable=False),
         sa.Column("bucket", sa.LargeBinary(), nullable=False),
         sa.Column("since_ms", sa.BigInteger(), nullable=False),
+        sa.Column("serial", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("alias", "segment", "piece_index", name=op.f("garbage_key")),
         sqlite_with_rowid=False,
     )
