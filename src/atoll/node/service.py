@@ -30,6 +30,7 @@ from atoll.node.config import NodeConfig
 from atoll.node.http import Receive, Scope, Send, send_failure
 from atoll.node.orders import OrderDesk
 from atoll.node.part import NodePart, Step
+from atoll.node.retention import NodeRetention
 from atoll.node.store.store import PieceStore
 
 _LOG = logging.getLogger(__name__)
@@ -109,7 +110,8 @@ class NodeService:
         self._memory = NodeMemory()
         desk = OrderDesk(identity.node_id, self._coordinators, clock, config.order_skew_ms)
         self._app = NodeApp(self.store, identity, config, clock, desk)
-        self.parts: list[NodePart] = []
+        self.retention = NodeRetention(self.store, identity, clock, config.body_stall_s)
+        self.parts: list[NodePart] = [self.retention, self._app.owners]
         for part in self.parts:
             self._app.routes.update(part.routes)
         self._tasks: list[asyncio.Task[None]] = []
