@@ -21,6 +21,7 @@ from atoll.core.orders import (
     PieceReceipt,
     sign_receipt,
 )
+from atoll.core.owner import is_owner_proof
 from atoll.core.pieces import parse_header
 from atoll.core.ports import Clock, PiecePart
 from atoll.node import http
@@ -37,6 +38,7 @@ from atoll.node.orders import (
     order_of_header,
     piece_of_delete,
 )
+from atoll.node.owner_access import OwnerAccess
 from atoll.node.part import Route
 from atoll.node.store.model import Row
 from atoll.node.store.store import PieceReader, PieceStore
@@ -97,6 +99,8 @@ class NodeApp:
             config.transfer_memory_bytes, config.transfers_waiting_max, config.transfer_wait_s
         )
         self._deletes = 0
+        self.owners = OwnerAccess(store, identity.node_id, clock)
+        """Owners who come without an order."""
         self.coordinators = 0
         self.routes: dict[tuple[str, str], Route] = {}
         """Paths that other parts of the node answer."""
@@ -193,6 +197,9 @@ class NodeApp:
 
     async def _get(self, scope: Scope, receive: Receive, send: Send, piece: bytes) -> None:
         signed = order_of_header(http.header_of(scope, b"x-atoll-order"))
+        if is_owner_proof(signed):
+            await self._get_owned(scope, receive, send, (piece, signed))
+            return
         limit = self._desk.check(signed, READS)
         self._desk.check_piece(limit, piece)
         row = await self._store.locate(piece, limit.issued_ms)
@@ -212,6 +219,23 @@ class NodeApp:
             raise
         finally:
             self._desk.refund(limit, max(0, charged - progress.sent))
+
+    async def _get_owned(
+        self, scope: Scope, receive: Receive, send: Send, asked: tuple[bytes, bytes]
+    ) -> None:
+        """Serve a piece to its owner, who shows a proof instead of an order."""
+        piece, proof = asked
+        row = self.owners.locate(proof, piece)
+        _, start, length = _range_of(scope, row)
+        self.owners.charge(length)
+        try:
+            async with self._gate.hold(min(length, READ_CHUNK_BYTES)):
+                with self._store.reading(row) as reader:
+                    await self._send_range(receive, send, reader, (start, length), _Progress())
+        except AtollError as error:
+            if error.kind is Kind.DATA_LOST:
+                await self._store.damaged(piece, row)
+            raise
 
     async def _send_range(
         self,

@@ -1,8 +1,214 @@
-"""Changes on their way into manifests, and leases of their writers."""
+"""Recovery without a coordinator: owners at nodes, changes on their way into manifests."""
 
 from atoll.core.messages.base import Message
+from atoll.core.messages.objects import BucketInfo, Done, ObjectFacts, SegmentRecord
 
+OWNED_PIECES_MAX = 1000
+"""Pieces of one page of ``OwnedPieces``."""
+CHANGES_MAX = 1000
+"""Changes of one ``ChangeBatch``."""
+ENTRIES_MAX = 500
+"""Objects of one ``ManifestPage``."""
+
+
+# --- an owner at a node (with his proof, see docs/spec/owner-access.md) ---------------------------
+
+
+class ListOwned(Message, frozen=True):
+    """Pieces of the owner who proves himself, by piece id after ``after``."""
+
+    tag: bytes = b""
+    """Bucket tag (16 bytes), or empty for all."""
+    after: bytes = b""
+    limit: int = OWNED_PIECES_MAX
+
+
+class OwnedPiece(Message, frozen=True):
+    """One piece that a node holds."""
+
+    piece: bytes
+    segment: bytes
+    index: int
+    segment_root: bytes
+    tag: bytes
+    """Empty where the record has none."""
+    issuer: int
+    """Short name of the coordinator under whose orders it is kept."""
+    segment_serial: int
+    trash: bool
+    """A coordinator had it deleted; it can still be read."""
+
+
+class OwnedPieces(Message, frozen=True):
+    """One page; ``more`` where another follows."""
+
+    pieces: list[OwnedPiece]
+    more: bool
+
+
+# --- changes on their way into manifests ----------------------------------------------------------
+
+
+class ObjectEntry(Message, frozen=True, tag="e"):
+    """An object as manifests keep it."""
+
+    key: str
+    modified_ms: int
+    facts: ObjectFacts
+    segments: list[SegmentRecord]
+    """Without pieces: repair moves those, their holders name them."""
+
+
+class ObjectChange(Message, frozen=True, tag="c"):
+    """What a transaction did to one key, in the order of ``sequence`` among those of the key."""
+
+    sequence: int
+    key: str
+    time_ms: int
+    entry: ObjectEntry | None
+    """None: the key was deleted."""
+
+
+class TakeChanges(Message, frozen=True):
+    """A manifest writer asks for changes to write: its own first, then those of writers gone."""
+
+    writer: bytes
+    """16 random bytes per process."""
+    limit: int = CHANGES_MAX
+
+
+class ChangeBatch(Message, frozen=True):
+    """Changes of one bucket, or news of an account's buckets, leased to the writer."""
+
+    bucket: BucketInfo | None = None
+    """None: nothing waits (then ``account`` is empty) or the account's catalogue changed."""
+    account: bytes = b""
+    """The account whose catalogue is to be written anew; ``buckets`` are all it has."""
+    number: int = 0
+    """Of the manifest that these become."""
+    changes: list[ObjectChange] = []
+    buckets: list[BucketInfo] = []
+    sequences: list[int] = []
+    """All outbox rows of the batch, to be acknowledged together."""
+    compact: bool = False
+    """The bucket's deltas have outgrown its snapshot: the writer should make a new one."""
+
+
+class CommitManifest(Message, frozen=True):
+    """A manifest lies durably on nodes: keep its segments, drop what it carries on.
+
+    A snapshot replaces all manifests up to ``covers``. Error: ``CONFLICT`` where another writer
+    holds the batch by now (the segments are then collected).
+    """
+
+    writer: bytes
+    bucket: bytes
+    """The bucket, or the account for its catalogue."""
+    number: int
+    snapshot: bool
+    segments: list[SegmentRecord]
+    covers: int = 0
+    sequences: list[int] = []
+
+
+class BeginSnapshot(Message, frozen=True):
+    """Ask for the lease to compact a bucket's manifests. Error: ``CONFLICT`` (another does)."""
+
+    writer: bytes
+    bucket: bytes
+
+
+class SnapshotLease(Message, frozen=True):
+    """A snapshot of this number may be written; it will cover all manifests up to ``covers``."""
+
+    number: int
+    covers: int
+
+
+class ReadEntries(Message, frozen=True):
+    """Objects of a bucket in key order after ``after``, as manifests keep them."""
+
+    bucket: bytes
+    after: str = ""
+    limit: int = ENTRIES_MAX
+
+
+class EntryPage(Message, frozen=True):
+    """One page; ``pending_sequence`` is the newest change that the page may reflect."""
+
+    entries: list[ObjectEntry]
+    more: bool
+    pending_sequence: int
+
+
+class ManifestLag(Message, frozen=True):
+    """Ask how far a bucket's manifests are behind."""
+
+    bucket: bytes
+
+
+class ManifestState(Message, frozen=True):
+    """What waits, and what is there."""
+
+    oldest_sequence: int
+    """Of the changes that wait; 0 for none."""
+    oldest_ms: int
+    waiting: int
+    manifests: int
+    manifest_bytes: int
+
+
+class SetManifestMode(Message, frozen=True):
+    """Set how a bucket's writes wait for manifests: ``group`` or ``sync``."""
+
+    bucket: bytes
+    mode: str
+
+
+# --- a bucket taken over by another coordinator ---------------------------------------------------
+
+
+class AdoptBucket(Message, frozen=True):
+    """Make a bucket that exists elsewhere, under its own id. Errors: as ``CreateBucket``."""
+
+    bucket: BucketInfo
+
+
+class AdoptSerials(Message, frozen=True):
+    """Ask for serials of segments to be adopted, and for the key their pieces will obey."""
+
+    bucket: bytes
+    count: int
+
+
+class AdoptedSerials(Message, frozen=True):
+    """Serials, one per segment, and the coordinator's public key."""
+
+    serials: list[int]
+    coordinator_key: bytes
+    nodes: dict[str, int] = {}
+    """Node id (hex) to its alias at this coordinator."""
+
+
+class AdoptObjects(Message, frozen=True):
+    """Write objects whose segments' pieces obey this coordinator by now; keys that exist stay."""
+
+    bucket: bytes
+    entries: list[ObjectEntry]
+    """With pieces and serials."""
+
+
+CONTROL_REQUESTS: dict[type[Message], type[Message]] = {
+    TakeChanges: ChangeBatch,
+    CommitManifest: Done,
+    BeginSnapshot: SnapshotLease,
+    ReadEntries: EntryPage,
+    ManifestLag: ManifestState,
+    SetManifestMode: BucketInfo,
+    AdoptBucket: BucketInfo,
+    AdoptSerials: AdoptedSerials,
+    AdoptObjects: Done,
+}
+"""Requests of gateways of this family and their answers."""
 NODE_REQUESTS: dict[type[Message], type[Message]] = {}
 """Requests of nodes of this family and their answers."""
-CONTROL_REQUESTS: dict[type[Message], type[Message]] = {}
-"""Requests of gateways of this family and their answers."""
