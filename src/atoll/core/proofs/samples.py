@@ -1,0 +1,311 @@
+"""Samples: leaves drawn by the beacon, shown with their way to the head that both sides signed.
+
+Each draw depends on the leaf before, so a node reads them one after the other. A leaf that the node
+admits to have lost is a sample without data: honest, counted, and the chain goes on.
+"""
+
+import hashlib
+import struct
+from collections.abc import Sequence
+from enum import Enum
+from functools import lru_cache
+from typing import NamedTuple
+
+import msgspec
+
+from atoll.core.errors import AtollError, Kind
+from atoll.core.identity import Identity, signature_holds
+from atoll.core.merkle import (
+    HASH_BYTES,
+    LEAF_TAG,
+    NODE_TAG,
+    PIECE_TAG,
+    SEGMENT_LEAF_TAG,
+    SEGMENT_TAG,
+    leaf_count,
+)
+from atoll.core.proofs.heads import SignedHead, TreeHead
+from atoll.core.proofs.signed import Signed, digest_of, encode_statement
+from atoll.core.proofs.sums import LEAVES_MAX, RANGE_BITS, climb, entry_hash, range_hash, root_hash
+from atoll.core.scheme import LEAF_BYTES, Layout
+
+SAMPLES_PER_SLOT = 32
+SAMPLES_MORE = 512
+"""Drawn in addition in each slot after a failed sample, until the sequential test decides."""
+SAMPLES_MAX = 1024
+UNIT_BYTES_MAX = 1 << 20
+"""As in piece records."""
+SAMPLE_TAG = b"\x17"
+PROOF_PURPOSE = b"proof-slot/1"
+NOTHING = b"\0" * HASH_BYTES
+"""Stands for the hash of a leaf that was not shown."""
+
+_sha256 = hashlib.sha256
+_START = struct.Struct(">s32s32s32sQ")
+_GEOMETRY = struct.Struct(">s16sBBIQ32s")
+_PIECE = struct.Struct(">sQ32s")
+
+
+class Sample(msgspec.Struct, frozen=True, array_like=True):
+    """One leaf and its way to the root; hashes of a path are joined, lowest first."""
+
+    segment: bytes
+    index: int
+    k: int
+    n: int
+    unit_bytes: int
+    plain_bytes: int
+    leaf: bytes
+    """The bytes; empty where the node admits that it has them no more."""
+    piece_path: bytes
+    """From the leaf to the piece's root."""
+    segment_path: bytes
+    """From the piece's root to the segment's; for an admitted loss the segment root itself."""
+    range: int
+    range_place: int
+    """Place of the range among the head's ranges."""
+    entries: int
+    """Pieces in the range."""
+    place: int
+    """Place of the piece in its range."""
+    sum_hashes: bytes
+    """From the piece's entry to the top of its range, then from the range to the root."""
+    sums: list[int]
+    """The sums that belong to them."""
+
+
+class SlotProof(msgspec.Struct, frozen=True, array_like=True):
+    """Everything a node shows in one slot. It is judged with nothing else in hand."""
+
+    head: SignedHead
+    beacon: Signed
+    slot: int
+    samples: list[Sample]
+    signature: bytes
+    """The node's, over the digest of all before."""
+
+
+class Fault(Enum):
+    """Why a sample does not pass. The names are part of the format."""
+
+    ADMITTED = "admitted"
+    """The node says itself that it lost the piece."""
+    PLACE = "place"
+    """Its way does not lead to the head, or not at the drawn leaf."""
+    LEAF = "leaf"
+    """The bytes are not those that were committed."""
+
+
+class Finding(NamedTuple):
+    """One sample judged."""
+
+    position: int
+    """The drawn leaf among all leaves of the head."""
+    fault: Fault | None
+    segment: bytes
+    """The piece concerned; empty where the way does not name it (``Fault.PLACE``)."""
+    piece_index: int
+
+
+def first_seed(head: TreeHead, beacon: bytes, slot: int) -> bytes:
+    """Return the seed of a slot's first draw: it follows from the beacon and the head."""
+    return _sha256(_START.pack(SAMPLE_TAG, beacon, head.node_id, head.root, slot)).digest()
+
+
+def next_seed(seed: bytes, shown: bytes) -> bytes:
+    """Return the seed of the next draw from the hash of the leaf shown (or ``NOTHING``)."""
+    return _sha256(SAMPLE_TAG + seed + shown).digest()
+
+
+def position_of(seed: bytes, leaves: int) -> int:
+    """Return the leaf that a seed draws: its value modulo the number of leaves (at least 1)."""
+    return int.from_bytes(seed, "big") % leaves
+
+
+def shown_hash(leaf: bytes) -> bytes:
+    """Return what a sample's data contribute to the next draw."""
+    return _sha256(LEAF_TAG + leaf).digest() if leaf else NOTHING
+
+
+def _climb_plain(top: bytes, place: int, count: int, path: bytes) -> bytes | None:
+    """Follow a path of plain hashes (``merkle.top_by_path`` over joined bytes)."""
+    sha256, used, length, last = _sha256, 0, len(path), count - 1
+    while last:
+        if place & 1:
+            top = sha256(NODE_TAG + path[used : used + 32] + top).digest()
+            used += 32
+        elif place < last:
+            top = sha256(NODE_TAG + top + path[used : used + 32]).digest()
+            used += 32
+        place >>= 1
+        last >>= 1
+    return top if used == length else None
+
+
+class Judge:
+    """Judges samples against one head; what is above a range is walked once for all of them."""
+
+    def __init__(self, head: TreeHead) -> None:
+        """Begin with nothing known."""
+        self._head = head
+        self._ranges: dict[tuple[int, bytes], int] = {}
+        """Ways above a range that held: by (place, digest) the range's first leaf."""
+
+    def judge(self, sample: Sample, shown: bytes, position: int) -> Finding:
+        """Judge one sample against the leaf that was drawn. Never raises for what is made up.
+
+        ``shown`` is ``shown_hash`` of its leaf.
+        """
+        sizes = _sizes(sample.plain_bytes, sample.k, sample.n, sample.unit_bytes)
+        if sizes is None or len(sample.segment) != 16 or not 0 <= sample.index < sample.n:
+            return Finding(position, Fault.PLACE, b"", 0)
+        length, leaves = sizes
+        way = _way(sample, self._head.ranges, leaves)
+        if way is None or not way[0] + way[1] <= position < way[0] + way[1] + leaves:
+            return Finding(position, Fault.PLACE, b"", 0)
+        if sample.leaf:
+            # The sums say where the entry begins whatever its hash is; then the hash must fit.
+            root = _segment_root(sample, shown, position - way[0] - way[1], length, leaves)
+            fault = Fault.LEAF
+        else:
+            good = not sample.piece_path and len(sample.segment_path) == HASH_BYTES
+            root = sample.segment_path if good else None
+            fault = Fault.PLACE
+        if root is None or not self._leads_up(sample, root, leaves, way):
+            # A wrong leaf names no piece by itself: whoever knows the tree finds it.
+            return Finding(position, fault, b"", 0)
+        return Finding(
+            position, None if sample.leaf else Fault.ADMITTED, sample.segment, sample.index
+        )
+
+    def _leads_up(
+        self, sample: Sample, root: bytes, leaves: int, way: tuple[int, int, int]
+    ) -> bool:
+        """Say whether an entry of this segment root is in the head, at the end of this way."""
+        head, sums = self._head, sample.sums
+        entry = entry_hash(sample.segment, sample.index, root, leaves)
+        top, weight = climb(entry, leaves, sample.place, sample.entries, sample.sum_hashes, sums, 0)
+        _, before, used = way
+        digest = range_hash(sample.range, sample.entries, top)
+        key = (sample.range_place, digest)
+        if key in self._ranges:
+            return self._ranges[key] == before
+        top, weight = climb(
+            digest, weight, sample.range_place, head.ranges, sample.sum_hashes, sums, used
+        )
+        if weight != head.leaves or root_hash(head.ranges, head.leaves, top) != head.root:
+            return False
+        self._ranges[key] = before
+        return True
+
+
+@lru_cache(maxsize=4096)
+def _sizes(plain_bytes: int, k: int, n: int, unit_bytes: int) -> tuple[int, int] | None:
+    """Return length and leaves of a piece's data area, or None for a layout that cannot be."""
+    try:
+        length = Layout(plain_bytes, k, n, unit_bytes).piece_bytes
+    except ValueError:
+        return None
+    return (length, leaf_count(length)) if unit_bytes <= UNIT_BYTES_MAX else None
+
+
+def _way(sample: Sample, ranges: int, leaves: int) -> tuple[int, int, int] | None:
+    """Return what lies left of the entry in its range, left of the range, and where the way parts.
+
+    By the path's own word; ``None`` where it cannot be or has not exactly its right length.
+    """
+    sums = sample.sums
+    steps = len(sums)
+    if (
+        len(sample.sum_hashes) != 32 * steps
+        or not 0 <= sample.place < sample.entries < 1 << 32
+        or not 0 <= sample.range_place < ranges
+        or not 0 <= sample.range < 1 << (64 - RANGE_BITS)
+        or (steps and (min(sums) < 0 or sum(sums) + leaves > LEAVES_MAX))
+    ):
+        return None
+    inside, used = _left(sample.place, sample.entries - 1, sums, 0)
+    before, end = _left(sample.range_place, ranges - 1, sums, used)
+    return (inside, before, used) if end == steps else None
+
+
+def _left(place: int, last: int, sums: Sequence[int], used: int) -> tuple[int, int]:
+    begins, steps = 0, len(sums)
+    while last:
+        if place & 1:
+            if used >= steps:
+                return 0, steps + 1
+            begins += sums[used]
+            used += 1
+        elif place < last:
+            used += 1
+        place >>= 1
+        last >>= 1
+    return begins, used
+
+
+def _segment_root(
+    sample: Sample, shown: bytes, leaf: int, length: int, leaves: int
+) -> bytes | None:
+    """Return the segment root that a leaf and its ways lead to."""
+    if len(sample.leaf) != min(LEAF_BYTES, length - leaf * LEAF_BYTES):
+        return None
+    sha256 = _sha256
+    top = _climb_plain(shown, leaf, leaves, sample.piece_path)
+    if top is None:
+        return None
+    piece = sha256(_PIECE.pack(PIECE_TAG, length, top)).digest()
+    index = sample.index
+    top = sha256(SEGMENT_LEAF_TAG + bytes((index,)) + piece).digest()
+    top = _climb_plain(top, index, sample.n, sample.segment_path)
+    if top is None:
+        return None
+    geometry = _GEOMETRY.pack(
+        SEGMENT_TAG, sample.segment, sample.k, sample.n, sample.unit_bytes, sample.plain_bytes, top
+    )
+    return sha256(geometry).digest()
+
+
+def judge_samples(
+    samples: Sequence[Sample], head: TreeHead, beacon: bytes, slot: int
+) -> list[Finding]:
+    """Draw again what was drawn and judge every sample, in order."""
+    if not head.leaves:
+        return []
+    seed, judge = first_seed(head, beacon, slot), Judge(head).judge
+    findings = []
+    for sample in samples:
+        shown = shown_hash(sample.leaf)
+        findings.append(judge(sample, shown, position_of(seed, head.leaves)))
+        seed = next_seed(seed, shown)
+    return findings
+
+
+def _proof_text(head: SignedHead, beacon: Signed, slot: int, samples: Sequence[Sample]) -> bytes:
+    state = _sha256(digest_of(head.body) + digest_of(beacon.body) + slot.to_bytes(8, "big"))
+    for sample in samples:
+        state.update(_sha256(encode_statement(sample)).digest())
+    return state.digest()
+
+
+def proof_digest(proof: SlotProof) -> bytes:
+    """Return the digest that names a proof and that its node signs."""
+    return _proof_text(proof.head, proof.beacon, proof.slot, proof.samples)
+
+
+def sign_proof(
+    identity: Identity, head: SignedHead, beacon: Signed, slot: int, samples: list[Sample]
+) -> SlotProof:
+    """Put a proof together and sign it."""
+    signature = identity.sign(PROOF_PURPOSE, _proof_text(head, beacon, slot, samples))
+    return SlotProof(head, beacon, slot, samples, signature)
+
+
+def check_proof_signature(proof: SlotProof, head: TreeHead) -> bytes:
+    """Return the digest of a proof that its node signed. Raises ``UNAUTHENTICATED``."""
+    digest = proof_digest(proof)
+    if not signature_holds(head.node_key, PROOF_PURPOSE, digest, proof.signature):
+        raise AtollError(
+            Kind.UNAUTHENTICATED, "check proof", "the node's signature of the proof does not hold"
+        )
+    return digest
