@@ -329,6 +329,7 @@ async def _gateway_app(
 ) -> AsgiApp:
     from atoll.client.keys import Keyring
     from atoll.client.objects import SegmentedObjects
+    from atoll.client.packing.pack import Packer
     from atoll.client.segment.buffers import BufferPool
     from atoll.client.transfer.download import SegmentDownloader
     from atoll.client.transfer.upload import SegmentUploader
@@ -344,10 +345,14 @@ async def _gateway_app(
     uploader = SegmentUploader(control, transport, compute, clock, identity, buffers)
     downloader = SegmentDownloader(control, transport, compute, clock, identity.public_key, buffers)
     stack.push_async_callback(downloader.close)
+    keyring = Keyring(root_key(folder), rng)
+    packer = Packer(control, keyring, uploader, downloader, clock, rng)
+    packing = asyncio.create_task(packer.run(), name="pack small objects")
+    stack.callback(packing.cancel)
     domains = (settings.domain, "localhost") if settings.domain else ("localhost",)
     gateway = Gateway(
         control=control,
-        objects=SegmentedObjects(Keyring(root_key(folder), rng), uploader, downloader),
+        objects=SegmentedObjects(keyring, uploader, downloader),
         clock=clock,
         rng=rng,
         compute=compute,

@@ -21,6 +21,9 @@ from atoll.coordinator.metadata.serials import SerialAllocator
 from atoll.coordinator.metadata.service import MetadataConfig, MetadataService
 from atoll.coordinator.metadata.store import buckets, reports, segments
 from atoll.coordinator.metadata.uploads import UploadService
+from atoll.coordinator.packing.rules import PROFILES as PACKING_PROFILES
+from atoll.coordinator.packing.rules import PackingProfile
+from atoll.coordinator.packing.service import PackingService
 from atoll.coordinator.part import Handler, NodeHandler, Part, Step
 from atoll.coordinator.placement.model import Candidate, candidate_of
 from atoll.coordinator.placement.service import PlacementService
@@ -85,6 +88,8 @@ class CoordinatorConfig:
     metadata: MetadataConfig = field(default_factory=MetadataConfig)
     gateway_keys: frozenset[bytes] = frozenset()
     """Ed25519 public keys that may ask over the network, beside the coordinator's own."""
+    packing: PackingProfile | None = None
+    """How eagerly small objects are packed; None for the profile's way."""
 
 
 class _NodeSource:
@@ -166,7 +171,10 @@ class Coordinator:
             placement=self.placement,
             limits=LIMITS[config.profile],
         )
-        self._parts: list[Part] = []
+        self.packing = PackingService(
+            clock, database, config.packing or PACKING_PROFILES[config.profile]
+        )
+        self._parts: list[Part] = [self.packing]
         self._handlers: dict[type[Message], Handler] = {
             **self.metadata.handlers,
             **self.uploads.handlers,

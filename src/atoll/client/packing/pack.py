@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from atoll.client.keys import Keyring
 from atoll.client.packing.read import read_packed
+from atoll.client.recovery.labels import Labels
 from atoll.client.segment.source import PlainSource
 from atoll.client.transfer.download import SegmentDownloader
 from atoll.client.transfer.upload import SegmentUploader
@@ -21,7 +22,6 @@ from atoll.core.messages import (
     BucketInfo,
     ControlPlane,
     DiscardSegments,
-    SegmentRecord,
 )
 from atoll.core.messages.packing import (
     CommitPack,
@@ -67,6 +67,7 @@ class Packer:
     ) -> None:
         self._control = control
         self._keyring = keyring
+        self._labels = Labels(keyring)
         self._uploader = uploader
         self._downloader = downloader
         self._clock = clock
@@ -98,9 +99,10 @@ class Packer:
         grant = await self._uploader.order(bucket.bucket, total)
         wrapping = self._keyring.bucket(bucket.account, bucket.bucket).pack_key()
         cipher, wrapped = self._keyring.new_cipher(wrapping, grant.segment)
-        upload = self._uploader.open(bucket.bucket, grant, total, cipher, wrapped)
+        now_ms = self._clock.now_ms()
+        tlvs = self._labels.pack_tlvs(bucket, grant.segment, wrapped, total, now_ms)
+        upload = self._uploader.open(bucket.bucket, grant, total, cipher, wrapped, tlvs)
         moved: list[PackedItem] = []
-        record: SegmentRecord | None = None
         try:
             async with aclosing(self._ciphertexts(bucket, wrapping, items, moved)) as source:
                 plain = PlainSource(source, total)
@@ -111,10 +113,10 @@ class Packer:
                 CommitPack(bucket=bucket.bucket, pack=record, items=moved), PackCommitted
             )
         except BaseException:
-            left = upload.abandoned if record is None else None
+            # A commit whose answer was lost is left alone by the coordinator.
+            left = upload.abandoned
             await upload.abort()
-            if left is not None:
-                await self._discard(bucket, left)
+            await self._discard(bucket, left)
             raise
         await upload.abort()
         self.counts.packs += 1
