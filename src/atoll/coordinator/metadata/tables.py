@@ -201,15 +201,6 @@ REPORT = Table(
     sqlite_with_rowid=False,
 )
 
-# Placement rules by version: a segment keeps the id under which its pieces were placed.
-POLICY = Table(
-    "policy",
-    SCHEMA,
-    Column("policy", Big, primary_key=True, autoincrement=False),
-    Column("facts", Bytes, nullable=False),
-    Column("created_ms", Big, nullable=False),
-)
-
 # Segments whose plaintext is the ciphertexts of many small ones; the ``stream`` of such a segment
 # is its own id. The bytes of items that were deleted count as dead until the pack is written anew.
 PACK = Table(

@@ -31,6 +31,8 @@ class BucketInfo(Message, frozen=True):
     mode: str
     """``managed`` or ``sealed``."""
     created_ms: int
+    policy: int = 1
+    """Id of the newest version of its policy; 1 where it has none."""
 
 
 class CreateBucket(Message, frozen=True):

@@ -28,8 +28,10 @@ from atoll.core.policy.model import (
     Not,
     Rules,
     Some,
+    Subject,
     Test,
     all_of,
+    fact,
     negation_of,
     some_of,
 )
@@ -358,3 +360,18 @@ def _show_value(field: str, value: str) -> str:
     if not _PLAIN.match(value) or value.lower() in _KEYWORDS:
         return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
     return value
+
+
+def lack_words(who: str, scope: str, rules: Rules, subject: Subject) -> list[str]:
+    """Say in words what a party lacks for a scope of a policy; nothing where it is admitted."""
+    return [
+        f"{who} does not satisfy `{scope}: {show_expression(part)}`{_because(part, subject)}"
+        for part in rules.lacking(scope, subject)
+    ]
+
+
+def _because(part: Expression, subject: Subject) -> str:
+    test = part.part if isinstance(part, Not) else part
+    if not isinstance(test, Test):
+        return ""
+    return f" ({test.field} is {fact(test.field, subject) or 'not known'})"

@@ -14,6 +14,7 @@ from tests.unit.coordinator.metadata.world import Metadata
 from atoll.coordinator.metadata import migrate as migrations
 from atoll.coordinator.metadata import tables as metadata_tables
 from atoll.coordinator.metadata.migrate import VERSION_TABLE, migrate_connection, schema_head
+from atoll.coordinator.policy import tables as policy_tables
 from atoll.coordinator.registry import tables as registry_tables
 from atoll.coordinator.repair import tables as repair_tables
 from atoll.coordinator.sql import SCHEMA
@@ -36,6 +37,7 @@ def dump(path: Path) -> str:
 
 async def test_the_declared_tables_are_the_migrated_ones(database: SqlDatabase) -> None:
     assert metadata_tables.OBJECT.metadata is SCHEMA is registry_tables.NODE.metadata
+    assert policy_tables.POLICY.metadata is SCHEMA
     assert repair_tables.REPAIR_DAY.metadata is SCHEMA
 
     def differences(connection: Connection) -> list[object]:

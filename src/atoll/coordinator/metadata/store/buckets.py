@@ -31,14 +31,15 @@ _INSERT_BUCKET = Statement("""
     VALUES (:bucket, :account, :name, :region, :mode, :policy, :now_ms)
     ON CONFLICT (name) DO NOTHING""")
 _BUCKET_BY_NAME = Statement("""
-    SELECT bucket, account, name, region, mode, created_ms FROM bucket WHERE name = :name""")
+    SELECT bucket, account, name, region, mode, created_ms, policy FROM bucket
+    WHERE name = :name""")
 _LOCK_BUCKET_BY_NAME = Statement("""
-    SELECT bucket, account, name, region, mode, created_ms FROM bucket WHERE name = :name
+    SELECT bucket, account, name, region, mode, created_ms, policy FROM bucket WHERE name = :name
     FOR UPDATE""")
 _LOCK_BUCKET_POLICY = Statement("SELECT policy FROM bucket WHERE bucket = :bucket FOR KEY SHARE")
 _BUCKET_EXISTS = Statement("SELECT 1 FROM bucket WHERE bucket = :bucket")
 _BUCKETS = Statement("""
-    SELECT bucket, account, name, region, mode, created_ms FROM bucket
+    SELECT bucket, account, name, region, mode, created_ms, policy FROM bucket
     WHERE account = :account AND name >= :start AND name < :stop ORDER BY name LIMIT :limit""")
 _COUNT_BUCKETS = Statement("SELECT count(*) FROM bucket")
 _ANY_OBJECT = Statement("SELECT 1 FROM object WHERE bucket = :bucket LIMIT 1")
@@ -105,8 +106,8 @@ def set_credential_status(connection: Connection, access_key: str, status: str) 
     return bool(_SET_CREDENTIAL_STATUS.run(connection, access_key=access_key, status=status))
 
 
-def _bucket(row: tuple[bytes, bytes, bytes, str, str, int]) -> BucketInfo:
-    bucket, account, name, region, mode, created_ms = row
+def _bucket(row: tuple[bytes, bytes, bytes, str, str, int, int]) -> BucketInfo:
+    bucket, account, name, region, mode, created_ms, policy = row
     return BucketInfo(
         bucket=bucket,
         account=account,
@@ -114,6 +115,7 @@ def _bucket(row: tuple[bytes, bytes, bytes, str, str, int]) -> BucketInfo:
         region=region,
         mode=mode,
         created_ms=created_ms,
+        policy=policy,
     )
 
 
