@@ -13,11 +13,14 @@ __all__ = [
 import ipaddress
 from dataclasses import dataclass, field
 
+from atoll.coordinator.registry.hours import online_share
 from atoll.coordinator.registry.model import NodeState, NodeView
 from atoll.core.ports import Address
 
 IPV4_GROUP_BITS = 24
 IPV6_GROUP_BITS = 48
+FULL_TIME_SHARE_MIN = 0.98
+"""A node that promises less of the time (over half an hour a day offline) is part-time."""
 EVERYWHERE = 1
 """Id of the policy that admits every node."""
 
@@ -55,8 +58,15 @@ class Candidate:
     """When it came into its state."""
     exiting: bool = False
     """It leaves gracefully: nothing new for it, its pieces move elsewhere."""
+    online_share: float = 1.0
+    """Share of the time that its calendar promises to be online, 0..1."""
     network: str = field(default="")
     """Network group; derived from the address where it is not given."""
+
+    @property
+    def part_time(self) -> bool:
+        """Whether it is offline for so much of the time that its pieces are rationed."""
+        return self.online_share < FULL_TIME_SHARE_MIN
 
     def __post_init__(self) -> None:
         if not self.network:
@@ -79,7 +89,8 @@ def candidate_of(view: NodeView) -> Candidate:
         full=view.full,
         free_bytes=view.free_bytes,
         since_ms=view.state_since_ms,
-        exiting=facts.exiting,
+        exiting=facts.exiting or bool(facts.evacuating),
+        online_share=online_share(view.hours),
     )
 
 

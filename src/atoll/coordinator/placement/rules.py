@@ -1,8 +1,9 @@
 """Pure decisions of placement: who is eligible, how independent they are, who is drawn.
 
 Caps are hard: at most one piece of a segment per operator, per network group (/24 or /48) and per
-site. Spread over regions is soft: it gives way when nothing else is left. Weight is
-``sqrt(free) x success x latency``, so that big nodes fill faster but do not drown small ones.
+site, and few on part-time nodes (``part_time_max``). Spread over regions is soft: it gives way
+when nothing else is left. Weight is ``sqrt(free) x success x latency``, so that big nodes fill
+faster but do not drown small ones.
 """
 
 import math
@@ -43,6 +44,7 @@ def eligible(node: Candidate, policy: Policy, record_bytes: int) -> bool:
         node.state is NodeState.ALIVE
         and not node.full
         and not node.exiting
+        and node.online_share > 0
         and node.free_bytes >= FREE_MARGIN * record_bytes
         and policy.admits(node)
     )
@@ -74,14 +76,45 @@ def weights(nodes: Sequence[Candidate]) -> list[float]:
     ]
 
 
+def part_time_max(scheme: Scheme) -> int:
+    """Return how many pieces of a segment may lie on part-time nodes.
+
+    Calendars are alike (everybody sleeps at night), so all of them are taken to be away at once.
+    Then the rest must be above what calls for repair and be what an upload is acknowledged with
+    (``n - max(durable, repair)``), and of an upload acknowledged with no more than the durable
+    minimum ``k`` must remain to be read (``durable - k``). docs/providing.md has the table.
+    """
+    return min(scheme.n - max(scheme.durable, scheme.repair), scheme.durable - scheme.k)
+
+
+PART_TIME_SHARE_MAX = 3
+"""One part-time operator for so many full-time ones counts when a scheme is chosen."""
+
+
 class Domains:
     """What a segment already occupies: operators, network groups, sites, nodes."""
 
-    __slots__ = ("_aliases", "_networks", "_operators", "_regions", "_sites")
+    __slots__ = (
+        "_aliases",
+        "_networks",
+        "_operators",
+        "_part_time_left",
+        "_regions",
+        "_sites",
+    )
 
-    def __init__(self, holders: Iterable[Candidate] = (), refused: Iterable[int] = ()) -> None:
-        """Start from the nodes that hold a piece and aliases that must not be given again."""
+    def __init__(
+        self,
+        holders: Iterable[Candidate] = (),
+        refused: Iterable[int] = (),
+        part_time_max: int | None = None,
+    ) -> None:
+        """Start from the nodes that hold a piece and aliases that must not be given again.
+
+        At most ``part_time_max`` of all are part-time; None for any number.
+        """
         self._aliases = set(refused)
+        self._part_time_left = 1 << 30 if part_time_max is None else part_time_max
         self._operators: set[str] = set()
         self._networks: set[str] = set()
         self._sites: set[str] = set()
@@ -96,6 +129,7 @@ class Domains:
             or node.alias in self._aliases
             or node.network in self._networks
             or node.site in self._sites
+            or (node.part_time and self._part_time_left <= 0)
         )
 
     def take(self, node: Candidate) -> None:
@@ -105,6 +139,7 @@ class Domains:
         self._networks.add(node.network)
         self._sites.add(node.site)
         self._regions[node.region] += 1
+        self._part_time_left -= node.part_time
 
     def in_region(self, region: str) -> int:
         """Return the pieces already in a region."""
@@ -125,12 +160,14 @@ def independent(nodes: Sequence[Candidate]) -> int:
         key=lambda n: (operators[n.operator] + networks[n.network] + sites[n.site], n.alias),
     )
     domains = Domains()
-    count = 0
-    for node in order:
+    full_time = part_time = 0
+    # Full-time nodes first: a part-time one must not take the place of one.
+    for node in sorted(order, key=lambda n: n.part_time):
         if domains.admit(node):
             domains.take(node)
-            count += 1
-    return count
+            part_time += node.part_time
+            full_time += not node.part_time
+    return full_time + min(part_time, full_time // PART_TIME_SHARE_MAX)
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,26 +260,32 @@ def choose(
     *,
     holders: Sequence[Candidate] = (),
     refused: Iterable[int] = (),
+    part_time_max: int | None = None,
 ) -> list[Candidate]:
     """Draw up to ``count`` nodes, best first in random weighted order, under the caps.
 
     ``holders`` are nodes that keep their pieces of this segment; ``refused`` aliases are never
-    given. The answer is shorter where independent nodes run out.
+    given; at most ``part_time_max`` part-time nodes, holders included. The answer is shorter where
+    independent nodes run out.
     """
     if count <= 0 or not pool.nodes:
         return []
     gone = set(refused)
+
+    def domains() -> Domains:
+        return Domains(holders, gone, part_time_max)
+
     whole = count + len(holders)
     region_cap = whole if pool.regions < 2 else _region_cap(whole, pool.regions)
     if len(pool.nodes) > POOL_SCAN_MAX:
         for round_ in range(DRAW_ROUNDS_MAX):
             order = _drawn(pool, rng, 4 * count << round_)
-            chosen = _greedy(order, count, Domains(holders, gone), region_cap)
+            chosen = _greedy(order, count, domains(), region_cap)
             if len(chosen) == count:
                 return chosen
     best: list[Candidate] = []
     for _ in range(ORDER_TRIES_MAX):
-        chosen = _greedy(_ordered(pool, rng), count, Domains(holders, gone), region_cap)
+        chosen = _greedy(_ordered(pool, rng), count, domains(), region_cap)
         if len(chosen) > len(best):
             best = chosen
         if len(best) >= min(count, pool.independent - len(holders)):

@@ -17,7 +17,7 @@ from atoll.coordinator.placement.model import (
     NodeState,
     Policy,
 )
-from atoll.coordinator.placement.rules import Pool, choose, pool_of, scheme_in
+from atoll.coordinator.placement.rules import Pool, choose, part_time_max, pool_of, scheme_in
 from atoll.core.errors import AtollError, Kind
 from atoll.core.identity import Identity
 from atoll.core.ids import NodeId, OrderSerial, PayerTag, SegmentId
@@ -205,7 +205,7 @@ class PlacementService:
                 f"a segment holds 0..{SEGMENT_PLAIN_BYTES_MAX} bytes, not {request.plain_bytes}",
             )
         pool, scheme = self.pool_for(request.plain_bytes, policy)
-        chosen = choose(pool, scheme.ask, self._rng)
+        chosen = choose(pool, scheme.ask, self._rng, part_time_max=part_time_max(scheme))
         segment = SegmentId(self._rng.bytes(16))
         grants = self.sign(
             Action.PUT,
@@ -246,7 +246,12 @@ class PlacementService:
         used = [nodes[alias] for alias in request.used_aliases if alias in nodes]
         pool = self.pool_of_scheme(request.plain_bytes, scheme, policy)
         chosen = choose(
-            pool, len(request.indexes), self._rng, holders=used, refused=request.used_aliases
+            pool,
+            len(request.indexes),
+            self._rng,
+            holders=used,
+            refused=request.used_aliases,
+            part_time_max=part_time_max(scheme),
         )
         segment = SegmentId(request.segment)
         return GrantList(
@@ -283,12 +288,15 @@ class PlacementService:
         )
 
     def readable(self, pieces: Sequence[StoredPiece]) -> list[tuple[Candidate, int]]:
-        """Return the pieces on nodes alive or suspect as (node, index), best first."""
+        """Return the pieces on nodes alive or suspect as (node, index), best first.
+
+        Nodes away are left out: they are silent, and say so beforehand.
+        """
         nodes = self.nodes()
         found: list[tuple[bool, float, int, Candidate]] = []
         for piece in pieces:
             node = nodes.get(piece.alias)
-            if node is None or node.state in (NodeState.DEAD, NodeState.LOST):
+            if node is None or node.state not in (NodeState.ALIVE, NodeState.SUSPECT):
                 continue
             suspect = node.state is NodeState.SUSPECT
             found.append((suspect, node.latency_ms, piece.index, node))

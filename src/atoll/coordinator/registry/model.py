@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from enum import Enum
 
+from atoll.coordinator.registry.hours import ALL_HOURS, Hours, Notice
 from atoll.core.messages import NodeCounters, NodeFacts
 from atoll.core.ports import Address
 
@@ -18,10 +19,15 @@ class NodeState(Enum):
     ALIVE = "alive"
     SUSPECT = "suspect"
     """Late with its heartbeat: still read from, given nothing new."""
+    AWAY = "away"
+    """Silent within hours that its calendar declares offline: nothing is missed or rebuilt."""
     DEAD = "dead"
     """Gone for long enough that its pieces are rebuilt elsewhere; it may come back."""
     LOST = "lost"
     """Gone for so long that nothing is expected of it any more."""
+
+
+_IN_TIME = Notice(24 * 3_600_000, 3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +41,10 @@ class Timers:
     lost_ms: int
     tick_ms: int
     """How often states are judged."""
+    away_ms_max: int = 35 * 24 * 3_600_000
+    """Longest silence that a calendar excuses."""
+    notice: Notice = _IN_TIME
+    """What changes of a calendar must keep to."""
 
     def __post_init__(self) -> None:
         if not (
@@ -43,11 +53,13 @@ class Timers:
             raise ValueError(f"timers that contradict each other: {self}")
 
 
-LOCAL = Timers("local", 1_000, 3_000, 10_000, 72 * 3_600_000, 250)
+_AT_ONCE = Notice(2_000, 1_000)
+"""For clouds on one machine, where one wants to see what a calendar does."""
+LOCAL = Timers("local", 1_000, 3_000, 10_000, 72 * 3_600_000, 250, notice=_AT_ONCE)
 """One machine: a killed process is noticed while one watches."""
 WAN = Timers("wan", 60_000, 5 * 60_000, 4 * 3_600_000, 72 * 3_600_000, 5_000)
 """Independent providers: lines fail and machines restart; repair is dear."""
-DEMO = Timers("demo", 1_000, 3_000, 25_000, 72 * 3_600_000, 250)
+DEMO = Timers("demo", 1_000, 3_000, 25_000, 72 * 3_600_000, 250, notice=_AT_ONCE)
 """One machine, with time to read everything while nodes are dead and before repair begins."""
 TIMERS = {timers.name: timers for timers in (LOCAL, WAN, DEMO)}
 """The named profiles."""
@@ -76,6 +88,8 @@ class NodeView:
     state: NodeState
     state_since_ms: int
     counters: NodeCounters
+    hours: Hours = ALL_HOURS
+    """When it owes to be online."""
 
     @property
     def address(self) -> Address:

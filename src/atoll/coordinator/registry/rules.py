@@ -3,6 +3,7 @@
 import ipaddress
 
 from atoll.coordinator.registry.model import NodeState, NodeView, Timers
+from atoll.core.calendar import parse_calendar
 from atoll.core.errors import AtollError, Kind
 from atoll.core.identity import signature_holds
 from atoll.core.messages import Heartbeat, NodeFacts, SignedFacts, decode
@@ -56,8 +57,16 @@ def _check_facts(facts: NodeFacts) -> None:
         raise _bad("no price is like that")
     if len(facts.fingerprint) not in (0, 32):
         raise _bad("a fingerprint has 32 bytes")
+    _check_terms(facts)
     if not facts.fingerprint and not is_loopback(facts.host):
         raise _bad("beyond loopback a node needs a TLS certificate")
+
+
+def _check_terms(facts: NodeFacts) -> None:
+    parse_calendar(facts.calendar)
+    for figure in (facts.bandwidth_bytes_per_s, facts.traffic_bytes_month):
+        if not 0 <= figure <= CAPACITY_BYTES_MAX:
+            raise _bad("no line is like that")
 
 
 def _bad(message: str) -> AtollError:
@@ -75,7 +84,7 @@ def is_loopback(host: str) -> bool:
 
 
 def state_after(silence_ms: int, timers: Timers) -> NodeState:
-    """Return a node's state after so long a silence."""
+    """Return a node's state after so long a silence, none of it excused."""
     if silence_ms >= timers.lost_ms:
         return NodeState.LOST
     if silence_ms >= timers.dead_ms:
@@ -85,11 +94,25 @@ def state_after(silence_ms: int, timers: Timers) -> NodeState:
     return NodeState.ALIVE
 
 
+def state_by_hours(silence_ms: int, owed_ms: int, timers: Timers) -> NodeState:
+    """Return a node's state after a silence of which it owed ``owed_ms`` to be online.
+
+    Only owed time makes it suspect, dead, lost; until then it is away. A silence longer than
+    ``away_ms_max`` is not excused by any calendar.
+    """
+    if silence_ms < timers.suspect_ms:
+        return NodeState.ALIVE
+    if silence_ms >= timers.away_ms_max:
+        owed_ms = max(owed_ms, timers.dead_ms)
+    state = state_after(owed_ms, timers)
+    return NodeState.AWAY if state is NodeState.ALIVE else state
+
+
 def silence_at_start(view: NodeView, now_ms: int) -> int:
     """Return the silence to begin with when a coordinator starts.
 
     Who was taken for alive is given time to report: the silence may have been the coordinator's
-    own. Who was dead stays so until heard.
+    own. Who was dead stays so until heard, and who was away is away, with nothing owed so far.
     """
     if view.state in (NodeState.ALIVE, NodeState.SUSPECT):
         return 0
@@ -140,5 +163,6 @@ def matters(old: NodeView, new: NodeView) -> bool:
         old.state is not new.state
         or old.full is not new.full
         or old.facts != new.facts
+        or old.hours != new.hours
         or abs(old.free_bytes - new.free_bytes) > old.free_bytes >> 6
     )

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from atoll.coordinator.registry import store
+from atoll.coordinator.registry.hours import ALL_HOURS, excuses, expected_ms
 from atoll.coordinator.registry.model import LOCAL, NodeState, NodeView, Timers
 from atoll.coordinator.registry.rules import (
     SKEW_MS_LIMIT,
@@ -19,6 +20,7 @@ from atoll.coordinator.registry.rules import (
     matters,
     silence_at_start,
     state_after,
+    state_by_hours,
 )
 from atoll.core.errors import AtollError, Kind
 from atoll.core.ids import node_id_of, show_node
@@ -49,6 +51,17 @@ class RegistryConfig:
     """The same where a node came (back), whose room others should know of."""
 
 
+@dataclass(slots=True)
+class _Owed:
+    """How much of a silence a node owed to be online, counted step by step."""
+
+    heard: float
+    """When it was heard last: of which silence this is."""
+    until_ms: int
+    """Counted so far."""
+    owed_ms: int = 0
+
+
 class RegistryService:
     """The nodes."""
 
@@ -76,6 +89,8 @@ class RegistryService:
         self._views: dict[int, NodeView] = {}
         self._aliases: dict[bytes, int] = {}
         self._heard: dict[int, float] = {}
+        self._owed: dict[int, _Owed] = {}
+        """Of silent nodes with a calendar."""
         self._placed: dict[int, NodeView] = {}
         self._dirty: set[int] = set()
         self._version = 0
@@ -211,7 +226,9 @@ class RegistryService:
             raise AtollError(Kind.OVERLOADED, "register node", "there are too many nodes already")
         now_ms = self._clock.now_ms()
         view = await self._database.write(
-            lambda c: store.register_node(c, node_id, request.signed_facts, proof_ms, now_ms)
+            lambda c: store.register_node(
+                c, node_id, request.signed_facts, proof_ms, now_ms, self._config.timers.notice
+            )
         )
         self._heard[view.alias] = self._clock.monotonic()
         self._put(view)
@@ -279,13 +296,39 @@ class RegistryService:
 
     # --- silence ----------------------------------------------------------------------------
 
+    def excused(self, alias: int, time_ms: int) -> bool:
+        """Say whether a node need not be online at a moment, by its declared hours.
+
+        What happens (or does not) at such a moment is never held against it.
+        """
+        view = self._views.get(alias)
+        return view is not None and excuses(view.hours, time_ms)
+
+    def _judge(self, view: NodeView, silence_ms: int, now_ms: int) -> NodeState:
+        timers = self._config.timers
+        if view.hours == ALL_HOURS:
+            return state_after(silence_ms, timers)
+        if silence_ms < timers.suspect_ms:
+            self._owed.pop(view.alias, None)
+            return NodeState.ALIVE
+        owed, heard = self._owed.get(view.alias), self._heard.get(view.alias, 0.0)
+        if owed is None or owed.heard != heard:
+            since_ms = now_ms - silence_ms
+            if view.state is NodeState.AWAY:
+                # A coordinator that starts again: the silence before may have been its own.
+                since_ms = now_ms
+            owed = self._owed[view.alias] = _Owed(heard, since_ms)
+        owed.owed_ms += expected_ms(view.hours, owed.until_ms, now_ms)
+        owed.until_ms = max(owed.until_ms, now_ms)
+        return state_by_hours(silence_ms, owed.owed_ms, timers)
+
     async def tick(self) -> None:
         """Judge the silence of every node; write and read the table if it is time."""
         await self.fresh()
         now, now_ms = self._clock.monotonic(), self._clock.now_ms()
         for view in list(self._views.values()):
             silence_ms = round((now - self._heard.get(view.alias, now)) * 1000)
-            state = state_after(silence_ms, self._config.timers)
+            state = self._judge(view, silence_ms, now_ms)
             if state is view.state:
                 continue
             log.info("node %s is %s", show_node(view.node_id), state.value)

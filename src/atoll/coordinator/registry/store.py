@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 from sqlalchemy.engine import Connection
 
+from atoll.coordinator.registry.hours import ALL_HOURS, Hours, Notice, heard
 from atoll.coordinator.registry.model import NO_COUNTERS, NodeState, NodeView
 from atoll.coordinator.sql import Statement
 from atoll.core.errors import AtollError, Kind
@@ -13,23 +14,24 @@ from atoll.core.messages import NodeCounters, NodeFacts, SignedFacts, decode, en
 
 COLUMNS = (
     "alias, node_id, facts, signature, proof_ms, registered_ms, last_seen_ms, heartbeat_ms,"
-    " incarnation, full_flag, skew_ms, state, state_since_ms, counters"
+    " incarnation, full_flag, skew_ms, state, state_since_ms, counters, hours"
 )
 CHANGED_MARGIN_MS = 5_000
 """How far back a refresh looks beyond the last one: commits take time, clocks differ a little."""
 
 _INSERT = Statement("""
     INSERT INTO node (node_id, facts, signature, proof_ms, registered_ms, last_seen_ms,
-        heartbeat_ms, incarnation, full_flag, skew_ms, state, state_since_ms, counters, changed_ms)
+        heartbeat_ms, incarnation, full_flag, skew_ms, state, state_since_ms, counters, hours,
+        changed_ms)
     VALUES (:node_id, :facts, :signature, :proof_ms, :now_ms, :now_ms, 0, 0, 0, 0, :state,
-        :now_ms, :counters, :now_ms)
+        :now_ms, :counters, :hours, :now_ms)
     ON CONFLICT (node_id) DO NOTHING""")
 _LOCK = Statement("SELECT {columns} FROM node WHERE node_id = :node_id FOR UPDATE", columns=COLUMNS)
 _FIND = Statement("SELECT {columns} FROM node WHERE node_id = :node_id", columns=COLUMNS)
 _UPDATE = Statement("""
     UPDATE node SET facts = :facts, signature = :signature, proof_ms = :proof_ms,
         last_seen_ms = :now_ms, state = :state, state_since_ms = :state_since_ms,
-        changed_ms = :now_ms
+        hours = :hours, changed_ms = :now_ms
     WHERE node_id = :node_id""")
 _ALL = Statement("SELECT {columns} FROM node ORDER BY alias", columns=COLUMNS)
 _CHANGED = Statement(
@@ -44,6 +46,7 @@ _SEEN = Statement("""
 
 _ENCODER = msgspec.msgpack.Encoder()
 _COUNTERS = msgspec.msgpack.Decoder(NodeCounters)
+_HOURS = msgspec.msgpack.Decoder(Hours)
 _FACTS: dict[bytes, NodeFacts] = {}
 _FACTS_KEPT_MAX = 200_000
 
@@ -70,13 +73,20 @@ def _view(row: Any) -> NodeView:
         state=NodeState(row[11]),
         state_since_ms=row[12],
         counters=_COUNTERS.decode(row[13]),
+        hours=_HOURS.decode(row[14]) if row[14] else ALL_HOURS,
     )
 
 
 def register_node(
-    connection: Connection, node_id: bytes, signed: SignedFacts, proof_ms: int, now_ms: int
+    connection: Connection,
+    node_id: bytes,
+    signed: SignedFacts,
+    proof_ms: int,
+    now_ms: int,
+    notice: Notice,
 ) -> NodeView:
     """Write a node's facts; a new node gets the next alias. Raises ``REPLAYED``."""
+    facts = decode(signed.facts, NodeFacts)
     values: dict[str, Any] = {
         "node_id": node_id,
         "facts": signed.facts,
@@ -87,7 +97,10 @@ def register_node(
     }
     # Looked for first: an insertion that meets a known node would use up an alias.
     row = _LOCK.first(connection, node_id=node_id)
-    if row is None and not _INSERT.run(connection, **values, counters=encode(NO_COUNTERS)):
+    hours = heard(None, facts.calendar, now_ms, notice)
+    if row is None and not _INSERT.run(
+        connection, **values, counters=encode(NO_COUNTERS), hours=_ENCODER.encode(hours)
+    ):
         row = _LOCK.first(connection, node_id=node_id)
         assert row is not None, "rows of nodes are never removed"
     if row is not None:
@@ -97,7 +110,13 @@ def register_node(
                 Kind.REPLAYED, "register node", "a later registration of this node came before"
             )
         alive = there.state is NodeState.ALIVE
-        _UPDATE.run(connection, **values, state_since_ms=there.state_since_ms if alive else now_ms)
+        hours = heard(there.hours, facts.calendar, now_ms, notice)
+        _UPDATE.run(
+            connection,
+            **values,
+            state_since_ms=there.state_since_ms if alive else now_ms,
+            hours=_ENCODER.encode(hours),
+        )
     row = _FIND.first(connection, node_id=node_id)
     return _view(row)
 

@@ -24,6 +24,8 @@ NODE = Table(
     Column("state_since_ms", Big, nullable=False),
     Column("counters", Bytes, nullable=False),
     Column("changed_ms", Big, nullable=False, index=True),
+    # When it owes to be online: ``registry.hours.Hours``; empty for always.
+    Column("hours", Bytes, nullable=False, server_default=""),
     UniqueConstraint("node_id"),
     sqlite_autoincrement=True,
 )

@@ -31,7 +31,7 @@ from atoll.coordinator.metadata.store.segments import (
     segment_by_serial,
 )
 from atoll.coordinator.placement.model import Candidate, NodeState
-from atoll.coordinator.placement.rules import Domains, choose
+from atoll.coordinator.placement.rules import Domains, choose, part_time_max
 from atoll.coordinator.placement.service import OrderItem, PlacementService
 from atoll.coordinator.repair import store
 from atoll.coordinator.repair.rules import (
@@ -222,6 +222,7 @@ class SegmentRepairer:
             self._rng,
             holders=[nodes[piece.alias] for piece in staying],
             refused={piece.alias for piece in segment.pieces} | set(refused),
+            part_time_max=part_time_max(health.scheme),
         )
         return [
             StoredPiece(index=index, alias=node.alias)

@@ -46,6 +46,8 @@ class NodeFacts(Message, frozen=True):
     """What it serves in a calendar month; 0 for no limit."""
     exiting: bool = False
     """It leaves gracefully: nothing new for it, its pieces move elsewhere."""
+    evacuating: str = ""
+    """Why its pieces must move before they are lost (a failing disk); empty for no reason."""
     relays: list[RelayPlace] = []
     """Where it is reached when it has no address of its own; ``host`` and ``port`` are then the
     first relay's."""

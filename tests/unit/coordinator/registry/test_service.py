@@ -3,7 +3,7 @@
 import pytest
 from tests.unit.coordinator.metadata.world import StillClock
 
-from atoll.coordinator.registry import service, store
+from atoll.coordinator.registry import rules, service, store
 from atoll.coordinator.registry.model import LOCAL, NodeState
 from atoll.coordinator.registry.service import RegistryConfig, RegistryService
 from atoll.core.errors import AtollError, Kind
@@ -58,13 +58,17 @@ class World:
         return RegistryService(self.clock, self.database, KEY, config, judges=judges)
 
     async def register(
-        self, identity: Identity = PROVIDER, port: int = 9003, proof_ms: int | None = None
+        self,
+        identity: Identity = PROVIDER,
+        port: int = 9003,
+        proof_ms: int | None = None,
+        calendar: str = "",
     ) -> Registered:
         facts = encode(
             NodeFacts(
                 public_key=identity.public_key, operator="o", site="s", region="", country="",
                 tier="home", host="127.0.0.1", port=port, fingerprint=b"", capacity_bytes=1 << 40,
-                price_micro=0, version="1",
+                price_micro=0, version="1", calendar=calendar,
             )
         )  # fmt: skip
         signed = SignedFacts(facts=facts, signature=identity.sign(b"node-facts/1", facts))
@@ -315,3 +319,65 @@ async def test_the_status_of_nodes(world: World) -> None:
     assert (status.alias, status.state, status.address) == (1, "alive", "http://127.0.0.1:9003")
     assert (status.used_bytes, status.pieces, status.errors) == (1, 3, 6)
     assert world.registry.one_machine
+
+
+# --- declared hours ------------------------------------------------------------------------------
+
+
+def calendar_of(world: World, online_ms: int, offline_ms: int) -> str:
+    """Return hours in UTC: online from the start of this minute, then offline, then online."""
+    minute = world.clock.time_ms // 60_000 % 1440
+
+    def at(later_ms: int) -> str:
+        moment = (minute + later_ms // 60_000) % 1440
+        return f"{moment // 60:02}:{moment % 60:02}"
+
+    return f"daily {at(online_ms + offline_ms)}-{at(online_ms)}"
+
+
+async def test_silence_within_declared_hours_is_no_death(world: World) -> None:
+    world.clock.time_ms -= world.clock.time_ms % 60_000
+    await world.register(calendar=calendar_of(world, 60_000, 60_000))
+    await world.beat()
+    await world.pass_ms(59_000)
+    await world.beat()
+    await world.pass_ms(5_000)
+    assert world.state() is NodeState.AWAY
+    await world.pass_ms(55_000)
+    assert world.state() is NodeState.AWAY, "all of it was declared, but for the last second"
+    await world.pass_ms(5_000)
+    assert world.state() is NodeState.SUSPECT, "its hours have begun and it is not there"
+    await world.pass_ms(6_000)
+    assert world.state() is NodeState.DEAD
+    await world.beat()
+    assert world.state() is NodeState.ALIVE
+
+
+async def test_a_coordinator_that_starts_again_still_excuses(world: World) -> None:
+    world.clock.time_ms -= world.clock.time_ms % 60_000
+    await world.register(calendar=calendar_of(world, 60_000, 120_000))
+    await world.beat()
+    await world.pass_ms(70_000)
+    assert world.state() is not NodeState.AWAY, "it went before its time"
+    await world.beat()
+    await world.pass_ms(5_000)
+    assert world.state() is NodeState.AWAY
+    await world.registry.flush()
+    world.registry = world.another(judges=True)
+    await world.pass_ms(100_000)
+    assert world.state() is NodeState.AWAY
+    gateway = world.another(judges=False)
+    await gateway.refresh()
+    assert world.state(gateway) is NodeState.AWAY
+    assert world.registry.excused(1, world.clock.time_ms)
+
+
+def test_no_calendar_excuses_a_silence_for_ever() -> None:
+    assert rules.state_by_hours(LOCAL.away_ms_max - 1, 0, LOCAL) is NodeState.AWAY
+    assert rules.state_by_hours(LOCAL.away_ms_max, 0, LOCAL) is NodeState.DEAD
+
+
+async def test_a_calendar_nobody_can_read_is_refused(world: World) -> None:
+    with pytest.raises(AtollError) as caught:
+        await world.register(calendar="whenever I like")
+    assert caught.value.kind is Kind.BAD_REQUEST
