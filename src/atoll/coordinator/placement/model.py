@@ -6,6 +6,7 @@ __all__ = [
     "Candidate",
     "NodeState",
     "Policy",
+    "Standing",
     "candidate_of",
     "network_of",
 ]
@@ -15,6 +16,9 @@ from dataclasses import dataclass, field
 
 from atoll.coordinator.registry.hours import online_share
 from atoll.coordinator.registry.model import NodeState, NodeView
+from atoll.coordinator.reputation.model import Judgement, Standing
+from atoll.core.policy.model import RULES_ANYWHERE, Rules, Subject
+from atoll.core.policy.text import lack_words
 from atoll.core.ports import Address
 
 IPV4_GROUP_BITS = 24
@@ -33,6 +37,9 @@ def network_of(host: str) -> str:
         return host.lower()
     bits = IPV4_GROUP_BITS if address.version == 4 else IPV6_GROUP_BITS
     return str(ipaddress.ip_network((address, bits), strict=False))
+
+
+NOBODY = Subject()
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +67,13 @@ class Candidate:
     """It leaves gracefully: nothing new for it, its pieces move elsewhere."""
     online_share: float = 1.0
     """Share of the time that its calendar promises to be online, 0..1."""
+    asn: int = 0
+    """Autonomous system of its address; 0 where it is not known."""
+    subject: Subject = field(default=NOBODY)
+    """What policies see of it: as established, not as declared. Made of the facts above where it is
+    not given."""
+    relays: tuple[Subject, ...] = ()
+    """Who carries its connections, where it has no address of its own."""
     network: str = field(default="")
     """Network group; derived from the address where it is not given."""
 
@@ -71,10 +85,23 @@ class Candidate:
     def __post_init__(self) -> None:
         if not self.network:
             object.__setattr__(self, "network", network_of(self.address.host))
+        if self.subject is NOBODY:
+            object.__setattr__(self, "subject", declared_subject(self))
 
 
-def candidate_of(view: NodeView) -> Candidate:
-    """Return a registered node as placement sees it."""
+def declared_subject(node: Candidate) -> Subject:
+    """Return what a node says of itself, where nothing else is known."""
+    return Subject(
+        country=node.country,
+        region=node.region,
+        tier=node.tier,
+        operator=node.operator,
+        node_id=node.node_id,
+    )
+
+
+def candidate_of(view: NodeView, known: Subject = NOBODY) -> Candidate:
+    """Return a registered node as placement sees it; ``known`` is what is established of it."""
     facts = view.facts
     return Candidate(
         alias=view.alias,
@@ -89,6 +116,9 @@ def candidate_of(view: NodeView) -> Candidate:
         full=view.full,
         free_bytes=view.free_bytes,
         since_ms=view.state_since_ms,
+        asn=facts.asn,
+        subject=known,
+        relays=tuple(Subject(operator=r.operator, node_id=r.relay_id) for r in facts.relays),
         exiting=facts.exiting or bool(facts.evacuating),
         online_share=online_share(view.hours),
     )
@@ -96,28 +126,30 @@ def candidate_of(view: NodeView) -> Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """Which nodes may hold a piece. Empty sets admit everything.
+    """Which nodes may hold a piece.
 
     A segment stores the id of the policy it was placed by; a change is a new id.
     """
 
     policy: int
     name: str
-    countries: frozenset[str] = frozenset()
-    regions: frozenset[str] = frozenset()
-    tiers: frozenset[str] = frozenset()
-    operators: frozenset[str] = frozenset()
-    operators_refused: frozenset[str] = frozenset()
+    """Canonical text."""
+    rules: Rules = RULES_ANYWHERE
 
     def admits(self, node: Candidate) -> bool:
-        """Say whether this policy lets the node hold a piece."""
-        return (
-            (not self.countries or node.country in self.countries)
-            and (not self.regions or node.region in self.regions)
-            and (not self.tiers or node.tier in self.tiers)
-            and (not self.operators or node.operator in self.operators)
-            and node.operator not in self.operators_refused
+        """Say whether this policy lets the node hold a piece, and its relays carry it."""
+        if self.rules is RULES_ANYWHERE:
+            return True
+        return self.rules.admits("data", node.subject) and all(
+            self.rules.admits("relays", relay) for relay in node.relays
         )
+
+    def lacks(self, node: Candidate) -> list[str]:
+        """Say in words why a node may hold no piece; nothing where it may."""
+        words = lack_words("its node", "data", self.rules, node.subject)
+        for relay in node.relays:
+            words += lack_words(f"its relay {relay.operator}", "relays", self.rules, relay)
+        return words
 
 
 POLICY_EVERYWHERE = Policy(EVERYWHERE, "everywhere")

@@ -1,9 +1,9 @@
 """Pure decisions of placement: who is eligible, how independent they are, who is drawn.
 
 Caps are hard: at most one piece of a segment per operator, per network group (/24 or /48) and per
-site, and few on part-time nodes (``part_time_max``). Spread over regions is soft: it gives way
-when nothing else is left. Weight is ``sqrt(free) x success x latency``, so that big nodes fill
-faster but do not drown small ones.
+site, and few on part-time nodes (``part_time_max``). Spread over regions and autonomous systems is
+soft: it gives way when nothing else is left. Weight is ``sqrt(free) x success x latency``, so that
+big nodes fill faster but do not drown small ones.
 """
 
 import math
@@ -16,6 +16,7 @@ from itertools import accumulate
 
 from atoll.coordinator.placement.model import Candidate, NodeState, Policy
 from atoll.core.errors import AtollError, Kind
+from atoll.core.policy.text import show_expression
 from atoll.core.ports import Rng
 from atoll.core.scheme import Scheme, scheme_for
 
@@ -30,6 +31,8 @@ FREE_MARGIN = 2
 """A node needs room for this many records of the size asked: figures are seconds old."""
 REGION_SHARE_MAX = 0.4
 """Part of a segment's pieces in one region that is not exceeded while others have room."""
+ASN_SHARE_MAX = 10
+"""One autonomous system gets at most one piece in so many, but may always have two."""
 POOL_SCAN_MAX = 256
 """Pools up to this size are ordered whole; in larger ones members are drawn one by one."""
 DRAW_ROUNDS_MAX = 4
@@ -96,6 +99,7 @@ class Domains:
 
     __slots__ = (
         "_aliases",
+        "_asns",
         "_networks",
         "_operators",
         "_part_time_left",
@@ -119,6 +123,7 @@ class Domains:
         self._networks: set[str] = set()
         self._sites: set[str] = set()
         self._regions: Counter[str] = Counter()
+        self._asns: Counter[int] = Counter()
         for node in holders:
             self.take(node)
 
@@ -139,11 +144,13 @@ class Domains:
         self._networks.add(node.network)
         self._sites.add(node.site)
         self._regions[node.region] += 1
+        if node.asn:
+            self._asns[node.asn] += 1
         self._part_time_left -= node.part_time
 
-    def in_region(self, region: str) -> int:
-        """Return the pieces already in a region."""
-        return self._regions[region]
+    def crowded(self, node: Candidate, region_cap: int, asn_cap: int) -> bool:
+        """Say whether the node's region or autonomous system has its share already."""
+        return self._regions[node.region] >= region_cap or self._asns[node.asn] >= asn_cap
 
 
 def independent(nodes: Sequence[Candidate]) -> int:
@@ -229,9 +236,9 @@ def _drawn(pool: Pool, rng: Rng, count: int) -> list[Candidate]:
 
 
 def _greedy(
-    order: Sequence[Candidate], count: int, domains: Domains, region_cap: int
+    order: Sequence[Candidate], count: int, domains: Domains, region_cap: int, asn_cap: int
 ) -> list[Candidate]:
-    """Take nodes in order under the caps; those beyond the region's soft cap come last."""
+    """Take nodes in order under the caps; those beyond a soft cap come last."""
     chosen: list[Candidate] = []
     late: list[Candidate] = []
     for node in order:
@@ -239,7 +246,7 @@ def _greedy(
             return chosen
         if not domains.admit(node):
             continue
-        if domains.in_region(node.region) >= region_cap:
+        if domains.crowded(node, region_cap, asn_cap):
             late.append(node)
             continue
         domains.take(node)
@@ -277,15 +284,16 @@ def choose(
 
     whole = count + len(holders)
     region_cap = whole if pool.regions < 2 else _region_cap(whole, pool.regions)
+    asn_cap = asn_cap_of(whole)
     if len(pool.nodes) > POOL_SCAN_MAX:
         for round_ in range(DRAW_ROUNDS_MAX):
             order = _drawn(pool, rng, 4 * count << round_)
-            chosen = _greedy(order, count, domains(), region_cap)
+            chosen = _greedy(order, count, domains(), region_cap, asn_cap)
             if len(chosen) == count:
                 return chosen
     best: list[Candidate] = []
     for _ in range(ORDER_TRIES_MAX):
-        chosen = _greedy(_ordered(pool, rng), count, domains(), region_cap)
+        chosen = _greedy(_ordered(pool, rng), count, domains(), region_cap, asn_cap)
         if len(chosen) > len(best):
             best = chosen
         if len(best) >= min(count, pool.independent - len(holders)):
@@ -295,6 +303,11 @@ def choose(
 
 def _region_cap(count: int, regions: int) -> int:
     return max(math.ceil(count * REGION_SHARE_MAX), math.ceil(count / regions))
+
+
+def asn_cap_of(count: int) -> int:
+    """Return how many of ``count`` pieces one autonomous system may have without being crowded."""
+    return max(2, count // ASN_SHARE_MAX)
 
 
 def scheme_in(pool: Pool, plain_bytes: int) -> Scheme:
@@ -327,3 +340,37 @@ def too_few(scheme: Scheme, pool: Pool) -> AtollError:
         hint=f"start or add {missing} more node{'' if missing == 1 else 's'} "
         "of other operators, networks and sites",
     )
+
+
+def too_few_under(
+    policy: Policy, scheme: Scheme, pool: Pool, nodes: Iterable[Candidate]
+) -> AtollError:
+    """Return the error for a policy that cannot be met: which part keeps how many nodes out."""
+    alive = [node for node in nodes if node.state is NodeState.ALIVE]
+    refusals = refused_by(policy, alive)
+    parts = ", ".join(f"`{part}` keeps out {count}" for part, count in refusals) or "none is full"
+    missing = scheme.durable - pool.independent
+    return AtollError(
+        Kind.TOO_FEW_NODES,
+        "place segment",
+        f"the bucket's policy needs {scheme.durable} independent operators with free space for a "
+        f"{scheme.name} segment and finds {pool.independent} among {len(alive)} nodes alive: "
+        f"{parts}",
+        hint=f"{missing} more that satisfy it are missing; `atoll policy check` shows which part "
+        "of the policy costs how many",
+        about=policy.name,
+    )
+
+
+def refused_by(policy: Policy, nodes: Iterable[Candidate]) -> list[tuple[str, int]]:
+    """Return the parts of a policy with the number of nodes that each keeps out, most first."""
+    counts: Counter[str] = Counter()
+    for node in nodes:
+        counts.update(
+            {show_expression(part) for part in policy.rules.lacking("data", node.subject)}
+        )
+        for relay in node.relays:
+            counts.update(
+                f"relays: {show_expression(p)}" for p in policy.rules.lacking("relays", relay)
+            )
+    return sorted(counts.items(), key=lambda entry: (-entry[1], entry[0]))

@@ -17,7 +17,14 @@ from atoll.coordinator.placement.model import (
     NodeState,
     Policy,
 )
-from atoll.coordinator.placement.rules import Pool, choose, part_time_max, pool_of, scheme_in
+from atoll.coordinator.placement.rules import (
+    Pool,
+    choose,
+    part_time_max,
+    pool_of,
+    scheme_in,
+    too_few_under,
+)
 from atoll.core.errors import AtollError, Kind
 from atoll.core.identity import Identity
 from atoll.core.ids import NodeId, OrderSerial, PayerTag, SegmentId
@@ -32,6 +39,7 @@ from atoll.core.messages import (
 )
 from atoll.core.orders import ANY_INDEX, Action, OrderLimit, link_key, sign_orders
 from atoll.core.pieces import Header, record_bytes
+from atoll.core.policy.model import RULES_ANYWHERE
 from atoll.core.ports import Clock, Rng
 from atoll.core.scheme import (
     SEGMENT_PLAIN_BYTES_MAX,
@@ -47,7 +55,7 @@ TLV_ALLOWANCE_BYTES = 8 << 10
 """Room a PUT order leaves above the bare record for TLVs (capsules, tags, retention)."""
 SIZES_KEPT_MAX = 4096
 PAYERS_KEPT_MAX = 65_536
-POOLS_KEPT_MAX = 64
+POOLS_KEPT_MAX = 1024
 READ_PIECES_MAX = 255
 NODES_AT_ONCE_MAX = 256
 """A node table up to this size is prepared again at every change."""
@@ -78,6 +86,29 @@ class NodeSource(Protocol):
         """Return every registered node, whatever its state."""
 
 
+class PolicySource(Protocol):
+    """The policies of buckets, in memory; the newest version of a bucket's decides."""
+
+    def of_bucket(self, bucket: bytes) -> Policy:
+        """Return the policy that decides about a bucket now."""
+
+    def by_id(self, policy: int) -> Policy | None:
+        """Return what decides now about what was placed under an id; None for an unknown one."""
+
+
+class _NoPolicies:
+    """Every bucket may be anywhere, but for policies that are named by their id."""
+
+    def __init__(self, policies: Iterable[Policy]) -> None:
+        self._policies = {policy.policy: policy for policy in policies}
+
+    def of_bucket(self, bucket: bytes) -> Policy:
+        return POLICY_EVERYWHERE
+
+    def by_id(self, policy: int) -> Policy | None:
+        return self._policies.get(policy)
+
+
 @dataclass(frozen=True, slots=True)
 class OrderItem:
     """One limit to sign: for this node, piece index (``ANY_INDEX`` is any) of a segment."""
@@ -99,7 +130,7 @@ class PlacementService:
         identity: Identity,
         source: NodeSource,
         *,
-        policies: Iterable[Policy] = (POLICY_EVERYWHERE,),
+        policies: PolicySource | None = None,
         times: OrderTimes | None = None,
         link_secret: bytes = b"",
     ) -> None:
@@ -111,7 +142,7 @@ class PlacementService:
         self._rng = rng
         self._identity = identity
         self._source = source
-        self._policies = {policy.policy: policy for policy in policies}
+        self._policies = policies or _NoPolicies((POLICY_EVERYWHERE,))
         self._times = times or OrderTimes()
         self._link_secret = link_secret
         self._link_keys: dict[bytes, bytes] = {}
@@ -150,20 +181,30 @@ class PlacementService:
         Raises ``BAD_REQUEST`` for a policy that is not known here.
         """
         nodes = self.nodes()
-        key = (policy, record_bytes)
+        rules = self._policies.by_id(policy)
+        if rules is None:
+            raise AtollError(Kind.BAD_REQUEST, "place segment", f"no policy {policy}")
+        key = (rules.policy, record_bytes)
         pool = self._pools.get(key)
         if pool is None:
-            rules = self._policies.get(policy)
-            if rules is None:
-                raise AtollError(Kind.BAD_REQUEST, "place segment", f"no policy {policy}")
             if len(self._pools) >= POOLS_KEPT_MAX:
                 self._pools.clear()
             pool = self._pools[key] = pool_of(nodes.values(), rules, record_bytes)
         return pool
 
-    def policy_of(self, policy: int) -> Policy | None:
-        """Return a policy by its id; None where it is not known here."""
-        return self._policies.get(policy)
+    def policy_of(self, policy: int, bucket: bytes = b"") -> Policy | None:
+        """Return what decides now about a segment that was placed under a policy.
+
+        Its bucket's newest version; without a bucket that of the policy's own bucket. None for an
+        id that is not known here.
+        """
+        if bucket:
+            return self._policies.of_bucket(bucket)
+        return self._policies.by_id(policy)
+
+    def policy_id(self, bucket: bytes) -> int:
+        """Return the id of the policy that decides about a bucket now."""
+        return self._policies.of_bucket(bucket).policy
 
     def pool_for(self, plain_bytes: int, policy: int = EVERYWHERE) -> tuple[Pool, Scheme]:
         """Return the pool and the scheme of a new segment. Raises ``TOO_FEW_NODES``.
@@ -173,7 +214,14 @@ class PlacementService:
         """
         scheme = scheme_for(plain_bytes, self.pool(0, policy).independent)
         pool = self.pool_of_scheme(plain_bytes, scheme, policy)
-        return pool, scheme_in(pool, plain_bytes)
+        rules = self._policies.by_id(policy)
+        try:
+            return pool, scheme_in(pool, plain_bytes)
+        except AtollError as few:
+            if rules is None or rules.rules is RULES_ANYWHERE:
+                raise
+            fitting = scheme_for(plain_bytes, pool.independent)
+            raise too_few_under(rules, fitting, pool, self.nodes().values()) from few
 
     def pool_of_scheme(self, plain_bytes: int, scheme: Scheme, policy: int = EVERYWHERE) -> Pool:
         """Return the nodes with room for a piece of a segment of this size and scheme."""

@@ -18,7 +18,9 @@ from atoll.coordinator.placement.model import (
     network_of,
 )
 from atoll.core.errors import AtollError, Kind
+from atoll.core.policy.text import parse
 from atoll.core.ports import Address
+from atoll.core.scheme import scheme_for
 
 GIB = 1 << 30
 
@@ -87,20 +89,40 @@ def test_only_alive_nodes_with_room_are_eligible(facts: dict[str, object], admit
 
 
 @pytest.mark.parametrize(
-    "policy",
+    "text",
     [
-        Policy(2, "at", countries=frozenset({"AT"})),
-        Policy(3, "us", regions=frozenset({"us"})),
-        Policy(4, "dc", tiers=frozenset({"dc"})),
-        Policy(5, "own", operators=frozenset({"operator-2"})),
-        Policy(6, "not", operators_refused=frozenset({"operator-1"})),
+        "country in AT",
+        "region us",
+        "tier >= dc",
+        'operator in "operator-2"',
+        'operator not in "operator-1"',
     ],
 )
-def test_each_hook_of_a_policy_filters(policy: Policy) -> None:
+def test_each_fact_of_a_policy_filters(text: str) -> None:
+    policy = Policy(2, text, parse(text))
     assert not policy.admits(node(1))
     fits = node(2, country="AT", region="us", tier="dc")
     assert policy.admits(fits)
     assert rules.pool_of([node(1), fits], policy, 1).nodes == (fits,)
+
+
+def test_one_autonomous_system_gets_its_share_and_more_only_where_nothing_else_is_left() -> None:
+    crowd = [node(i, asn=64496) for i in range(1, 9)]
+    others = [node(i, asn=64496 + i) for i in range(9, 15)]
+    chosen = rules.choose(pool([*crowd, *others]), 8, SeededRng(1))
+    assert sum(one.asn == 64496 for one in chosen) == 2
+    assert len(rules.choose(pool(crowd), 8, SeededRng(1))) == 8
+
+
+def test_a_policy_nobody_meets_says_which_part_keeps_how_many_out() -> None:
+    nodes = [node(i, country="US" if i > 2 else "DE", tier="home") for i in range(1, 13)]
+    text = "country in DE and tier >= pro"
+    policy = Policy(2, text, parse(text))
+    admitted = rules.pool_of(nodes, policy, 1)
+    error = rules.too_few_under(policy, scheme_for(1 << 20, 0), admitted, nodes)
+    assert "`tier >= pro` keeps out 12, `country in DE` keeps out 10" in error.message
+    assert error.kind is Kind.TOO_FEW_NODES
+    assert error.about == text
 
 
 def test_weight_grows_with_room_success_and_nearness() -> None:
