@@ -10,6 +10,7 @@ from typing_extensions import Buffer
 
 from atoll.client.keys import Keyring
 from atoll.client.objects import SegmentedObjects
+from atoll.client.packing.pack import Packer
 from atoll.client.remote import RemoteControl
 from atoll.client.segment.buffers import BufferPool
 from atoll.client.transfer.download import SegmentDownloader
@@ -56,6 +57,8 @@ from atoll.sim.rng import SimRng
 from atoll.sim.surroundings import Surroundings
 from atoll.sim.transport import SimPieceTransport
 
+PACKING_PAUSE_S = 2.0
+"""Rest of a simulated packer after a fault."""
 ACCOUNT = hashlib.sha256(b"the customer").digest()[:16]
 NODE_PORT = 7000
 COORDINATOR_ADDRESS = Address("127.0.0.1", 8000)
@@ -213,6 +216,7 @@ class GatewayMachine(Machine):
         self.root = world.seeded("account/root")
         self.control: ControlPlane | None = None
         self.objects: SegmentedObjects | None = None
+        self.packer: Packer | None = None
 
     async def _begin(self, life: Incarnation) -> None:
         clock = SimClock(life)
@@ -222,13 +226,15 @@ class GatewayMachine(Machine):
         buffers = BufferPool(32 << 20)
         rng = SimRng(life, self.seed("rng"))
         self.control = control
-        self.objects = SegmentedObjects(
-            Keyring(self.root, rng),
-            SegmentUploader(control, transport, compute, clock, self.identity, buffers),
-            SegmentDownloader(
-                control, transport, compute, clock, self.identity.public_key, buffers
-            ),
+        keyring = Keyring(self.root, rng)
+        uploader = SegmentUploader(control, transport, compute, clock, self.identity, buffers)
+        downloader = SegmentDownloader(
+            control, transport, compute, clock, self.identity.public_key, buffers
         )
+        self.objects = SegmentedObjects(keyring, uploader, downloader)
+        self.packer = Packer(control, keyring, uploader, downloader, clock, rng)
+        if self.world.scenario.packing_chance:
+            self.packing = asyncio.create_task(self._pack(self.packer))
         door = Gateway(
             control=control,
             objects=self.objects,
@@ -239,6 +245,18 @@ class GatewayMachine(Machine):
             codec=_codec(),
         )
         self.world.network.listen(GATEWAY_ADDRESS.host, GATEWAY_ADDRESS.port, life, door.app)
+
+    async def _pack(self, packer: Packer) -> None:
+        """Run the packer as a gateway does; the trace counts what it moved."""
+        while True:
+            before = packer.counts.moved
+            try:
+                pause_s = await packer.step()
+            except AtollError:
+                pause_s = PACKING_PAUSE_S
+            if packer.counts.moved > before:
+                self.world.trace.note("packed", str(packer.counts.moved - before))
+            await asyncio.sleep(pause_s)
 
     async def _control(
         self, life: Incarnation, clock: SimClock, transport: SimPieceTransport, compute: SimCompute

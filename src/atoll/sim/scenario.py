@@ -76,6 +76,8 @@ class Scenario:
     """Probability that customers speak S3 instead of using the client's parts in process."""
     short_trash_chance: float = 0.5
     """Probability that trash is emptied and logs compacted within the run."""
+    packing_chance: float = 0.0
+    """Probability that small objects are packed, within seconds."""
     skew_ms_max: int = 0
     """Clocks of nodes are wrong by up to so much."""
     heal_s: float = 300.0
@@ -94,6 +96,7 @@ class Scenario:
             shared_chance=float(chance.random() < self.shared_chance),
             s3_chance=float(chance.random() < self.s3_chance),
             short_trash_chance=float(chance.random() < self.short_trash_chance),
+            packing_chance=float(chance.random() < self.packing_chance),
         )
 
 

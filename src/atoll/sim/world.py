@@ -17,6 +17,7 @@ from typing_extensions import override
 
 from atoll.coordinator.app import CoordinatorConfig
 from atoll.coordinator.metadata.migrate import migrate_connection
+from atoll.coordinator.packing.rules import PackingProfile
 from atoll.core.errors import AtollError, Kind
 from atoll.core.messages import BucketInfo, CloudStatus, CreateBucket, GetStatus
 from atoll.sim import checkers
@@ -34,6 +35,9 @@ from atoll.sim.workload import Ledger, Violation, run_client
 READY_S_MAX = 60.0
 POLL_S = 1.0
 NODES_ADDED_MAX = 20
+
+EAGER_PACKING = PackingProfile(age_ms=3_000, bytes_min=30_000, pass_ms=2_000, lease_ms=20_000)
+"""What days are in a real cloud are seconds here."""
 
 
 class World:
@@ -95,7 +99,9 @@ class World:
     def coordinator_config(self) -> CoordinatorConfig:
         """Return how a coordinator of this world is set up."""
         return CoordinatorConfig(
-            profile="local", gateway_keys=frozenset({self.gateway.identity.public_key})
+            profile="local",
+            gateway_keys=frozenset({self.gateway.identity.public_key}),
+            packing=EAGER_PACKING,
         )
 
     def violated(self, what: str) -> None:
