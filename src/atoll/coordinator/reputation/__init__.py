@@ -1,0 +1,1 @@
+"""What is thought of a node, and why: axes, standings, amnesty, the public page."""
