@@ -71,7 +71,7 @@ class SegmentedObjects:
         try:
             for number, plain_bytes in enumerate(sizes):
                 if ordered is None:
-                    grant = await self._uploader.order(bucket.bucket, plain_bytes)
+                    grant = await self._uploader.order(bucket.bucket, plain_bytes, bucket.policy)
                 else:
                     grant = await ordered
                 ordered = None
@@ -83,7 +83,7 @@ class SegmentedObjects:
                 uploads = [*uploads[-1:], upload]
                 if number + 1 < len(sizes):
                     ordered = asyncio.create_task(
-                        self._uploader.order(bucket.bucket, sizes[number + 1])
+                        self._uploader.order(bucket.bucket, sizes[number + 1], bucket.policy)
                     )
                 await upload.send(plain)
                 if ending is not None:

@@ -9,7 +9,7 @@ import asyncio
 import hashlib
 import ipaddress
 import logging
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -25,12 +25,15 @@ from atoll.coordinator.packing.rules import PROFILES as PACKING_PROFILES
 from atoll.coordinator.packing.rules import PackingProfile
 from atoll.coordinator.packing.service import PackingService
 from atoll.coordinator.part import Handler, NodeHandler, Part, Step
-from atoll.coordinator.placement.model import Candidate, candidate_of
 from atoll.coordinator.placement.service import PlacementService
+from atoll.coordinator.placement.sources import BucketPolicies, KnownNodes
+from atoll.coordinator.policy.model import OwnPlace
+from atoll.coordinator.policy.service import PolicyService
 from atoll.coordinator.registry.model import TIMERS
 from atoll.coordinator.registry.service import RegistryConfig, RegistryService
 from atoll.coordinator.repair.rules import PROFILES
 from atoll.coordinator.repair.service import RepairService
+from atoll.core.addresses import NO_TABLE, AddressTable
 from atoll.core.crypto import NONCE_BYTES, open_secret, seal_secret
 from atoll.core.errors import AtollError, Kind
 from atoll.core.identity import Identity, RequestProof, check_request
@@ -88,22 +91,12 @@ class CoordinatorConfig:
     metadata: MetadataConfig = field(default_factory=MetadataConfig)
     gateway_keys: frozenset[bytes] = frozenset()
     """Ed25519 public keys that may ask over the network, beside the coordinator's own."""
+    place: OwnPlace = field(default_factory=OwnPlace)
+    """Where this coordinator is and who runs it."""
+    addresses: AddressTable = NO_TABLE
+    """Countries of addresses, as its operator believes them."""
     packing: PackingProfile | None = None
     """How eagerly small objects are packed; None for the profile's way."""
-
-
-class _NodeSource:
-    """The registry's nodes as placement wants them."""
-
-    def __init__(self, registry: RegistryService) -> None:
-        self._registry = registry
-
-    @property
-    def version(self) -> int:
-        return self._registry.version
-
-    def candidates(self) -> Sequence[Candidate]:
-        return [candidate_of(view) for view in self._registry.nodes()]
 
 
 class Coordinator:
@@ -152,8 +145,14 @@ class Coordinator:
             judges=loops,
             link_secret=link_secret,
         )
+        self.policies = PolicyService(clock, database, identity, config.place, config.addresses)
         self.placement = PlacementService(
-            clock, rng, identity, _NodeSource(self.registry), link_secret=link_secret
+            clock,
+            rng,
+            identity,
+            KnownNodes(self.registry, self.policies),
+            policies=BucketPolicies(self.policies),
+            link_secret=link_secret,
         )
         self.repair = RepairService(
             clock=clock,
@@ -174,7 +173,7 @@ class Coordinator:
         self.packing = PackingService(
             clock, database, config.packing or PACKING_PROFILES[config.profile]
         )
-        self._parts: list[Part] = [self.packing]
+        self._parts: list[Part] = [self.policies, self.packing]
         self._handlers: dict[type[Message], Handler] = {
             **self.metadata.handlers,
             **self.uploads.handlers,
@@ -201,6 +200,7 @@ class Coordinator:
         """Read the nodes and run the loops. Raises ``WRONG_FOLDER`` for another's database."""
         await self._check_secrets()
         await self.registry.refresh()
+        await self.policies.refresh()
         if not self._loops:
             return
         steps = [
@@ -281,19 +281,23 @@ class Coordinator:
 
     async def _order_segment(self, request: OrderSegment) -> Message:
         await self.registry.fresh()
+        await self.policies.fresh(request.policy)
+        policy = self.policies.require(request.bucket).policy
         serial = await self.serials.take()
         try:
-            return self.placement.order_segment(request, serial=serial)
+            return self.placement.order_segment(request, policy, serial=serial)
         except AtollError as few:
             if few.kind is not Kind.TOO_FEW_NODES:
                 raise
         # What another process wrote a moment ago may be all that is missing.
         await self.registry.refresh()
-        return self.placement.order_segment(request, serial=serial)
+        return self.placement.order_segment(request, policy, serial=serial)
 
     async def _replace_grants(self, request: ReplaceGrants) -> Message:
         await self.registry.fresh()
-        return self.placement.replace_grants(request)
+        await self.policies.fresh()
+        policy = self.policies.require(request.bucket).policy
+        return self.placement.replace_grants(request, policy)
 
     async def _grant_reads(self, request: GrantReads) -> Message:
         await self.registry.fresh()

@@ -106,10 +106,13 @@ class SegmentUploader:
         self.turns = asyncio.Semaphore(self.limits.uploads_max)
         self._receipts = 0
 
-    async def order(self, bucket: bytes, plain_bytes: int) -> SegmentGrant:
-        """Ask for a segment of this size. Raises ``TOO_FEW_NODES``."""
+    async def order(self, bucket: bytes, plain_bytes: int, policy: int = 0) -> SegmentGrant:
+        """Ask for a segment of this size under the bucket's policy. Raises ``TOO_FEW_NODES``."""
         question = OrderSegment(
-            bucket=bucket, plain_bytes=plain_bytes, gateway_key=self.identity.public_key
+            bucket=bucket,
+            plain_bytes=plain_bytes,
+            gateway_key=self.identity.public_key,
+            policy=policy,
         )
         return await self.control.ask(question, SegmentGrant)
 

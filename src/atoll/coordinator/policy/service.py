@@ -103,10 +103,6 @@ class PolicyService(Part):
         }
         self.steps = (Step("read policies", self.fresh, REFRESH_MS / 1000),)
 
-    async def start(self) -> None:
-        """Read everything before anything is placed."""
-        await self.refresh()
-
     # --- the book ---------------------------------------------------------------------------
 
     async def fresh(self, at_least: int = 0) -> None:

@@ -33,6 +33,8 @@ class BucketInfo(Message, frozen=True):
     created_ms: int
     policy: int = 1
     """Id of the newest version of its policy; 1 where it has none."""
+    manifests: str = "group"
+    """``group`` (manifests follow within a second) or ``sync`` (a write waits for its own)."""
 
 
 class CreateBucket(Message, frozen=True):
@@ -99,6 +101,8 @@ class OrderSegment(Message, frozen=True):
     bucket: bytes
     plain_bytes: int
     gateway_key: bytes
+    policy: int = 0
+    """The bucket's policy as the gateway knows it: nothing older is applied."""
 
 
 class SegmentGrant(Message, frozen=True):
@@ -255,6 +259,8 @@ class CommitObject(Message, frozen=True):
     facts: ObjectFacts
     segments: list[SegmentRecord]
     condition: Condition = Condition()
+    writer: bytes = b""
+    """Who will write this change into a manifest: an id of the asking process, or empty."""
 
 
 class ObjectInfo(Message, frozen=True):
@@ -327,6 +333,8 @@ class DeleteObjects(Message, frozen=True):
     keys: list[str]
     condition: Condition = Condition()
     """For a single key: ``if_match``."""
+    writer: bytes = b""
+    """Who will write this change into a manifest: an id of the asking process, or empty."""
 
 
 class DeletedKeys(Message, frozen=True):
@@ -444,6 +452,8 @@ class CompleteUpload(Message, frozen=True):
     parts: list[CompletePart]
     facts: ObjectFacts
     condition: Condition = Condition()
+    writer: bytes = b""
+    """Who will write this change into a manifest: an id of the asking process, or empty."""
 
 
 class AbortUpload(Message, frozen=True):
