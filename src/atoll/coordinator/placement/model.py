@@ -74,6 +74,12 @@ class Candidate:
     not given."""
     relays: tuple[Subject, ...] = ()
     """Who carries its connections, where it has no address of its own."""
+    standing: Standing = Standing.VETTED
+    """What reputation thinks of it."""
+    vetted: bool = True
+    """Vetting is over; a node that is not vetted gets few pieces, whatever else is said of it."""
+    forfeit: bool = False
+    """Its pieces count as lost: disqualified, or suspended beyond its grace."""
     network: str = field(default="")
     """Network group; derived from the address where it is not given."""
 
@@ -100,8 +106,16 @@ def declared_subject(node: Candidate) -> Subject:
     )
 
 
-def candidate_of(view: NodeView, known: Subject = NOBODY) -> Candidate:
-    """Return a registered node as placement sees it; ``known`` is what is established of it."""
+_UNJUDGED = Judgement(alias=0, standing=Standing.VETTED)
+
+
+def candidate_of(
+    view: NodeView, known: Subject = NOBODY, judgement: Judgement = _UNJUDGED
+) -> Candidate:
+    """Return a registered node as placement sees it.
+
+    ``known`` is what is established of it, ``judgement`` what reputation thinks of it.
+    """
     facts = view.facts
     return Candidate(
         alias=view.alias,
@@ -121,6 +135,11 @@ def candidate_of(view: NodeView, known: Subject = NOBODY) -> Candidate:
         relays=tuple(Subject(operator=r.operator, node_id=r.relay_id) for r in facts.relays),
         exiting=facts.exiting or bool(facts.evacuating),
         online_share=online_share(view.hours),
+        standing=judgement.standing,
+        vetted=judgement.vetted,
+        forfeit=judgement.forfeit,
+        success=judgement.success,
+        latency_ms=judgement.latency_ms,
     )
 
 

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 
-from atoll.coordinator.placement.model import Candidate, NodeState, Policy
+from atoll.coordinator.placement.model import Candidate, NodeState, Policy, Standing
 from atoll.core.errors import AtollError, Kind
 from atoll.core.policy.text import show_expression
 from atoll.core.ports import Rng
@@ -33,6 +33,14 @@ REGION_SHARE_MAX = 0.4
 """Part of a segment's pieces in one region that is not exceeded while others have room."""
 ASN_SHARE_MAX = 10
 """One autonomous system gets at most one piece in so many, but may always have two."""
+NOTHING_NEW = (Standing.SUSPENDED, Standing.EXITING, Standing.DISQUALIFIED)
+"""Standings that get no new pieces."""
+STANDING_WEIGHTS = {Standing.SUSPECT: 0.5, Standing.TRUSTED: 1.25}
+UNVETTED_SHARE_MAX = 20
+"""Nodes that are not vetted get one piece in so many, as long as vetted ones have room. Not only
+beyond ``n``: a node that holds nothing could never be vetted."""
+UNVETTED_OPERATORS_COUNTED = 8
+"""Fresh keys cost nothing: beyond so many operators only vetted ones widen the scheme."""
 POOL_SCAN_MAX = 256
 """Pools up to this size are ordered whole; in larger ones members are drawn one by one."""
 DRAW_ROUNDS_MAX = 4
@@ -47,6 +55,7 @@ def eligible(node: Candidate, policy: Policy, record_bytes: int) -> bool:
         node.state is NodeState.ALIVE
         and not node.full
         and not node.exiting
+        and node.standing not in NOTHING_NEW
         and node.online_share > 0
         and node.free_bytes >= FREE_MARGIN * record_bytes
         and policy.admits(node)
@@ -57,15 +66,18 @@ def weight(node: Candidate) -> float:
     """Return how often a node is drawn, relative to others; always above zero."""
     latency = LATENCY_REFERENCE_MS / (LATENCY_REFERENCE_MS + max(0.0, node.latency_ms))
     success = min(1.0, max(SUCCESS_MIN, node.success))
-    return max(WEIGHT_MIN, math.sqrt(max(0, node.free_bytes) / 2**30) * success * latency)
+    standing = STANDING_WEIGHTS.get(node.standing, 1.0)
+    room = math.sqrt(max(0, node.free_bytes) / 2**30)
+    return max(WEIGHT_MIN, room * success * latency * standing)
 
 
 def weights(nodes: Sequence[Candidate]) -> list[float]:
     """Return the nodes' weights with no operator above ``OPERATOR_SHARE_MAX`` of the whole.
 
-    Where operators are too few for that, the cap is twice an even share.
+    Where operators are too few for that, the cap is twice an even share. Nodes that are not vetted
+    have at most one part in ``UNVETTED_SHARE_MAX`` together, beside vetted ones.
     """
-    plain = [weight(node) for node in nodes]
+    plain = _unvetted_capped(nodes, [weight(node) for node in nodes])
     by_operator: dict[str, float] = {}
     for node, one in zip(nodes, plain, strict=True):
         by_operator[node.operator] = by_operator.get(node.operator, 0.0) + one
@@ -76,6 +88,16 @@ def weights(nodes: Sequence[Candidate]) -> list[float]:
     return [
         one if by_operator[node.operator] <= limit else one * limit / by_operator[node.operator]
         for node, one in zip(nodes, plain, strict=True)
+    ]
+
+
+def _unvetted_capped(nodes: Sequence[Candidate], plain: list[float]) -> list[float]:
+    fresh = sum(one for node, one in zip(nodes, plain, strict=True) if not node.vetted)
+    limit = (sum(plain) - fresh) / (UNVETTED_SHARE_MAX - 1)
+    if fresh <= limit or limit <= 0:
+        return plain
+    return [
+        one if node.vetted else one * limit / fresh for node, one in zip(nodes, plain, strict=True)
     ]
 
 
@@ -105,6 +127,7 @@ class Domains:
         "_part_time_left",
         "_regions",
         "_sites",
+        "_unvetted",
     )
 
     def __init__(
@@ -124,6 +147,7 @@ class Domains:
         self._sites: set[str] = set()
         self._regions: Counter[str] = Counter()
         self._asns: Counter[int] = Counter()
+        self._unvetted = 0
         for node in holders:
             self.take(node)
 
@@ -147,10 +171,21 @@ class Domains:
         if node.asn:
             self._asns[node.asn] += 1
         self._part_time_left -= node.part_time
+        self._unvetted += not node.vetted
 
     def crowded(self, node: Candidate, region_cap: int, asn_cap: int) -> bool:
-        """Say whether the node's region or autonomous system has its share already."""
-        return self._regions[node.region] >= region_cap or self._asns[node.asn] >= asn_cap
+        """Say whether the node's region or autonomous system, or unvetted nodes, have their share.
+
+        ``UNVETTED_SHARE_MAX`` allows one of a segment, two from 40 pieces on.
+        """
+        return (
+            self._regions[node.region] >= region_cap
+            or self._asns[node.asn] >= asn_cap
+            or (
+                not node.vetted
+                and self._unvetted >= max(1, len(self._aliases) // UNVETTED_SHARE_MAX)
+            )
+        )
 
 
 def independent(nodes: Sequence[Candidate]) -> int:
@@ -177,6 +212,18 @@ def independent(nodes: Sequence[Candidate]) -> int:
     return full_time + min(part_time, full_time // PART_TIME_SHARE_MAX)
 
 
+def vouched_independent(nodes: Sequence[Candidate]) -> int:
+    """Return ``independent``, with nodes not vetted counted only as far as a small cloud needs.
+
+    Where none is vetted yet (a new cloud) all count: there is nobody to prefer.
+    """
+    everybody = independent(nodes)
+    vetted = [node for node in nodes if node.vetted]
+    if len(vetted) == len(nodes) or not vetted:
+        return everybody
+    return max(independent(vetted), min(everybody, UNVETTED_OPERATORS_COUNTED))
+
+
 @dataclass(frozen=True, slots=True)
 class Pool:
     """Eligible nodes of one policy and size, prepared for many draws. Immutable."""
@@ -200,7 +247,7 @@ def pool_of(nodes: Iterable[Candidate], policy: Policy, record_bytes: int) -> Po
         nodes=members,
         weights=weighed,
         cumulative=tuple(accumulate(weighed)),
-        independent=independent(members),
+        independent=vouched_independent(members),
         alive=len(alive),
         regions=len({n.region for n in members}),
     )
