@@ -33,6 +33,7 @@ from atoll.coordinator.registry.model import TIMERS
 from atoll.coordinator.registry.service import RegistryConfig, RegistryService
 from atoll.coordinator.repair.rules import PROFILES
 from atoll.coordinator.repair.service import RepairService
+from atoll.coordinator.reputation.service import ReputationService
 from atoll.core.addresses import NO_TABLE, AddressTable
 from atoll.core.crypto import NONCE_BYTES, open_secret, seal_secret
 from atoll.core.errors import AtollError, Kind
@@ -58,6 +59,7 @@ from atoll.core.messages import (
     encode,
     failure_of,
 )
+from atoll.core.messages.reputation import ReportTransfers
 from atoll.core.ports import Clock, Compute, Database, PieceTransport, Rng
 
 log = logging.getLogger("atoll.coordinator")
@@ -146,11 +148,14 @@ class Coordinator:
             link_secret=link_secret,
         )
         self.policies = PolicyService(clock, database, identity, config.place, config.addresses)
+        self.reputation = ReputationService(
+            clock, database, self.registry, config.profile, judges=loops
+        )
         self.placement = PlacementService(
             clock,
             rng,
             identity,
-            KnownNodes(self.registry, self.policies),
+            KnownNodes(self.registry, self.policies, self.reputation),
             policies=BucketPolicies(self.policies),
             link_secret=link_secret,
         )
@@ -173,7 +178,7 @@ class Coordinator:
         self.packing = PackingService(
             clock, database, config.packing or PACKING_PROFILES[config.profile]
         )
-        self._parts: list[Part] = [self.policies, self.packing]
+        self._parts: list[Part] = [self.policies, self.reputation, self.packing]
         self._handlers: dict[type[Message], Handler] = {
             **self.metadata.handlers,
             **self.uploads.handlers,
@@ -201,6 +206,7 @@ class Coordinator:
         await self._check_secrets()
         await self.registry.refresh()
         await self.policies.refresh()
+        await self.reputation.fresh()
         if not self._loops:
             return
         steps = [
@@ -279,8 +285,13 @@ class Coordinator:
         assert isinstance(result, answer), "core.messages.ANSWERS names the answer"
         return result
 
-    async def _order_segment(self, request: OrderSegment) -> Message:
+    async def _fresh(self) -> None:
+        """Take over what other processes wrote about nodes, if what is here is old."""
         await self.registry.fresh()
+        await self.reputation.fresh()
+
+    async def _order_segment(self, request: OrderSegment) -> Message:
+        await self._fresh()
         await self.policies.fresh(request.policy)
         policy = self.policies.require(request.bucket).policy
         serial = await self.serials.take()
@@ -294,13 +305,13 @@ class Coordinator:
         return self.placement.order_segment(request, policy, serial=serial)
 
     async def _replace_grants(self, request: ReplaceGrants) -> Message:
-        await self.registry.fresh()
+        await self._fresh()
         await self.policies.fresh()
         policy = self.policies.require(request.bucket).policy
         return self.placement.replace_grants(request, policy)
 
     async def _grant_reads(self, request: GrantReads) -> Message:
-        await self.registry.fresh()
+        await self._fresh()
         return self.placement.grant_reads(request)
 
     async def _report_liar(self, request: ReportLiar) -> Message:
@@ -319,7 +330,7 @@ class Coordinator:
 
     async def status(self) -> CloudStatus:
         """Return the whole cloud at a glance."""
-        await self.registry.fresh()
+        await self._fresh()
         usage = await self._database.read(segments.read_usage)
         count = await self._database.read(buckets.count_buckets)
         garbage = await self._database.read(
@@ -360,6 +371,7 @@ class Coordinator:
     async def _heartbeat(self, request: Heartbeat, prover: bytes, _: int) -> Message:
         answer, node = await self.registry.heartbeat(request, prover)
         if node is not None and request.lost_pieces and self._loops:
+            self.reputation.amnesty(node.alias, request.lost_pieces, "reported by the node itself")
             await self.repair.report_lost(node.alias, request.lost_pieces)
         return answer
 
@@ -377,6 +389,9 @@ class Coordinator:
             )
         self._proofs.spend(proof, now_ms)
         request = decode(body, ControlRequest)
+        if isinstance(request, ReportTransfers):
+            own = prover == self._identity.public_key
+            request = msgspec.structs.replace(request, reporter=b"" if own else prover)
         return await self.ask(request, Message)
 
 

@@ -7,6 +7,7 @@ from atoll.coordinator.policy.model import StoredPolicy
 from atoll.coordinator.policy.service import Known, PolicyService
 from atoll.coordinator.registry.model import NodeView
 from atoll.coordinator.registry.service import RegistryService
+from atoll.coordinator.reputation.service import ReputationService
 from atoll.core.policy.model import Subject
 
 
@@ -25,21 +26,28 @@ def known_node(view: NodeView, policies: PolicyService) -> Known:
 
 
 class KnownNodes:
-    """The registry's nodes with what is established about them. A ``NodeSource``."""
+    """The registry's nodes with what is established and thought of them. A ``NodeSource``."""
 
-    def __init__(self, registry: RegistryService, policies: PolicyService) -> None:
+    def __init__(
+        self, registry: RegistryService, policies: PolicyService, reputation: ReputationService
+    ) -> None:
         self._registry = registry
         self._policies = policies
+        self._reputation = reputation
 
     @property
     def version(self) -> int:
-        """Grows with the registry's news, and when certificates begin, end or lose their trust."""
-        return self._registry.version + self._policies.version
+        """Grows with news of the registry, of certificates and of standings."""
+        return self._registry.version + self._policies.version + self._reputation.version
 
     def candidates(self) -> Sequence[Candidate]:
         """Return every registered node, whatever its state."""
         return [
-            candidate_of(view, known_node(view, self._policies).subject)
+            candidate_of(
+                view,
+                known_node(view, self._policies).subject,
+                self._reputation.judgement(view.alias),
+            )
             for view in self._registry.nodes()
         ]
 
