@@ -17,6 +17,7 @@ from atoll.coordinator.metadata.migrate import VERSION_TABLE, migrate_connection
 from atoll.coordinator.policy import tables as policy_tables
 from atoll.coordinator.registry import tables as registry_tables
 from atoll.coordinator.repair import tables as repair_tables
+from atoll.coordinator.reputation import tables as reputation_tables
 from atoll.coordinator.sql import SCHEMA
 from atoll.core.errors import AtollError, Kind
 from atoll.core.messages import GetBucket
@@ -38,6 +39,7 @@ def dump(path: Path) -> str:
 async def test_the_declared_tables_are_the_migrated_ones(database: SqlDatabase) -> None:
     assert metadata_tables.OBJECT.metadata is SCHEMA is registry_tables.NODE.metadata
     assert policy_tables.POLICY.metadata is SCHEMA
+    assert reputation_tables.REPUTATION.metadata is SCHEMA
     assert repair_tables.REPAIR_DAY.metadata is SCHEMA
 
     def differences(connection: Connection) -> list[object]:
