@@ -5,6 +5,7 @@ __all__ = [
     "POLICY_EVERYWHERE",
     "Candidate",
     "NodeState",
+    "Place",
     "Policy",
     "Standing",
     "candidate_of",
@@ -40,6 +41,17 @@ def network_of(host: str) -> str:
 
 
 NOBODY = Subject()
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """All facts of a node that decide where pieces may lie: when they change, pieces may move."""
+
+    subject: Subject
+    operator: str
+    network: str
+    site: str
+    relays: tuple[Subject, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +99,11 @@ class Candidate:
     def part_time(self) -> bool:
         """Whether it is offline for so much of the time that its pieces are rationed."""
         return self.online_share < FULL_TIME_SHARE_MIN
+
+    @property
+    def place(self) -> Place:
+        """What placement's rules look at."""
+        return Place(self.subject, self.operator, self.network, self.site, self.relays)
 
     def __post_init__(self) -> None:
         if not self.network:

@@ -89,6 +89,10 @@ class NodeSource(Protocol):
 class PolicySource(Protocol):
     """The policies of buckets, in memory; the newest version of a bucket's decides."""
 
+    @property
+    def newest(self) -> int:
+        """Grows whenever a bucket gets another policy."""
+
     def of_bucket(self, bucket: bytes) -> Policy:
         """Return the policy that decides about a bucket now."""
 
@@ -101,6 +105,10 @@ class _NoPolicies:
 
     def __init__(self, policies: Iterable[Policy]) -> None:
         self._policies = {policy.policy: policy for policy in policies}
+
+    @property
+    def newest(self) -> int:
+        return EVERYWHERE
 
     def of_bucket(self, bucket: bytes) -> Policy:
         return POLICY_EVERYWHERE
@@ -201,6 +209,11 @@ class PlacementService:
         if bucket:
             return self._policies.of_bucket(bucket)
         return self._policies.by_id(policy)
+
+    @property
+    def newest_policy(self) -> int:
+        """Grows whenever a bucket gets another policy."""
+        return self._policies.newest
 
     def policy_id(self, bucket: bytes) -> int:
         """Return the id of the policy that decides about a bucket now."""

@@ -58,6 +58,11 @@ class BucketPolicies:
     def __init__(self, policies: PolicyService) -> None:
         self._policies = policies
 
+    @property
+    def newest(self) -> int:
+        """Grows whenever a bucket gets another policy."""
+        return self._policies.newest
+
     def of_bucket(self, bucket: bytes) -> Policy:
         """Return the policy that decides about a bucket now."""
         return _applied(self._policies.of_bucket(bucket))

@@ -86,6 +86,7 @@ class PolicyService(Part):
         self._table = table
         self._current: dict[bytes, StoredPolicy] = {}
         self._buckets: dict[int, bytes] = {}
+        self._newest = POLICY_ANYWHERE.policy
         self._trust = Trust()
         self._issuers: list[tuple[bytes, str, tuple[str, ...]]] = []
         self._sequences: list[tuple[bytes, int]] | None = None
@@ -152,11 +153,17 @@ class PolicyService(Part):
     def _take(self, row: store.PolicyRow) -> StoredPolicy:
         policy, bucket, version, text, created_ms = row
         self._buckets[policy] = bucket
+        self._newest = max(self._newest, policy)
         found = StoredPolicy(policy, bucket, version, text, created_ms, _rules_of(text, policy))
         known = self._current.get(bucket)
         if bucket and (known is None or known.version < version):
             self._current[bucket] = found
         return found
+
+    @property
+    def newest(self) -> int:
+        """The highest id known: it grows whenever a bucket gets another policy."""
+        return self._newest
 
     def of_bucket(self, bucket: bytes) -> StoredPolicy:
         """Return the policy that decides about a bucket now."""
