@@ -35,6 +35,7 @@ from atoll.coordinator.repair.rules import PROFILES
 from atoll.coordinator.repair.service import RepairService
 from atoll.coordinator.reputation.service import ReputationService
 from atoll.core.addresses import NO_TABLE, AddressTable
+from atoll.coordinator.terms.service import TermsService
 from atoll.core.crypto import NONCE_BYTES, open_secret, seal_secret
 from atoll.core.errors import AtollError, Kind
 from atoll.core.identity import Identity, RequestProof, check_request
@@ -178,7 +179,15 @@ class Coordinator:
         self.packing = PackingService(
             clock, database, config.packing or PACKING_PROFILES[config.profile]
         )
-        self._parts: list[Part] = [self.policies, self.reputation, self.packing]
+        self.terms = TermsService(
+            clock=clock,
+            rng=rng,
+            database=database,
+            identity=identity,
+            registry=self.registry,
+            placement=self.placement,
+        )
+        self._parts: list[Part] = [self.policies, self.reputation, self.packing, self.terms]
         self._handlers: dict[type[Message], Handler] = {
             **self.metadata.handlers,
             **self.uploads.handlers,

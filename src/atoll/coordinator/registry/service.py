@@ -115,6 +115,10 @@ class RegistryService:
         """Return a node by its alias."""
         return self._views.get(alias)
 
+    def alias_of(self, node_id: bytes) -> int | None:
+        """Return the alias of a node by its id; None for a stranger (ask ``fresh`` first)."""
+        return self._aliases.get(node_id)
+
     def statuses(self) -> list[NodeStatus]:
         """Return the nodes as status messages show them, by alias."""
         return [

@@ -1,0 +1,1 @@
+"""Providers leave, shrink and save what a failing disk holds: their nodes move the pieces."""
