@@ -29,13 +29,14 @@ from atoll.coordinator.placement.service import PlacementService
 from atoll.coordinator.placement.sources import BucketPolicies, KnownNodes
 from atoll.coordinator.policy.model import OwnPlace
 from atoll.coordinator.policy.service import PolicyService
+from atoll.coordinator.recovery.service import RecoveryService
 from atoll.coordinator.registry.model import TIMERS
 from atoll.coordinator.registry.service import RegistryConfig, RegistryService
 from atoll.coordinator.repair.rules import PROFILES
 from atoll.coordinator.repair.service import RepairService
 from atoll.coordinator.reputation.service import ReputationService
-from atoll.core.addresses import NO_TABLE, AddressTable
 from atoll.coordinator.terms.service import TermsService
+from atoll.core.addresses import NO_TABLE, AddressTable
 from atoll.core.crypto import NONCE_BYTES, open_secret, seal_secret
 from atoll.core.errors import AtollError, Kind
 from atoll.core.identity import Identity, RequestProof, check_request
@@ -187,7 +188,14 @@ class Coordinator:
             registry=self.registry,
             placement=self.placement,
         )
-        self._parts: list[Part] = [self.policies, self.reputation, self.packing, self.terms]
+        self.recovery = RecoveryService(clock, database)
+        self._parts: list[Part] = [
+            self.policies,
+            self.reputation,
+            self.packing,
+            self.terms,
+            self.recovery,
+        ]
         self._handlers: dict[type[Message], Handler] = {
             **self.metadata.handlers,
             **self.uploads.handlers,
