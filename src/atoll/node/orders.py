@@ -41,7 +41,11 @@ def order_of_header(value: bytes) -> bytes:
 
 def issuer_of(signed: bytes) -> int:
     """Return the short name of the coordinator that signed a (checked) order: see ``Envelope``."""
-    key = signed[LIMIT_BYTES : LIMIT_BYTES + PUBLIC_KEY_BYTES]
+    return issuer_of_key(signed[LIMIT_BYTES : LIMIT_BYTES + PUBLIC_KEY_BYTES])
+
+
+def issuer_of_key(key: bytes) -> int:
+    """Return the short name of the coordinator with this public key."""
     # SQLite's whole numbers have 63 bits and a sign.
     return int.from_bytes(hashlib.sha256(key).digest()[:7], "little")
 

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import logging
-from dataclasses import dataclass, field
 from typing import TypeVar
 
 import msgspec
@@ -24,13 +23,15 @@ from atoll.core.messages import (
     decode,
     encode,
 )
-from atoll.core.ports import Address, Clock, Compute, Disk, PieceTransport, Rng
+from atoll.core.ports import Clock, Compute, Disk, PieceTransport, Rng
 from atoll.node.app import NodeApp
 from atoll.node.config import NodeConfig
 from atoll.node.http import Receive, Scope, Send, send_failure
+from atoll.node.link import Link
 from atoll.node.orders import OrderDesk
 from atoll.node.part import NodePart, Step
 from atoll.node.retention import NodeRetention
+from atoll.node.sets.service import SetKeeper
 from atoll.node.store.store import PieceStore
 
 _LOG = logging.getLogger(__name__)
@@ -68,21 +69,6 @@ class NodeMemory(msgspec.Struct, frozen=True, tag=True):
     another key under the same address is refused."""
 
 
-@dataclass(slots=True)
-class Link:
-    """The relation to one coordinator."""
-
-    address: Address
-    key: bytes = b""
-    alias: int = 0
-    heartbeat_interval_ms: int = 1000
-    registered: bool = False
-    failures: int = 0
-    told: list[bytes] = field(default_factory=list)
-    """Lost pieces it was told and that others may still have to be told."""
-    wake: asyncio.Event = field(default_factory=asyncio.Event)
-
-
 class NodeService:
     """Runs a node. ``start`` opens the store and begins to serve; ``stop`` ends it in order."""
 
@@ -111,7 +97,17 @@ class NodeService:
         desk = OrderDesk(identity.node_id, self._coordinators, clock, config.order_skew_ms)
         self._app = NodeApp(self.store, identity, config, clock, desk)
         self.retention = NodeRetention(self.store, identity, clock, config.body_stall_s)
-        self.parts: list[NodePart] = [self.retention, self._app.owners]
+        self.sets = SetKeeper(
+            self.store,
+            disk,
+            compute,
+            clock,
+            rng,
+            links=self.links,
+            ask=self._ask_part,
+            skew_ms=config.order_skew_ms,
+        )
+        self.parts: list[NodePart] = [self.retention, self._app.owners, self.sets]
         for part in self.parts:
             self._app.routes.update(part.routes)
         self._tasks: list[asyncio.Task[None]] = []
@@ -311,6 +307,9 @@ class NodeService:
             raise failure.to_error()
         decoded: Answer = decode(reply.body, answer)
         return decoded
+
+    async def _ask_part(self, link: Link, message: Message, answer: type[Answer]) -> Answer:
+        return await self.ask(link, ASK_PATH, message, answer)
 
     def _facts(self) -> NodeFacts:
         config = self.config

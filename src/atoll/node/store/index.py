@@ -10,6 +10,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
+from atoll.core.sets import RANGE_BITS
 from atoll.node.store import locks
 from atoll.node.store.log import extent_bytes
 from atoll.node.store.model import (
@@ -91,8 +92,8 @@ _SELECT = f"SELECT {_ROW} FROM piece WHERE piece = ?"  # noqa: S608 - constant t
 _INSERT = f"INSERT OR IGNORE INTO piece (piece, {_ROW}) VALUES ({_PLACES})"  # noqa: S608 - constant text
 _UPSERT = f"INSERT OR REPLACE INTO piece (piece, {_ROW}) VALUES ({_PLACES})"  # noqa: S608 - constant text
 _HELD_AFTER = (
-    f"SELECT {_HELD} FROM piece WHERE issuer = ? AND segment_serial > ? AND state < 2"  # noqa: S608 - constant text
-    " ORDER BY segment_serial LIMIT ?"
+    f"SELECT {_HELD} FROM piece WHERE issuer = ? AND segment_serial > ? AND segment_serial < ?"  # noqa: S608 - constant text
+    " AND state < 2 ORDER BY segment_serial LIMIT ?"
 )
 _HELD_OF = f"SELECT {_HELD} FROM piece WHERE issuer = ? AND segment_serial = ? AND state < 2"  # noqa: S608 - constant text
 _OWNED = (
@@ -133,6 +134,8 @@ class Index:
         self._pending: dict[bytes, Row] = {}
         self._pending_spent: dict[bytes, tuple[bytes, int]] = {}
         self._pending_marks: dict[int, LogMark] = {}
+        self.touched_ranges: set[tuple[int, int]] = set()
+        """(issuer, range of segment serials) whose pieces changed since somebody took note."""
         self.totals = Totals()
         self._load_totals()
         self._any_lost = bool(self.lost(1))
@@ -192,14 +195,15 @@ class Index:
         row = found.fetchone()
         return 0 if row is None else int(row[0])
 
-    def held(self, issuer: int, after_serial: int, limit: int) -> list[HeldPiece]:
+    def held(self, issuer: int, after_serial: int, limit: int, end_serial: int) -> list[HeldPiece]:
         """Return pieces stored by a coordinator's orders, in trash as well, in serial order.
 
-        Serials above ``after_serial``; all pieces of the last serial even over ``limit``.
+        Serials above ``after_serial`` and below ``end_serial``; all pieces of the last serial even
+        over ``limit``.
         """
-        rows = self._seek.execute(_HELD_AFTER, (issuer, after_serial, limit)).fetchall()
-        found = [HeldPiece(*row) for row in rows]
-        end = (1 << 63) - 1
+        between = (issuer, after_serial, end_serial, limit)
+        found = [HeldPiece(*row) for row in self._seek.execute(_HELD_AFTER, between).fetchall()]
+        end = end_serial - 1
         if len(found) >= limit:
             end = found[-1].segment_serial
             rows = self._seek.execute(_HELD_OF, (issuer, end)).fetchall()
@@ -442,6 +446,7 @@ class Index:
         if row.log == NOWHERE or row.state not in (State.LIVE, State.TRASH):
             return
         totals = self.totals
+        self.touched_ranges.add((row.issuer, row.segment_serial >> RANGE_BITS))
         if row.state == State.LIVE:
             totals.used_bytes += sign * row.body_bytes
             totals.pieces += sign

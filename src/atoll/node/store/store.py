@@ -9,6 +9,7 @@ from atoll.core.errors import AtollError, Kind
 from atoll.core.messages import NodeCounters
 from atoll.core.ports import Clock, Compute, Disk, DiskFile, Rng
 from atoll.core.retention import Order
+from atoll.core.sets import SERIAL_MAX
 from atoll.node.config import StoreConfig
 from atoll.node.store import retention
 from atoll.node.store.commit import GroupCommit
@@ -28,7 +29,7 @@ from atoll.node.store.model import (
 from atoll.node.store.recovery import Recovered, recover
 from atoll.node.store.retention import Kept
 from atoll.node.store.scrub import Scrubber
-from atoll.node.store.trash import delete_piece, purge_trash, revive_piece
+from atoll.node.store.trash import delete_piece, discard_piece, purge_trash, revive_piece
 from atoll.node.store.upload import BODY_BYTES_MIN, PieceUpload
 from atoll.node.store.volume import Admission, Counts, Volume, replayed
 
@@ -197,14 +198,16 @@ class PieceStore:
         with self.volume.logs.reading(log) as file:
             yield PieceReader(self, row, file)
 
-    def held(self, issuer: int, after_serial: int, limit: int) -> list[HeldPiece]:
+    def held(
+        self, issuer: int, after_serial: int, limit: int, end_serial: int = SERIAL_MAX
+    ) -> list[HeldPiece]:
         """Return pieces stored by a coordinator's orders, by segment serial above ``after_serial``.
 
         Pieces in the trash are among them (``state``). All pieces of the last serial are given,
         even over ``limit``; fewer than ``limit`` mean that there are no more. 2 us a piece, on the
         loop: ask for at most ``HELD_PIECES_MAX`` at a time.
         """
-        return self.volume.index.held(issuer, after_serial, min(limit, HELD_PIECES_MAX))
+        return self.volume.index.held(issuer, after_serial, min(limit, HELD_PIECES_MAX), end_serial)
 
     def owned(
         self, owner_hash: bytes, bucket_tag: bytes | None, after_piece: bytes, limit: int
@@ -276,6 +279,27 @@ class PieceStore:
             kept = retention.kept_of(volume, piece)
             if kept is not None and not kept.handed_over:
                 await retention.write_down(volume, piece, row, kept.signed + receipt)
+
+    # --- sets, as ``node.sets`` compares them ---
+
+    async def discard(self, held: HeldPiece) -> bool:
+        """Move a piece that its coordinator counts no more to the trash, durably.
+
+        False where it changed meanwhile. Raises ``RETAINED`` for one that must stay, ``INTERNAL``.
+        """
+        return await discard_piece(self.volume, held)
+
+    async def revive(self, piece: bytes) -> None:
+        """Take a piece that its coordinator counts again out of the trash, durably."""
+        await revive_piece(self.volume, piece, "is counted by its coordinator")
+
+    def take_touched(self, issuer: int, number: int) -> bool:
+        """Say whether pieces of a range of serials changed since the last call for it."""
+        touched = self.volume.index.touched_ranges
+        if (issuer, number) not in touched:
+            return False
+        touched.discard((issuer, number))
+        return True
 
     # --- figures ---
 

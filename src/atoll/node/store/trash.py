@@ -5,7 +5,7 @@ import logging
 
 from atoll.core.errors import AtollError, Kind
 from atoll.node.store.log import Envelope, RecordKind
-from atoll.node.store.model import Mark, Marked, Purged, Row, State
+from atoll.node.store.model import HeldPiece, Mark, Marked, Purged, Row, State
 from atoll.node.store.retention import check_may_go, is_retained, now_ms
 from atoll.node.store.volume import Admission, Volume, replayed
 
@@ -65,6 +65,39 @@ def _check_may_delete(volume: Volume, row: Row, admission: Admission) -> None:
 def _must_stay(volume: Volume, piece: bytes, time_ms: int) -> bool:
     row = volume.index.get(piece)
     return row is not None and is_retained(volume, piece, row, time_ms)
+
+
+async def discard_piece(volume: Volume, held: HeldPiece) -> bool:
+    """Move a piece that its coordinator does not count to the trash; say whether it went.
+
+    Nothing happens where it changed since ``held`` was read. Raises ``RETAINED``.
+    """
+    async with volume.alone(held.piece):
+        row = volume.index.get(held.piece)
+        known = (held.issuer, held.segment_serial, held.issued_ms)
+        if row is None or row.state != State.LIVE:
+            return False
+        if (row.issuer, row.segment_serial, row.issued_ms) != known:
+            return False
+        check_may_go(volume, held.piece, row)
+        await _mark(
+            volume,
+            Mark.DELETED,
+            Envelope(
+                kind=RecordKind.TOMBSTONE,
+                body_bytes=0,
+                sequence=volume.logs.sequence(),
+                time_ms=volume.clock.now_ms(),
+                piece=held.piece,
+                serial=NO_SERIAL,
+                expires_ms=0,
+                retention_until_ms=0,
+                issuer=held.issuer,
+                segment_serial=held.segment_serial,
+            ),
+        )
+        volume.counts.discarded += 1
+        return True
 
 
 async def revive_piece(

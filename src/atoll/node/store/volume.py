@@ -43,6 +43,8 @@ class Counts:
     puts: int = 0
     repeats: int = 0
     deletes: int = 0
+    discarded: int = 0
+    """Pieces moved to the trash because their coordinator counts them no more."""
     revived: int = 0
     """Pieces read by a new order although they lay in the trash: somebody deleted too much."""
     rotten: int = 0
