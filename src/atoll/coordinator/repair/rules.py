@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from atoll.coordinator.placement.model import Candidate, NodeState, Policy
+from atoll.coordinator.placement.model import Candidate, NodeState, Policy, Standing
 from atoll.core.messages import StoredPiece
 from atoll.core.scheme import Scheme, scheme_of
 
@@ -128,9 +128,8 @@ class Judgement:
 
 
 _HEALTHY = Judgement(Verdict.HEALTHY, 1.0)
-_DOUBTED_STATES = frozenset({NodeState.SUSPECT})
 _GONE_STATES = frozenset({NodeState.DEAD, NodeState.LOST})
-_DOUBTED_STANDINGS = frozenset({"suspect", "suspended"})
+_DOUBTED_STANDINGS = frozenset({Standing.SUSPECT, Standing.SUSPENDED})
 
 
 def judge_node(node: Candidate | None, policy: Policy | None = None) -> Judgement:
@@ -144,27 +143,26 @@ def judge_node(node: Candidate | None, policy: Policy | None = None) -> Judgemen
         return Judgement(Verdict.LOST, 0.0, "its node is unknown")
     if node.state in _GONE_STATES:
         return Judgement(Verdict.LOST, 0.0, f"its node is {node.state.value}")
-    standing = standing_of(node)
-    if standing == "disqualified":
+    if node.standing is Standing.DISQUALIFIED:
         return Judgement(Verdict.LOST, 0.0, "its node is disqualified")
     weight, reason = 1.0, ""
-    if node.state in _DOUBTED_STATES:
+    if node.state is NodeState.SUSPECT:
         weight, reason = SUSPECT_WEIGHT, f"its node is {node.state.value}"
-    elif standing in _DOUBTED_STANDINGS:
-        weight, reason = SUSPECT_WEIGHT, f"its node's standing is {standing}"
+    elif node.standing in _DOUBTED_STANDINGS:
+        weight, reason = SUSPECT_WEIGHT, f"its node's standing is {node.standing.value}"
     if policy is not None and not policy.admits(node):
-        return Judgement(Verdict.MISPLACED, weight, "its policy no longer admits the node")
-    if standing == "exiting" or node.exiting:
+        lacks = "; ".join(policy.lacks(node)) or "the policy no longer admits its node"
+        return Judgement(Verdict.MISPLACED, weight, lacks)
+    if node.exiting or node.standing is Standing.EXITING:
         return Judgement(Verdict.MISPLACED, weight, "its node is leaving")
     if reason:
         return Judgement(Verdict.HALF, weight, reason)
     return _HEALTHY
 
 
-def standing_of(node: Candidate) -> str:
-    """Return the reputation of a node in one word; ``vetted`` where nothing is known."""
-    standing = getattr(node, "standing", None)
-    return "vetted" if standing is None else str(standing.value)
+def is_lost(node: Candidate) -> bool:
+    """Say whether nothing is expected of a node any more: what counts as churn."""
+    return node.state is NodeState.LOST or node.standing is Standing.DISQUALIFIED
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,7 +306,7 @@ def health_of(
         suspect=len(kept) - whole,
         shared=shared,
         misplaced=tuple(sorted(misplaced, key=lambda one: one.piece.index)),
-        away=sum(nodes[piece.alias].state.value == "away" for piece in kept),
+        away=sum(nodes[piece.alias].state is NodeState.AWAY for piece in kept),
     )
 
 

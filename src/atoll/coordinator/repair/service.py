@@ -23,14 +23,16 @@ from atoll.coordinator.metadata.store.segments import (
     segments_after,
     segments_of_node,
 )
-from atoll.coordinator.placement.model import NodeState
+from atoll.coordinator.placement.model import NodeState, Place
 from atoll.coordinator.placement.service import PlacementService
 from atoll.coordinator.repair import store
+from atoll.coordinator.repair.loop import RangedLoop
 from atoll.coordinator.repair.rules import (
     URGENCY_MAX,
     Freezer,
     Profile,
     health_of,
+    is_lost,
     retry_ms,
     urgency,
 )
@@ -50,6 +52,9 @@ from atoll.core.ports import Clock, Compute, Database, PieceTransport, Rng
 log = logging.getLogger("atoll.coordinator.repair")
 
 PAGE_SEGMENTS = 1000
+SCAN_LOOK_S = 60.0
+"""How often to look whether the next round of the ranged loop is due, or has a free range."""
+MEASURE_S = 60.0
 CLAIMS_AHEAD = 3
 """Segments leased ahead, per worker: one transaction leases for many."""
 REPORTS_MAX = 1000
@@ -98,12 +103,22 @@ class RepairService:
             placement=placement,
             profile=profile,
         )
+        self._ranged = RangedLoop(
+            clock,
+            database,
+            self._owner,
+            profile,
+            lambda segments: self.judge(segments, "found by the scan", disturb=False),
+        )
         self.survey = survey or Survey(clock, database, placement)
         self._running: dict[int, asyncio.Task[None]] = {}
         self._backlog: deque[store.Claim] = deque()
         self._loops: list[asyncio.Task[None]] = []
         self._bell = asyncio.Event()
+        self._wakes = 0
         self._seen: dict[int, NodeState] = {}
+        self._places: dict[int, Place] = {}
+        self._newest_policy: int | None = None
         self._reports: asyncio.Queue[_Report] = asyncio.Queue(REPORTS_MAX)
         self._reported: OrderedDict[_Report, int] = OrderedDict()
         self._striking: dict[int, tuple[frozenset[bytes], asyncio.Task[None]]] = {}
@@ -114,9 +129,11 @@ class RepairService:
         """Run the loops until ``stop``."""
         steps: list[tuple[str, Callable[[], Coroutine[Any, Any, None]], float]] = [
             ("watch nodes", self.watch_nodes, self._profile.poll_s),
+            ("watch policies", self.watch_policies, self._profile.poll_s),
             ("dispatch repairs", self.dispatch, self._profile.poll_s),
             ("renew leases", self._renew, self._profile.lease_ms / 3000),
-            ("scan segments", self.scan, self._profile.scan_interval_s),
+            ("scan segments", self.scan, min(self._profile.scan_interval_s, SCAN_LOOK_S)),
+            ("measure", self.measure, MEASURE_S),
             ("check reports", self._check_next_report, 0.0),
         ]
         self._loops = [
@@ -134,7 +151,12 @@ class RepairService:
             await asyncio.wait(tasks)
         self._running.clear()
         self._backlog.clear()
-        await self._database.write(lambda c: store.release(c, self._owner))
+
+        def write(connection: Connection) -> None:
+            store.release(connection, self._owner)
+            store.release_ranges(connection, self._owner)
+
+        await self._database.write(write)
 
     async def _loop(
         self, name: str, step: Callable[[], Coroutine[Any, Any, None]], pause_s: float
@@ -184,6 +206,10 @@ class RepairService:
         gone = (NodeState.DEAD, NodeState.LOST)
         returned: list[int | None] = []
         for alias, node in list(nodes.items()):
+            place = node.place
+            if self._places.setdefault(alias, place) != place:
+                self._places[alias] = place
+                await self.node_moved(alias)
             before = self._seen.get(alias)
             if before is node.state:
                 continue
@@ -198,6 +224,7 @@ class RepairService:
     async def _wake(self, aliases: Sequence[int | None] | None) -> None:
         """Let segments wait no longer that a returned node may help; all where one is new."""
         now_ms = self._clock.now_ms()
+        self._wakes += 1
 
         def write(connection: Connection) -> None:
             for alias in aliases or [None]:
@@ -211,28 +238,52 @@ class RepairService:
         count = await self._judge_pages(
             partial(segments_of_node, alias=alias, limit=PAGE_SEGMENTS),
             f"node {alias} died",
-            pause_s=0.0,
             disturb=True,
         )
         if count:
             log.info("node %d died: %d segments below full strength", alias, count)
         return count
 
-    async def scan(self) -> None:
-        """Judge every segment once: the safety net under everything else."""
-        await self._judge_pages(
-            partial(segments_after, limit=PAGE_SEGMENTS),
-            "found by the scan",
-            pause_s=self._profile.scan_pause_s,
-            disturb=False,
+    async def node_moved(self, alias: int) -> int:
+        """Queue the segments that may not stay with a node of which something else is known now."""
+        count = await self._judge_pages(
+            partial(segments_of_node, alias=alias, limit=PAGE_SEGMENTS),
+            f"other facts are known of node {alias}",
+            disturb=True,
         )
+        log.info("node %d: other facts are known; %d segments to be looked after", alias, count)
+        return count
+
+    async def watch_policies(self) -> None:
+        """After a bucket got another policy, look at all segments: some may have to move."""
+        newest = self._placement.newest_policy
+        if self._newest_policy == newest:
+            return
+        known, self._newest_policy = self._newest_policy, newest
+        if known is not None:
+            await self._judge_pages(
+                partial(segments_after, limit=PAGE_SEGMENTS),
+                "its bucket has another policy",
+                disturb=True,
+            )
+
+    async def scan(self) -> None:
+        """Judge every segment once a round: the safety net under everything else."""
+        await self._ranged.work()
+
+    async def measure(self) -> None:
+        """Note how many nodes there are and were lost: durability is computed from it."""
+        nodes = self._placement.nodes().values()
+        lost = [node.since_ms for node in nodes if is_lost(node)]
+        now_ms = self._clock.now_ms()
+        present = len(nodes) - len(lost)
+        await self._database.write(lambda c: store.measure(c, now_ms, present, lost))
 
     async def _judge_pages(
         self,
         page: Callable[..., list[StoredSegment]],
         reason: str,
         *,
-        pause_s: float,
         disturb: bool,
     ) -> int:
         after = count = 0
@@ -243,7 +294,7 @@ class RepairService:
             if len(segments) < PAGE_SEGMENTS:
                 return count
             after = segments[-1].serial
-            await self._clock.sleep(pause_s)
+            await self._clock.sleep(0)
 
     async def judge(self, segments: Sequence[StoredSegment], reason: str, *, disturb: bool) -> int:
         """Queue those of some segments that need anything; return how many."""
@@ -253,10 +304,10 @@ class RepairService:
         judged: dict[tuple[int, int, int, tuple[int, ...]], tuple[int, int, bool]] = {}
         for segment in segments:
             holders = tuple(sorted(p.alias for p in segment.pieces))
-            key = (segment.k, segment.n, segment.policy, holders)
+            key = (segment.k, segment.n, self._placement.policy_id(segment.bucket), holders)
             known = judged.get(key)
             if known is None:
-                policy = self._placement.policy_of(segment.policy)
+                policy = self._placement.policy_of(segment.policy, segment.bucket)
                 health = health_of(segment.k, segment.n, segment.pieces, nodes, policy)
                 known = judged[key] = (len(health.kept), urgency(health), health.settled)
             healthy, urgent, settled = known
@@ -388,8 +439,9 @@ class RepairService:
 
     async def _work(self, claim: store.Claim) -> None:
         try:
+            wakes = self._wakes
             result = await self._repairer.repair(claim.serial, self._owner)
-            await self._settle(claim, result)
+            await self._settle(claim, result, woken=wakes != self._wakes)
         except (AtollError, SQLAlchemyError) as cause:
             log.warning("repair of segment %d: %s", claim.serial, cause)
         except Exception:
@@ -399,15 +451,17 @@ class RepairService:
             self._running.pop(claim.serial, None)
             self.ring()
 
-    async def _settle(self, claim: store.Claim, result: Result) -> None:
-        """Take a healed segment off the queue; put another back, later each time."""
+    async def _settle(self, claim: store.Claim, result: Result, *, woken: bool) -> None:
+        """Take a healed segment off the queue; put another back, later each time.
+
+        Where a node came back meanwhile (``woken``) it is tried again soon.
+        """
         health = result.health
         if health is None or health.settled:
-            if not result.settled:
-                await self._database.write(lambda c: store.finish(c, claim.serial, self._owner))
+            await self._database.write(partial(self._finish, serial=claim.serial))
             self.survey.refresh_soon()
             return
-        attempts = 0 if result.repaired else claim.attempts + 1
+        attempts = 0 if result.repaired or woken else claim.attempts + 1
         due_ms = self._clock.now_ms() + retry_ms(attempts, self._profile)
         entry = QueueEntry(claim.serial, len(health.kept), urgency(health), result.outcome.value)
         level = logging.ERROR if result.outcome is Outcome.UNREADABLE else logging.INFO
@@ -423,8 +477,14 @@ class RepairService:
         def write(connection: Connection) -> None:
             if not store.postpone(connection, entry, self._owner, attempts, due_ms):
                 store.enqueue(connection, [entry], self._clock.now_ms(), disturb=False)
+                store.free(connection, claim.serial, self._clock.now_ms())
 
         await self._database.write(write)
+
+    def _finish(self, connection: Connection, serial: int) -> None:
+        now_ms = self._clock.now_ms()
+        store.finish(connection, serial, self._owner, now_ms)
+        store.free(connection, serial, now_ms)
 
     async def _renew(self) -> None:
         serials = [*self._running, *(claim.serial for claim in self._backlog)]

@@ -28,6 +28,18 @@ REPAIR_RANGE = Table(
     sqlite_with_rowid=False,
 )
 
+# The ranged loop's last round, and until when was measured: one row.
+REPAIR_ROUND = Table(
+    "repair_round",
+    SCHEMA,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("began_ms", Big, nullable=False),
+    Column("ended_ms", Big, nullable=False),
+    Column("segments", Big, nullable=False),
+    Column("measured_ms", Big, nullable=False),
+    sqlite_with_rowid=False,
+)
+
 # A segment's repair given to a node: what it was asked to do, until when.
 REPAIR_TASK = Table(
     "repair_task",

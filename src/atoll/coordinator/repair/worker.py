@@ -123,7 +123,7 @@ class SegmentRepairer:
 
     def health(self, segment: StoredSegment) -> Health:
         """Judge a segment by the nodes as they are now."""
-        policy = self._placement.policy_of(segment.policy)
+        policy = self._placement.policy_of(segment.policy, segment.bucket)
         return health_of(segment.k, segment.n, segment.pieces, self._placement.nodes(), policy)
 
     async def repair(self, serial: int, owner: bytes = store.NOBODY) -> Result:
@@ -215,7 +215,8 @@ class SegmentRepairer:
     ) -> list[StoredPiece]:
         """Choose a node for each of these pieces, as far as there are any."""
         nodes = self._placement.nodes()
-        pool = self._placement.pool_of_scheme(segment.plain_bytes, health.scheme, segment.policy)
+        policy = self._placement.policy_id(segment.bucket)
+        pool = self._placement.pool_of_scheme(segment.plain_bytes, health.scheme, policy)
         chosen = choose(
             pool,
             len(indexes),
@@ -237,7 +238,7 @@ class SegmentRepairer:
         """
         credits = await self._database.read(partial(store.credits_of, serial=segment.serial))
         nodes = self._placement.nodes()
-        policy = self._placement.policy_of(segment.policy)
+        policy = self._placement.policy_of(segment.policy, segment.bucket)
         domains = Domains([nodes[piece.alias] for piece in health.kept])
         taken: list[StoredPiece] = []
         for piece in credits:
@@ -392,7 +393,7 @@ class SegmentRepairer:
         now_ms = self._clock.now_ms()
         in_time = now_ms < until_ms - store.INTENT_MARGIN_MS
         nodes = self._placement.nodes()
-        policy = self._placement.policy_of(segment.policy)
+        policy = self._placement.policy_of(segment.policy, segment.bucket)
         traffic = run.traffic.take() if stored else {}
 
         def write(connection: Connection) -> int:
@@ -408,7 +409,7 @@ class SegmentRepairer:
                     gone = [piece for piece in segment.pieces if piece.index in indexes]
                     self._release(connection, segment, gone, now_ms)
                     if health_of(segment.k, segment.n, [*kept, *good], nodes, policy).settled:
-                        store.finish(connection, segment.serial, run.owner)
+                        store.finish(connection, segment.serial, run.owner, now_ms)
                 else:
                     store.collect_pieces(connection, segment, good, now_ms)
                     good = []

@@ -7,15 +7,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from atoll.client.transfer import rebuild
-from atoll.coordinator.placement.model import Candidate, NodeState
+from atoll.coordinator.placement.model import NOBODY, Candidate, NodeState, Policy, Standing
 from atoll.coordinator.repair import rules
 from atoll.core.merkle import PieceHasher, piece_root
 from atoll.core.messages import StoredPiece
+from atoll.core.policy.text import parse
 from atoll.core.ports import Address
 from atoll.core.scheme import RS_2_4, RS_4_8, RS_10_20, RS_20_40, TINY, Scheme
 
 SCHEMES = [TINY, RS_2_4, RS_4_8, RS_10_20, RS_20_40]
-ALIVE, SUSPECT, DEAD, LOST = NodeState
+ALIVE, SUSPECT, DEAD, LOST = WORSE = [
+    NodeState.ALIVE,
+    NodeState.SUSPECT,
+    NodeState.DEAD,
+    NodeState.LOST,
+]
 
 
 def node(alias: int, state: NodeState = ALIVE, since_ms: int = 0) -> Candidate:
@@ -93,7 +99,7 @@ def test_urgency_rises_as_pieces_vanish(scheme: Scheme) -> None:
 
 @given(
     st.sampled_from(SCHEMES),
-    st.lists(st.sampled_from(list(NodeState)), min_size=1, max_size=40),
+    st.lists(st.sampled_from(WORSE), min_size=1, max_size=40),
     st.data(),
 )
 def test_health_never_improves_when_a_node_gets_worse(
@@ -102,9 +108,7 @@ def test_health_never_improves_when_a_node_gets_worse(
     states = states[: scheme.n]
     place = data.draw(st.integers(0, len(states) - 1))
     worse = list(states)
-    worse[place] = data.draw(
-        st.sampled_from(list(NodeState)[list(NodeState).index(states[place]) :])
-    )
+    worse[place] = data.draw(st.sampled_from(WORSE[WORSE.index(states[place]) :]))
     before, after = judged(scheme, *states), judged(scheme, *worse)
     assert after.safe <= before.safe
     assert len(after.missing) >= len(before.missing)
@@ -182,3 +186,84 @@ def test_the_check_names_wrong_sources_and_wrong_results() -> None:
     with pytest.raises(rebuild.WrongBytesError) as caught:
         rebuild.check_rebuild(roots, {0: right[0], 1: right[1]}, {2: hasher(b"nonsense")})
     assert caught.value.indexes == ()
+
+
+# --- the judgement of a piece --------------------------------------------------------------------
+
+SWITZERLAND = Policy(7, "switzerland", parse("country in CH"))
+
+
+@pytest.mark.parametrize(
+    ("facts", "verdict", "weight"),
+    [
+        ({}, rules.Verdict.HEALTHY, 1.0),
+        ({"state": NodeState.AWAY}, rules.Verdict.HEALTHY, 1.0),
+        ({"state": SUSPECT}, rules.Verdict.HALF, 0.5),
+        ({"state": DEAD}, rules.Verdict.LOST, 0.0),
+        ({"state": LOST}, rules.Verdict.LOST, 0.0),
+        ({"standing": Standing.UNVETTED}, rules.Verdict.HEALTHY, 1.0),
+        ({"standing": Standing.TRUSTED}, rules.Verdict.HEALTHY, 1.0),
+        ({"standing": Standing.SUSPECT}, rules.Verdict.HALF, 0.5),
+        ({"standing": Standing.SUSPENDED}, rules.Verdict.HALF, 0.5),
+        ({"standing": Standing.DISQUALIFIED}, rules.Verdict.LOST, 0.0),
+        ({"standing": Standing.EXITING}, rules.Verdict.MISPLACED, 1.0),
+        ({"exiting": True}, rules.Verdict.MISPLACED, 1.0),
+        ({"exiting": True, "state": SUSPECT}, rules.Verdict.MISPLACED, 0.5),
+    ],
+    ids=str,
+)
+def test_what_a_piece_is_worth(
+    facts: dict[str, object], verdict: rules.Verdict, weight: float
+) -> None:
+    found = rules.judge_node(replace(node(1), **facts))  # type: ignore[arg-type]
+    assert (found.verdict, found.weight) == (verdict, weight)
+    assert bool(found.reason) == (verdict is not rules.Verdict.HEALTHY)
+
+
+def test_a_piece_its_policy_no_longer_admits_must_move_and_counts_until_then() -> None:
+    nodes = {alias: replace(node(alias), country="CH", subject=NOBODY) for alias in range(1, 9)}
+    nodes[3] = replace(nodes[3], country="DE", subject=NOBODY)
+    pieces = [StoredPiece(index=alias - 1, alias=alias) for alias in nodes]
+    health = rules.health_of(4, 8, pieces, nodes, SWITZERLAND)
+    assert [one.piece.alias for one in health.misplaced] == [3]
+    assert "country" in health.misplaced[0].reason
+    assert health.safe == 8
+    assert health.full
+    assert not health.settled
+    assert rules.urgency(health) == 0
+    assert rules.health_of(4, 8, pieces, nodes).settled, "whoever does not ask a policy has none"
+
+
+def test_of_pieces_in_one_domain_as_few_move_as_may_be() -> None:
+    nodes = {alias: node(alias) for alias in range(1, 9)}
+    nodes[2] = replace(nodes[2], operator="operator-1")
+    nodes[3] = replace(nodes[3], network=nodes[2].network)
+    pieces = [StoredPiece(index=alias - 1, alias=alias) for alias in nodes]
+    health = rules.health_of(4, 8, pieces, nodes)
+    assert [one.piece.alias for one in health.misplaced] == [2], "it shares with both others"
+    assert health.shared == 2
+    assert health.safe == 7
+
+
+def test_a_node_away_is_safe_but_cannot_be_read() -> None:
+    nodes = {alias: node(alias) for alias in range(1, 5)}
+    for alias in (1, 2, 3):
+        nodes[alias] = replace(nodes[alias], state=NodeState.AWAY)
+    pieces = [StoredPiece(index=alias - 1, alias=alias) for alias in nodes]
+    health = rules.health_of(2, 4, pieces, nodes)
+    assert health.settled
+    assert health.safe == 4
+    assert not health.readable
+
+
+@given(st.lists(st.integers(0, 5), min_size=2, max_size=12))
+def test_what_stays_after_declumping_shares_nothing(operators: list[int]) -> None:
+    nodes = {
+        alias: replace(node(alias), operator=f"o{operator}")
+        for alias, operator in enumerate(operators, 1)
+    }
+    pieces = [StoredPiece(index=alias, alias=alias) for alias in nodes]
+    moved = {one.piece for one in rules.clumped(pieces, nodes)}
+    staying = [nodes[piece.alias] for piece in pieces if piece not in moved]
+    assert rules.shared_domain(staying) == 1
+    assert len(staying) == len(set(operators)), "not one more than needed moves"

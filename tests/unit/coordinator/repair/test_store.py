@@ -86,9 +86,9 @@ async def test_while_frozen_only_the_critical_are_given(database: SqlDatabase) -
 async def test_only_the_owner_of_the_lease_ends_it(database: SqlDatabase) -> None:
     await put(database, QueueEntry(1, 3, 0, "x"))
     await claimed(database, ME, 2000)
-    await database.write(lambda c: store.finish(c, 1, OTHER))
+    await database.write(lambda c: store.finish(c, 1, OTHER, 9000))
     assert await database.read(store.queued) == 1
-    await database.write(lambda c: store.finish(c, 1, ME))
+    await database.write(lambda c: store.finish(c, 1, ME, 9000))
     assert await database.read(store.queued) == 0
 
 
@@ -112,7 +112,7 @@ async def test_what_happened_during_a_repair_is_not_forgotten_at_its_end(
     await put(database, entry)
     await claimed(database, ME, 2000)
     await database.write(lambda c: store.enqueue(c, [entry], 3000, disturb=True))
-    await database.write(lambda c: store.finish(c, 1, ME))
+    await database.write(lambda c: store.finish(c, 1, ME, 9000))
     assert await claimed(database, OTHER, 3000) == [], "the first worker may still be at it"
     assert await claimed(database, OTHER, 2000 + MINUTE_MS) == [1]
 

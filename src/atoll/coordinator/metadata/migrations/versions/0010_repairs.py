@@ -38,6 +38,16 @@ def upgrade() -> None:
         sqlite_with_rowid=False,
     )
     op.create_table(
+        "repair_round",
+        sa.Column("id", sa.Integer(), nullable=False, autoincrement=False),
+        sa.Column("began_ms", sa.BigInteger(), nullable=False),
+        sa.Column("ended_ms", sa.BigInteger(), nullable=False),
+        sa.Column("segments", sa.BigInteger(), nullable=False),
+        sa.Column("measured_ms", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("repair_round_key")),
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
         "repair_task",
         sa.Column("task", sa.LargeBinary(), nullable=False),
         sa.Column("serial", sa.BigInteger(), nullable=False),
@@ -78,6 +88,6 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     """Drop the tables; what was measured is forgotten."""
-    for table in ("repair_day", "repair_work", "repair_task", "repair_range", "repair_credit"):
-        op.drop_table(table)
+    for table in ("day", "work", "task", "round", "range", "credit"):
+        op.drop_table(f"repair_{table}")
     op.drop_column("repair", "since_ms")
