@@ -440,7 +440,7 @@ def _sample(kind: Any, name: str) -> Any:
         return [_sample(inner[0], name)]
     if origin is dict:
         return {"key": _sample(inner[1], name)}
-    plain: dict[Any, Any] = {bool: True, bytes: name.encode(), int: 7, str: name}
+    plain: dict[Any, Any] = {bool: True, float: 0.5, bytes: name.encode(), int: 7, str: name}
     if kind in plain:
         return plain[kind]
     if origin in (types.UnionType, typing.Union):

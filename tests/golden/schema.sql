@@ -11,6 +11,7 @@ CREATE TABLE composition ( stream BLOB NOT NULL, parts BLOB NOT NULL, CONSTRAINT
 CREATE TABLE counter ( name VARCHAR NOT NULL, value BIGINT NOT NULL, CONSTRAINT counter_key PRIMARY KEY (name) ) WITHOUT ROWID;
 CREATE TABLE credential ( access_key VARCHAR NOT NULL, account BLOB NOT NULL, sealed_secret BLOB NOT NULL, status VARCHAR NOT NULL, created_ms BIGINT NOT NULL, CONSTRAINT credential_key PRIMARY KEY (access_key) ) WITHOUT ROWID;
 CREATE INDEX credential_by_account ON credential (account);
+CREATE TABLE default_lock ( bucket BLOB NOT NULL, mode SMALLINT NOT NULL, days INTEGER NOT NULL, CONSTRAINT default_lock_key PRIMARY KEY (bucket) ) WITHOUT ROWID;
 CREATE TABLE departure ( alias INTEGER NOT NULL, reason VARCHAR NOT NULL, began_ms BIGINT NOT NULL, ended_ms BIGINT NOT NULL, moved_pieces BIGINT NOT NULL, moved_bytes BIGINT NOT NULL, CONSTRAINT departure_key PRIMARY KEY (alias) ) WITHOUT ROWID;
 CREATE TABLE garbage ( alias INTEGER NOT NULL, segment BLOB NOT NULL, piece_index SMALLINT NOT NULL, bucket BLOB NOT NULL, since_ms BIGINT NOT NULL, serial BIGINT NOT NULL, CONSTRAINT garbage_key PRIMARY KEY (alias, segment, piece_index) ) WITHOUT ROWID;
 CREATE TABLE issuer ( issuer BLOB NOT NULL, name VARCHAR NOT NULL, statements VARCHAR NOT NULL, added_ms BIGINT NOT NULL, CONSTRAINT issuer_key PRIMARY KEY (issuer) ) WITHOUT ROWID;
@@ -19,6 +20,8 @@ CREATE TABLE manifest_state ( bucket BLOB NOT NULL, number BIGINT NOT NULL, leas
 CREATE TABLE node ( alias INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT, node_id BLOB NOT NULL, facts BLOB NOT NULL, signature BLOB NOT NULL, proof_ms BIGINT NOT NULL, registered_ms BIGINT NOT NULL, last_seen_ms BIGINT NOT NULL, heartbeat_ms BIGINT NOT NULL, incarnation BIGINT NOT NULL, full_flag SMALLINT NOT NULL, skew_ms BIGINT NOT NULL, state VARCHAR NOT NULL, state_since_ms BIGINT NOT NULL, counters BLOB NOT NULL, changed_ms BIGINT NOT NULL, hours BLOB DEFAULT '' NOT NULL, CONSTRAINT node_one_node_id UNIQUE (node_id) );
 CREATE INDEX node_by_changed_ms ON node (changed_ms);
 CREATE TABLE object ( bucket BLOB NOT NULL, "key" BLOB NOT NULL, version BLOB NOT NULL, status SMALLINT NOT NULL, modified_ms BIGINT NOT NULL, size BIGINT NOT NULL, stream BLOB NOT NULL, segments INTEGER NOT NULL, parts INTEGER NOT NULL, facts BLOB NOT NULL, CONSTRAINT object_key PRIMARY KEY (bucket, "key") ) WITHOUT ROWID;
+CREATE TABLE object_lock ( bucket BLOB NOT NULL, "key" BLOB NOT NULL, stream BLOB NOT NULL, mode SMALLINT NOT NULL, until_ms BIGINT NOT NULL, legal_hold SMALLINT NOT NULL, sequence BIGINT NOT NULL, signed SMALLINT NOT NULL, CONSTRAINT object_lock_key PRIMARY KEY (bucket, "key") ) WITHOUT ROWID;
+CREATE INDEX object_lock_by_signed_bucket ON object_lock (signed, bucket);
 CREATE TABLE pack ( segment BLOB NOT NULL, bucket BLOB NOT NULL, live_bytes BIGINT NOT NULL, dead_bytes BIGINT NOT NULL, items INTEGER NOT NULL, created_ms BIGINT NOT NULL, CONSTRAINT pack_key PRIMARY KEY (segment) ) WITHOUT ROWID;
 CREATE INDEX pack_by_bucket ON pack (bucket);
 CREATE TABLE pack_walk ( bucket BLOB NOT NULL, after_key BLOB NOT NULL, due_ms BIGINT NOT NULL, lease_owner BLOB NOT NULL, lease_until_ms BIGINT NOT NULL, CONSTRAINT pack_walk_key PRIMARY KEY (bucket) ) WITHOUT ROWID;
@@ -54,6 +57,8 @@ CREATE INDEX reputation_sample_by_alias_at_ms ON reputation_sample (alias, at_ms
 CREATE TABLE revocations ( issuer BLOB NOT NULL, sequence BIGINT NOT NULL, list BLOB NOT NULL, CONSTRAINT revocations_key PRIMARY KEY (issuer) ) WITHOUT ROWID;
 CREATE TABLE schema_version ( version_num VARCHAR(32) NOT NULL, CONSTRAINT schema_version_pkc PRIMARY KEY (version_num) );
 CREATE TABLE segment ( serial INTEGER NOT NULL, segment BLOB NOT NULL, bucket BLOB NOT NULL, stream BLOB NOT NULL, position BIGINT NOT NULL, k SMALLINT NOT NULL, n SMALLINT NOT NULL, unit_bytes INTEGER NOT NULL, plain_bytes INTEGER NOT NULL, root BLOB NOT NULL, wrapped_key BLOB NOT NULL, policy BIGINT NOT NULL, pieces BLOB NOT NULL, created_ms BIGINT NOT NULL, repaired_ms BIGINT NOT NULL, CONSTRAINT segment_key PRIMARY KEY (serial), CONSTRAINT segment_one_segment UNIQUE (segment), CONSTRAINT segment_one_stream_position UNIQUE (stream, position) );
+CREATE TABLE segment_lock ( segment BLOB NOT NULL, bucket BLOB NOT NULL, record BLOB NOT NULL, lock_grant BLOB NOT NULL, confirmed BLOB NOT NULL, pending SMALLINT NOT NULL, due_ms BIGINT NOT NULL, attempts INTEGER NOT NULL, CONSTRAINT segment_lock_key PRIMARY KEY (segment) ) WITHOUT ROWID;
+CREATE INDEX segment_lock_by_pending_due_ms ON segment_lock (pending, due_ms);
 CREATE TABLE setting ( name VARCHAR NOT NULL, value BLOB NOT NULL, CONSTRAINT setting_key PRIMARY KEY (name) ) WITHOUT ROWID;
 CREATE TABLE spent ( segment BLOB NOT NULL, since_ms BIGINT NOT NULL, CONSTRAINT spent_key PRIMARY KEY (segment) ) WITHOUT ROWID;
 CREATE INDEX spent_by_since_ms ON spent (since_ms);

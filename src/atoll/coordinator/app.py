@@ -24,7 +24,7 @@ from atoll.coordinator.metadata.uploads import UploadService
 from atoll.coordinator.packing.rules import PROFILES as PACKING_PROFILES
 from atoll.coordinator.packing.rules import PackingProfile
 from atoll.coordinator.packing.service import PackingService
-from atoll.coordinator.part import Handler, NodeHandler, Part, Step
+from atoll.coordinator.part import Handler, NodeHandler, Page, PageHandler, Part, Step
 from atoll.coordinator.placement.service import PlacementService
 from atoll.coordinator.placement.sources import BucketPolicies, KnownNodes
 from atoll.coordinator.policy.model import OwnPlace
@@ -34,6 +34,7 @@ from atoll.coordinator.registry.model import TIMERS
 from atoll.coordinator.registry.service import RegistryConfig, RegistryService
 from atoll.coordinator.repair.rules import PROFILES
 from atoll.coordinator.repair.service import RepairService
+from atoll.coordinator.reputation.door import ProviderPages
 from atoll.coordinator.reputation.service import ReputationService
 from atoll.coordinator.terms.service import TermsService
 from atoll.core.addresses import NO_TABLE, AddressTable
@@ -189,9 +190,11 @@ class Coordinator:
             placement=self.placement,
         )
         self.recovery = RecoveryService(clock, database)
+        providers = ProviderPages(clock, self.registry, self.reputation)
         self._parts: list[Part] = [
             self.policies,
             self.reputation,
+            providers,
             self.packing,
             self.terms,
             self.recovery,
@@ -209,7 +212,9 @@ class Coordinator:
             Register: self.registry.register,
             Heartbeat: self._heartbeat,
         }
+        self.pages: dict[str, PageHandler] = {}
         for part in self._parts:
+            self.pages.update(part.pages)
             self._handlers.update(part.handlers)
             self._node_handlers.update(part.node_handlers)
         assert CONTROL_REQUESTS.keys() >= self._handlers.keys()
@@ -468,6 +473,9 @@ class Door:
         if scope["type"] != "http":
             return
         try:
+            if scope["method"] == "GET" and (page := await self._page(scope)) is not None:
+                await _send_page(send, page)
+                return
             status, kind, body = 200, b"application/msgpack", await self._answer(scope, receive)
             if scope["method"] == "GET":
                 kind = b"application/json"
@@ -485,6 +493,14 @@ class Door:
         headers = [(b"content-type", kind), (b"content-length", str(len(body)).encode())]
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
+
+    async def _page(self, scope: Scope) -> Page | None:
+        """Return the public page of a path; None where there is none of its kind."""
+        path: str = scope["path"]
+        for begin, handle in self._coordinator.pages.items():
+            if path == begin or path.startswith(f"{begin}/"):
+                return await handle(path, scope.get("query_string", b"").decode("latin-1"))
+        return None
 
     async def _answer(self, scope: Scope, receive: Receive) -> bytes:
         path, method = scope["path"], scope["method"]
@@ -506,6 +522,28 @@ class Door:
             raise AtollError(Kind.UNAUTHENTICATED, "answer request", "the request is not signed")
         body = await _body(headers, receive, bytes_max)
         return encode(await handle(path, body, proof))
+
+
+_PAGE_HEADERS = (
+    (
+        b"content-security-policy",
+        b"default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'none'; "
+        b"frame-ancestors 'none'",
+    ),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cache-control", b"max-age=1"),
+)
+
+
+async def _send_page(send: Send, page: Page) -> None:
+    headers = [
+        (b"content-type", page.kind.encode()),
+        (b"content-length", str(len(page.body)).encode()),
+        *_PAGE_HEADERS,
+    ]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": page.body})
 
 
 class _GoneError(Exception):

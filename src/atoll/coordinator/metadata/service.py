@@ -30,7 +30,7 @@ from atoll.coordinator.metadata.rules import (
     successor,
     text_bytes,
 )
-from atoll.coordinator.metadata.store import buckets, objects, segments
+from atoll.coordinator.metadata.store import buckets, changes, locks, manifests, objects, segments
 from atoll.coordinator.metadata.store.objects import ObjectRow
 from atoll.coordinator.metadata.store.segments import POSITION_END
 from atoll.coordinator.part import Handler
@@ -212,6 +212,7 @@ class MetadataService:
 
         def insert(connection: Connection) -> BucketInfo:
             if buckets.insert_bucket(connection, bucket, POLICY_DEFAULT):
+                changes.note_catalogue(connection, bucket.account, bucket.created_ms)
                 return bucket
             there = buckets.find_bucket(connection, request.name)
             owned = there is not None and there.account == request.account
@@ -268,7 +269,16 @@ class MetadataService:
                     Kind.BUCKET_NOT_EMPTY, "delete bucket", "the bucket holds objects", about=name
                 )
             buckets.delete_bucket(connection, bucket.bucket)
+            locks.end_bucket(connection, bucket.bucket)
+            changes.forget_bucket(connection, bucket.bucket)
+            streams = manifests.forget_bucket(connection, bucket.bucket)
+            freed = segments.collect_streams(
+                connection, [(stream, 0, POSITION_END) for stream in streams], now_ms
+            )
+            segments.add_usage(connection, bucket.bucket, Usage().minus(freed))
+            changes.note_catalogue(connection, bucket.account, now_ms)
 
+        now_ms = self._clock.now_ms()
         await self._database.write(delete)
         return Done()
 
@@ -432,11 +442,15 @@ def put_row(
         old = objects.lock_object(connection, bucket, row.key)
         if not judge(old):
             return None
+        if old is not None:
+            locks.check_free(connection, bucket, row.key, now_ms)
         if old is None:
             if objects.insert_object(connection, bucket, row):
+                locks.begin_object(connection, bucket, row.key, row.stream, now_ms)
                 return Usage(objects=1, object_bytes=row.size)
             continue
         objects.update_object(connection, bucket, row)
+        locks.begin_object(connection, bucket, row.key, row.stream, now_ms)
         change = Usage(object_bytes=row.size).minus(Usage(object_bytes=old.size))
         return change.minus(_collect(connection, [old], now_ms))
     raise AtollError(Kind.CONFLICT, "commit object", "others keep changing this key")
@@ -474,6 +488,7 @@ def _commit(connection: Connection, request: CommitObject, row: ObjectRow) -> Ob
             connection, request.bucket, row.stream, 0, request.segments, policy, row.modified_ms
         )
         change = change.plus(added)
+    changes.note_keys(connection, request.bucket, [row.key], row.modified_ms, request.writer)
     segments.add_usage(connection, request.bucket, change, row.key)
     return ObjectInfo(key=request.key, modified_ms=row.modified_ms, facts=request.facts)
 
@@ -507,14 +522,23 @@ def _delete(
     if request.condition.if_match or request.condition.if_none_match:
         old = objects.lock_object(connection, request.bucket, keys[0])
         check_condition(request.condition, None if old is None else unpack_facts(old.facts).etag)
-    gone = []
+    gone, locked = [], set[bytes]()
     for key in keys:
+        if locks.is_locked(connection, request.bucket, key, now_ms):
+            locked.add(key)
+            continue
         row = objects.delete_object(connection, request.bucket, key)
         if row is not None:
+            locks.end_object(connection, request.bucket, key)
             gone.append(row)
     if gone:
+        keys_gone = [row.key for row in gone]
+        changes.note_keys(connection, request.bucket, keys_gone, now_ms, request.writer)
         freed = _collect(connection, gone, now_ms)
         freed = freed.plus(Usage(objects=len(gone), object_bytes=sum(row.size for row in gone)))
         segments.add_usage(connection, request.bucket, Usage().minus(freed), keys[0])
     existed = {row.key for row in gone}
-    return DeletedKeys(existed=[key for key in request.keys if key.encode() in existed])
+    return DeletedKeys(
+        existed=[key for key in request.keys if key.encode() in existed],
+        locked=[key for key in request.keys if key.encode() in locked],
+    )

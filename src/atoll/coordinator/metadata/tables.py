@@ -41,6 +41,8 @@ BUCKET = Table(
     Column("mode", String, nullable=False),
     Column("policy", Big, nullable=False),
     Column("created_ms", Big, nullable=False),
+    # How writes wait for manifests: ``group`` or ``sync``.
+    Column("manifests", String, nullable=False, server_default="group"),
     UniqueConstraint("name"),
     Index(None, "account", "name"),
     sqlite_with_rowid=False,
@@ -106,6 +108,8 @@ PIECE = Table(
     Column("alias", Integer, primary_key=True, autoincrement=False),
     Column("serial", Big, primary_key=True, autoincrement=False),
     Column("piece_index", Small, primary_key=True, autoincrement=False),
+    # Of its data area: what a node is paid for, summed without a look at the segments.
+    Column("piece_bytes", Integer, nullable=False, server_default="0"),
     sqlite_with_rowid=False,
 )
 
@@ -157,6 +161,7 @@ GARBAGE = Table(
     Column("bucket", Bytes, nullable=False),
     Column("since_ms", Big, nullable=False),
     Column("serial", Big, nullable=False),
+    Index(None, "alias", "serial"),
     sqlite_with_rowid=False,
 )
 
@@ -242,6 +247,50 @@ PACK_WALK = Table(
     sqlite_with_rowid=False,
 )
 
+# Keys whose change is on its way into a manifest: written in the transaction that changes them,
+# gone when the manifest lies on nodes. A row is left to the process that made it for a while.
+CHANGE = Table(
+    "change",
+    SCHEMA,
+    # Never given twice, even when the table was empty meanwhile.
+    Column("sequence", Big().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("bucket", Bytes, nullable=False),
+    Column("kind", Small, nullable=False),
+    Column("key", Bytes, nullable=False),
+    Column("time_ms", Big, nullable=False),
+    Column("writer", Bytes, nullable=False),
+    Column("number", Big, nullable=False),
+    Column("lease_until_ms", Big, nullable=False, index=True),
+    Index(None, "writer", "number"),
+    Index(None, "bucket", "number"),
+    sqlite_autoincrement=True,
+)
+
+# Manifests that lie on nodes; ``stream`` is that of their segments. ``bucket`` is the account's id
+# for the account's catalogue.
+MANIFEST = Table(
+    "manifest",
+    SCHEMA,
+    Column("bucket", Bytes, primary_key=True),
+    Column("number", Big, primary_key=True, autoincrement=False),
+    Column("snapshot", Small, nullable=False),
+    Column("plain_bytes", Big, nullable=False),
+    Column("stream", Bytes, nullable=False),
+    Column("created_ms", Big, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+# The number given last to a manifest of a bucket, and who is making a snapshot.
+MANIFEST_STATE = Table(
+    "manifest_state",
+    SCHEMA,
+    Column("bucket", Bytes, primary_key=True),
+    Column("number", Big, nullable=False),
+    Column("lease_owner", Bytes, nullable=False),
+    Column("lease_until_ms", Big, nullable=False),
+    sqlite_with_rowid=False,
+)
+
 # Sums per bucket, changed in the transaction that changes the bucket. Several rows (shards) per
 # bucket on databases with concurrent writers, so that commits do not queue for one row.
 USAGE = Table(
@@ -270,5 +319,49 @@ SETTING = Table(
     SCHEMA,
     Column("name", String, primary_key=True),
     Column("value", Bytes, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+# What new objects of a bucket are locked by (docs/locking.md).
+DEFAULT_LOCK = Table(
+    "default_lock",
+    SCHEMA,
+    Column("bucket", Bytes, primary_key=True),
+    Column("mode", Small, nullable=False),
+    Column("days", Integer, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+# One row per object that is, or once was, locked; apart from ``object``, which most readers read
+# and few locks are in. ``signed`` is 0 until a gateway has signed records for its segments.
+OBJECT_LOCK = Table(
+    "object_lock",
+    SCHEMA,
+    Column("bucket", Bytes, primary_key=True),
+    Column("key", Bytes, primary_key=True),
+    Column("stream", Bytes, nullable=False),
+    Column("mode", Small, nullable=False),
+    Column("until_ms", Big, nullable=False),
+    Column("legal_hold", Small, nullable=False),
+    Column("sequence", Big, nullable=False),
+    Column("signed", Small, nullable=False),
+    Index(None, "signed", "bucket"),
+    sqlite_with_rowid=False,
+)
+
+# The newest signed record of a segment; ``confirmed`` packs (piece index, alias) of the holders
+# that have signed that they obey it.
+SEGMENT_LOCK = Table(
+    "segment_lock",
+    SCHEMA,
+    Column("segment", Bytes, primary_key=True),
+    Column("bucket", Bytes, nullable=False),
+    Column("record", Bytes, nullable=False),
+    Column("lock_grant", Bytes, nullable=False),
+    Column("confirmed", Bytes, nullable=False),
+    Column("pending", Small, nullable=False),
+    Column("due_ms", Big, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Index(None, "pending", "due_ms"),
     sqlite_with_rowid=False,
 )

@@ -38,7 +38,7 @@ from atoll.coordinator.metadata.service import (
     packed_facts,
     put_row,
 )
-from atoll.coordinator.metadata.store import buckets, objects, segments, uploads
+from atoll.coordinator.metadata.store import buckets, changes, objects, segments, uploads
 from atoll.coordinator.metadata.store.objects import ObjectRow
 from atoll.coordinator.metadata.store.segments import POSITION_END
 from atoll.coordinator.metadata.store.uploads import PartRow, UploadRow
@@ -345,6 +345,7 @@ def _complete(
     answer = ObjectInfo(key=request.key, modified_ms=now_ms, facts=plain)
     uploads.keep_completed(connection, upload, digest, encode(answer), now_ms)
     uploads.delete_upload(connection, upload)
+    changes.note_keys(connection, request.bucket, [key], now_ms, request.writer)
     segments.add_usage(connection, request.bucket, change.minus(freed), key)
     return answer
 

@@ -338,9 +338,10 @@ class DeleteObjects(Message, frozen=True):
 
 
 class DeletedKeys(Message, frozen=True):
-    """The keys that existed."""
+    """The keys that existed, and those that stay because they are locked."""
 
     existed: list[str]
+    locked: list[str] = []
 
 
 class CreateUpload(Message, frozen=True):

@@ -27,19 +27,23 @@ _SET_CREDENTIAL_STATUS = Statement(
 )
 
 _INSERT_BUCKET = Statement("""
-    INSERT INTO bucket (bucket, account, name, region, mode, policy, created_ms)
-    VALUES (:bucket, :account, :name, :region, :mode, :policy, :now_ms)
+    INSERT INTO bucket (bucket, account, name, region, mode, policy, created_ms, manifests)
+    VALUES (:bucket, :account, :name, :region, :mode, :policy, :now_ms, :manifests)
     ON CONFLICT (name) DO NOTHING""")
 _BUCKET_BY_NAME = Statement("""
-    SELECT bucket, account, name, region, mode, created_ms, policy FROM bucket
+    SELECT bucket, account, name, region, mode, created_ms, policy, manifests FROM bucket
     WHERE name = :name""")
 _LOCK_BUCKET_BY_NAME = Statement("""
-    SELECT bucket, account, name, region, mode, created_ms, policy FROM bucket WHERE name = :name
-    FOR UPDATE""")
+    SELECT bucket, account, name, region, mode, created_ms, policy, manifests FROM bucket
+    WHERE name = :name FOR UPDATE""")
+_BUCKET_BY_ID = Statement("""
+    SELECT bucket, account, name, region, mode, created_ms, policy, manifests FROM bucket
+    WHERE bucket = :bucket""")
+_SET_MANIFESTS = Statement("UPDATE bucket SET manifests = :mode WHERE bucket = :bucket")
 _LOCK_BUCKET_POLICY = Statement("SELECT policy FROM bucket WHERE bucket = :bucket FOR KEY SHARE")
 _BUCKET_EXISTS = Statement("SELECT 1 FROM bucket WHERE bucket = :bucket")
 _BUCKETS = Statement("""
-    SELECT bucket, account, name, region, mode, created_ms, policy FROM bucket
+    SELECT bucket, account, name, region, mode, created_ms, policy, manifests FROM bucket
     WHERE account = :account AND name >= :start AND name < :stop ORDER BY name LIMIT :limit""")
 _COUNT_BUCKETS = Statement("SELECT count(*) FROM bucket")
 _ANY_OBJECT = Statement("SELECT 1 FROM object WHERE bucket = :bucket LIMIT 1")
@@ -106,8 +110,8 @@ def set_credential_status(connection: Connection, access_key: str, status: str) 
     return bool(_SET_CREDENTIAL_STATUS.run(connection, access_key=access_key, status=status))
 
 
-def _bucket(row: tuple[bytes, bytes, bytes, str, str, int, int]) -> BucketInfo:
-    bucket, account, name, region, mode, created_ms, policy = row
+def _bucket(row: tuple[bytes, bytes, bytes, str, str, int, int, str]) -> BucketInfo:
+    bucket, account, name, region, mode, created_ms, policy, manifests = row
     return BucketInfo(
         bucket=bucket,
         account=account,
@@ -116,6 +120,7 @@ def _bucket(row: tuple[bytes, bytes, bytes, str, str, int, int]) -> BucketInfo:
         mode=mode,
         created_ms=created_ms,
         policy=policy,
+        manifests=manifests,
     )
 
 
@@ -131,6 +136,7 @@ def insert_bucket(connection: Connection, bucket: BucketInfo, policy: int) -> bo
             mode=bucket.mode,
             policy=policy,
             now_ms=bucket.created_ms,
+            manifests=bucket.manifests,
         )
     )
 
@@ -139,6 +145,17 @@ def find_bucket(connection: Connection, name: str) -> BucketInfo | None:
     """Find a bucket by its name."""
     row = _BUCKET_BY_NAME.first(connection, name=name.encode())
     return None if row is None else _bucket(row)
+
+
+def bucket_by_id(connection: Connection, bucket: bytes) -> BucketInfo | None:
+    """Find a bucket by its id."""
+    row = _BUCKET_BY_ID.first(connection, bucket=bucket)
+    return None if row is None else _bucket(row)
+
+
+def set_manifests(connection: Connection, bucket: bytes, mode: str) -> None:
+    """Set how a bucket's writes wait for manifests."""
+    _SET_MANIFESTS.run(connection, bucket=bucket, mode=mode)
 
 
 def bucket_exists(connection: Connection, bucket: bytes) -> bool:

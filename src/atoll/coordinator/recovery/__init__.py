@@ -1,0 +1,1 @@
+"""Manifests of what the coordinator knows, kept on nodes; buckets taken over from elsewhere."""
