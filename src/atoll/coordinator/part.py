@@ -27,6 +27,19 @@ class Step:
     pause_s: float
 
 
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Something that a browser is shown, without anybody asking who he is."""
+
+    kind: str
+    """Its media type."""
+    body: bytes
+
+
+PageHandler = Callable[[str, str], Awaitable[Page]]
+"""Answers GET: the path and the query string. Raises ``NOT_FOUND`` for what is not there."""
+
+
 class Part:
     """One service of a coordinator. Subclasses set what they have."""
 
@@ -34,6 +47,8 @@ class Part:
     """By control request: how it is answered. In every process, with loops or without."""
     node_handlers: Mapping[type[Message], NodeHandler] = {}
     """By node request: how it is answered."""
+    pages: Mapping[str, PageHandler] = {}
+    """By the beginning of a path (``/providers``): public pages at the coordinator's door."""
     steps: Sequence[Step] = ()
     """Run where the coordinator runs its loops, and only there."""
 

@@ -62,6 +62,8 @@ class AxisView:
     window: str
     remedy: str = ""
     deadline_ms: int = 0
+    used: float = 0.0
+    """How much of the way to the threshold is gone; 1 is a breach."""
 
 
 # --- what is seen ---------------------------------------------------------------------------------
@@ -166,6 +168,10 @@ def _score_words(score: Score, test: SequentialTest, noun: str) -> tuple[str, st
     return rule, figure, f"{test.out:+.2f}", f"{more} more failures in a row"
 
 
+def _used(score: Score, test: SequentialTest) -> float:
+    return (score.score - test.clean) / (test.out - test.clean) if score.count else 0.0
+
+
 def possession_view(record: Record, limits: Limits) -> AxisView:
     """Say how possession stands: samples of the pieces that the node must keep."""
     test, score = limits.possession, record.possession
@@ -181,7 +187,15 @@ def possession_view(record: Record, limits: Limits) -> AxisView:
             f"{passes:,} passed samples bring the figure to 0"
         )
     return AxisView(
-        Axis.POSSESSION, level, rule, figure, threshold, margin, "since registration", remedy
+        Axis.POSSESSION,
+        level,
+        rule,
+        figure,
+        threshold,
+        margin,
+        "since registration",
+        remedy,
+        used=_used(score, test),
     )
 
 
@@ -195,9 +209,17 @@ def retrieval_view(record: Record, limits: Limits) -> AxisView:
         passes = ceil(score.score / -test.pass_step)
         remedy = f"serve what is asked for: {passes:,} reads in a row bring the figure to 0"
     deadline_ms = record.deadline_ms if record.cause is Axis.RETRIEVAL else 0
-    window = "since registration"
     return AxisView(
-        Axis.RETRIEVAL, level, rule, figure, threshold, margin, window, remedy, deadline_ms
+        Axis.RETRIEVAL,
+        level,
+        rule,
+        figure,
+        threshold,
+        margin,
+        "since registration",
+        remedy,
+        deadline_ms,
+        _used(score, test),
     )
 
 
@@ -219,7 +241,15 @@ def capacity_view(record: Record, limits: Limits) -> AxisView:
             f"forgotten {span(limits.capacity_forget_ms)} after the latest"
         )
     return AxisView(
-        Axis.CAPACITY, level, rule, figure, threshold, margin, "since the latest reset", remedy
+        Axis.CAPACITY,
+        level,
+        rule,
+        figure,
+        threshold,
+        margin,
+        "since the latest reset",
+        remedy,
+        used=_used(score, test),
     )
 
 
@@ -266,6 +296,7 @@ def availability_view(record: Record, limits: Limits, about: Surroundings) -> Ax
         f"{WINDOWS_KEPT} windows of {length}; judged from {needed} on",
         remedy,
         deadline_ms,
+        absent / max(1, absent + left),
     )
 
 
@@ -291,6 +322,7 @@ def speed_view(record: Record, about: Surroundings) -> AxisView:
         "look at disk and line; a lower bandwidth setting is better than slow answers"
         if level is Level.WARNING
         else "",
+        used=best.p95_ms / bound if best is not None else 0.0,
     )
 
 

@@ -73,6 +73,7 @@ def _axis(view: AxisView) -> AxisHealth:
         window=view.window,
         remedy=view.remedy,
         deadline_ms=view.deadline_ms,
+        used=round(min(1.0, max(0.0, view.used)), 4),
     )
 
 

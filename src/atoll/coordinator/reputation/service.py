@@ -585,10 +585,9 @@ class ReputationService(Part):
     # --- questions --------------------------------------------------------------------------
 
     async def _ask_health(self, _: AskHealth, prover: bytes, __: int) -> Message:
-        node_id = node_id_of(prover)
-        for view in self._registry.nodes():
-            if view.node_id == node_id:
-                return await self.health(view.alias)
+        alias = self._registry.alias_of(node_id_of(prover))
+        if alias is not None:
+            return await self.health(alias)
         raise AtollError(
             Kind.NOT_FOUND,
             "ask health",

@@ -60,6 +60,8 @@ class AxisHealth(Message, frozen=True):
     remedy: str = ""
     deadline_ms: int = 0
     """Until when the remedy is to be done; 0 where there is no such time."""
+    used: float = 0.0
+    """How much of the way to the threshold is gone, 0..1."""
 
 
 class FailedCheck(Message, frozen=True):
