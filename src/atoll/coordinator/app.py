@@ -36,6 +36,8 @@ from atoll.coordinator.repair.rules import PROFILES
 from atoll.coordinator.repair.service import RepairService
 from atoll.coordinator.reputation.door import ProviderPages
 from atoll.coordinator.reputation.service import ReputationService
+from atoll.coordinator.retention.rules import PROFILES as RETENTION_PROFILES
+from atoll.coordinator.retention.service import RetentionService
 from atoll.coordinator.terms.service import TermsService
 from atoll.core.addresses import NO_TABLE, AddressTable
 from atoll.core.crypto import NONCE_BYTES, open_secret, seal_secret
@@ -190,6 +192,9 @@ class Coordinator:
             placement=self.placement,
         )
         self.recovery = RecoveryService(clock, database)
+        self.retention = RetentionService(
+            clock, database, transport, self.placement, RETENTION_PROFILES[config.profile]
+        )
         providers = ProviderPages(clock, self.registry, self.reputation)
         self._parts: list[Part] = [
             self.policies,
@@ -198,6 +203,7 @@ class Coordinator:
             self.packing,
             self.terms,
             self.recovery,
+            self.retention,
         ]
         self._handlers: dict[type[Message], Handler] = {
             **self.metadata.handlers,

@@ -6,7 +6,7 @@ from sqlalchemy.engine import Connection
 
 from atoll.coordinator.metadata.model import StoredSegment, Usage
 from atoll.coordinator.metadata.rules import bad_request
-from atoll.coordinator.metadata.store import packs, segments
+from atoll.coordinator.metadata.store import locks, packs, segments
 from atoll.coordinator.metadata.store.packs import PackedRow
 from atoll.coordinator.metadata.store.segments import COLUMNS, stored_segment
 from atoll.coordinator.sql import Statement
@@ -37,6 +37,8 @@ _SMALL = Statement(
     WHERE object.bucket = :bucket AND object.key > :after AND object.key <= :last
         AND object.segments = 1 AND object.parts = 0 AND object.size <= :small
         AND object.modified_ms < :before_ms AND segment.policy = :policy
+        AND NOT EXISTS (SELECT 1 FROM object_lock l
+            WHERE l.bucket = object.bucket AND l.key = object.key)
     ORDER BY object.key LIMIT :limit""",
     columns=COLUMNS,
 )
@@ -170,7 +172,11 @@ def move_items(
             if stored:
                 withered.setdefault(item.from_pack, []).append(stored)
         else:
-            taken = segments.take_segment(connection, bucket, item.segment, now_ms)
+            # One locked since it was handed out keeps its own pieces: their holders obey its record.
+            locked = locks.segment_lock(connection, item.segment) is not None
+            taken = None
+            if not locked:
+                taken = segments.take_segment(connection, bucket, item.segment, now_ms)
             stored = 0
             if taken is not None:
                 segment, held = taken

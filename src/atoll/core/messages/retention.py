@@ -114,11 +114,35 @@ class LockReport(Message, frozen=True):
     """Some of those that have not (at most 1,000)."""
 
 
+class UnsignedLocks(Message, frozen=True):
+    """Ask for objects whose lock (by a bucket's default) nobody has signed for their holders."""
+
+    limit: int = 100
+
+
+class UnsignedLock(Message, frozen=True):
+    """One of them."""
+
+    account: bytes
+    bucket_name: str
+    bucket: bytes
+    key: str
+    state: LockState
+
+
+class UnsignedList(Message, frozen=True):
+    """Locks to be signed."""
+
+    locks: list[UnsignedLock]
+
+
 class HolderWord(Message, frozen=True):
     """A node's retention receipt for one piece."""
 
     alias: int
+    node_id: bytes
     index: int
+    segment: bytes
     receipt: bytes
 
 
@@ -136,5 +160,6 @@ CONTROL_REQUESTS: dict[type[Message], type[Message]] = {
     LockObject: Done,
     GetLock: LockReport,
     ConfirmLocks: Done,
+    UnsignedLocks: UnsignedList,
 }
 """Requests of gateways of this family and their answers."""

@@ -26,10 +26,12 @@ async def delete_object(call: Call) -> Response:
             raise header_not_implemented(header)
     bucket = await call.bucket(fresh=True)
     condition = Condition(if_match=strip_etag(params.get("IfMatch") or ""))
-    await call.ask(
+    answer = await call.ask(
         DeleteObjects(bucket=bucket.bucket, keys=[call.request.key], condition=condition),
         DeletedKeys,
     )
+    if answer.locked:
+        raise S3Error("AccessDenied")
     return call.answer({})
 
 
@@ -41,6 +43,7 @@ async def delete_objects(call: Call) -> Response:
         raise S3Error("MalformedXML")
     bucket = await call.bucket(fresh=True)
     keys: list[str] = []
+    locked: set[str] = set()
     errors: list[dict[str, str]] = []
     for entry in asked:
         refused = _refusal(entry)
@@ -50,13 +53,15 @@ async def delete_objects(call: Call) -> Response:
             errors.append(refused)
     if keys:
         distinct = list(dict.fromkeys(keys))
-        await call.ask(DeleteObjects(bucket=bucket.bucket, keys=distinct), DeletedKeys)
+        answer = await call.ask(DeleteObjects(bucket=bucket.bucket, keys=distinct), DeletedKeys)
+        locked = set(answer.locked)
+        errors += [_error(entry, "AccessDenied") for entry in asked if entry["Key"] in locked]
     values: dict[str, Any] = {"Errors": errors}
     if not delete.get("Quiet"):
         values["Deleted"] = [
             {"Key": entry["Key"], **({"VersionId": "null"} if entry.get("VersionId") else {})}
             for entry in asked
-            if _refusal(entry) is None
+            if _refusal(entry) is None and entry["Key"] not in locked
         ]
     return call.answer(values)
 
@@ -73,9 +78,11 @@ def _refusal(entry: dict[str, Any]) -> dict[str, str] | None:
         code = "NoSuchVersion"
     elif any(entry.get(name) is not None for name in ("ETag", "LastModifiedTime", "Size")):
         code = "NotImplemented"
-    if not code:
-        return None
-    refused = {"Key": key, "Code": code, "Message": TABLE[code][1]}
+    return _error(entry, code) if code else None
+
+
+def _error(entry: dict[str, Any], code: str) -> dict[str, str]:
+    refused = {"Key": entry["Key"], "Code": code, "Message": TABLE[code][1]}
     if entry.get("VersionId"):
         refused["VersionId"] = entry["VersionId"]
     return refused
