@@ -6,6 +6,7 @@ from atoll.cli.lazy import Entry, LazyGroup
 
 _SECTIONS: dict[str, dict[str, Entry]] = {
     "Commands": {
+        "health": ("atoll.cli.node.health:health", "Show how a node stands, by which rule."),
         "run": ("atoll.cli.node.run:run", "Run a storage node until it is asked to stop."),
     },
 }
