@@ -36,6 +36,7 @@ from atoll.coordinator.repair.rules import PROFILES
 from atoll.coordinator.repair.service import RepairService
 from atoll.coordinator.reputation.door import ProviderPages
 from atoll.coordinator.reputation.service import ReputationService
+from atoll.coordinator.residency.service import ResidencyService
 from atoll.coordinator.retention.rules import PROFILES as RETENTION_PROFILES
 from atoll.coordinator.retention.service import RetentionService
 from atoll.coordinator.terms.service import TermsService
@@ -196,7 +197,11 @@ class Coordinator:
             clock, database, transport, self.placement, RETENTION_PROFILES[config.profile]
         )
         providers = ProviderPages(clock, self.registry, self.reputation)
+        self.residency = ResidencyService(
+            clock, rng, database, identity, self.registry, self.policies, self.placement
+        )
         self._parts: list[Part] = [
+            self.residency,
             self.policies,
             self.reputation,
             providers,

@@ -6,7 +6,7 @@ version that is not known here yet.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy.engine import Connection
@@ -177,9 +177,14 @@ class PolicyService(Part):
         return None if bucket is None else self._current[bucket]
 
     async def add(
-        self, bucket: bytes, account: bytes, text: str, expected_version: int
+        self,
+        bucket: bytes,
+        account: bytes,
+        text: str,
+        expected_version: int,
+        also: Callable[[Connection, bytes, int], None],
     ) -> StoredPolicy:
-        """Give a bucket a further version.
+        """Give a bucket a further version; ``also`` notes the change in the same transaction.
 
         Raises ``BUCKET_NOT_FOUND``, ``FORBIDDEN``, ``PRECONDITION_FAILED``, ``OVERLOADED``.
         """
@@ -206,6 +211,7 @@ class PolicyService(Part):
                 )
             if before and before[0][3] == text:
                 return before[0]
+            also(connection, account, now_ms)
             return store.add_policy(connection, bucket, version + 1, text, now_ms)
 
         return self._take(await self._database.write(write))
@@ -247,6 +253,17 @@ class PolicyService(Part):
         """Return a gateway or coordinator as it is known; its address is no evidence here."""
         declared = declared_by(facts)
         return self.known(declared.node_id, declared, "", facts.certificates)
+
+    def country_of(self, host: str) -> str:
+        """Return an address's country by the local table; empty where it does not know."""
+        return self._table.country_of(host)
+
+    def issuers(self) -> list[tuple[Issuer, int]]:
+        """Return whom we trust, each with the sequence of the revocation list that counts."""
+        return [
+            (issuer, self._lists[key].sequence if key in self._lists else 0)
+            for key, issuer in self._trust.issuers.items()
+        ]
 
     def own_facts(self) -> SignedPartyFacts:
         """Return this coordinator's facts, signed."""

@@ -1,0 +1,1 @@
+"""Where data lies and why: policies tried on the nodes of now, objects explained, lists signed."""
