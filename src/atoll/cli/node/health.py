@@ -224,10 +224,9 @@ async def _ask_one(folder: Path, name: str) -> NodeHealth:
 def chosen(listing: StandingList, name: str) -> int:
     """Return the alias of the node that a name means. Raises ``NOT_FOUND``, ``BAD_REQUEST``."""
     wanted = name.lower()
-    exact = [n for n in listing.nodes if wanted in (n.operator.lower(), f"operator-{wanted}")]
-    local = [n for n in exact if n.operator == f"operator-{wanted}"]
-    if wanted.isdigit():
-        exact = local or [n for n in listing.nodes if n.alias == int(wanted)]
+    exact = [n for n in listing.nodes if n.operator.lower() in (wanted, f"operator-{wanted}")]
+    if wanted.isdigit() and not exact:
+        exact = [n for n in listing.nodes if n.alias == int(wanted)]
     wanted = wanted.removeprefix("n-")
     found = exact or [n for n in listing.nodes if len(wanted) >= 4 and _named(n, wanted)]
     if not found:
