@@ -23,6 +23,7 @@ _SECTIONS: dict[str, dict[str, Entry]] = {
         "up": ("atoll.cli.up:up", "Start a whole cloud and keep it running."),
         "status": ("atoll.cli.status:status", "Show nodes, objects, repair and what may die."),
         "demo": ("atoll.cli.demo:demo", "Store real data, kill nodes, read on, heal."),
+        "drill": ("atoll.cli.drill:drill", "Break a cloud on purpose and report."),
     },
     "Objects": {
         "cp": ("atoll.cli.cp:cp", "Copy files and objects, either way."),

@@ -26,7 +26,11 @@ _PATH_BYTES_MAX = 100
 
 
 class Order(msgspec.Struct, frozen=True):
-    """``facts``, ``kill`` (hold it down), ``crash`` (kill, let it be restarted) or ``start``."""
+    """What to do with a child.
+
+    ``facts``, ``kill`` (hold it down), ``crash`` (kill, let it be restarted), ``start``, ``freeze``
+    (stop it where it is) or ``thaw``.
+    """
 
     do: str
     name: str = ""
@@ -110,6 +114,8 @@ class ControlServer:
                     self._supervisor.kill(order.name, hold=True)
                 case "crash":
                     self._supervisor.kill(order.name, hold=False)
+                case "freeze" | "thaw":
+                    self._supervisor.freeze(order.name, thaw=order.do == "thaw")
                 case "start":
                     self._supervisor.release(order.name)
                 case _:

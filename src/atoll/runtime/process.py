@@ -91,6 +91,11 @@ class ChildProcess:
         with contextlib.suppress(ProcessLookupError):
             self._process.kill()
 
+    def send_signal(self, number: signal.Signals) -> None:
+        """Send it a signal; one that has ended is no error."""
+        with contextlib.suppress(ProcessLookupError):
+            self._process.send_signal(number)
+
     async def wait(self) -> int:
         """Return its exit status when it has ended (negative: the signal that ended it)."""
         return await self._process.wait()

@@ -129,6 +129,12 @@ class Supervisor:
         if child.process is not None:
             child.process.kill()
 
+    def freeze(self, name: str, *, thaw: bool) -> None:
+        """Stop a child where it is (SIGSTOP), or let it go on (SIGCONT). Raises ``NOT_FOUND``."""
+        child = self._child(name)
+        if child.process is not None:
+            child.process.send_signal(signal.SIGCONT if thaw else signal.SIGSTOP)
+
     def release(self, name: str) -> None:
         """Start a child that is held or waits. Raises ``NOT_FOUND``."""
         child = self._child(name)

@@ -1,0 +1,27 @@
+"""``atoll drill``: break a running cloud on purpose, under real S3 traffic, and report."""
+
+import click
+
+from atoll.cli.lazy import LazyGroup
+
+_SECTIONS = {
+    "Faults": {
+        "churn": ("atoll.cli.drill.churn:churn", "Kill a share of the nodes for good."),
+        "restart": (
+            "atoll.cli.drill.restart:restart",
+            "Kill everything: one by one, then at once.",
+        ),
+        "outage": ("atoll.cli.drill.outage:outage", "Switch off all nodes of a region."),
+        "partition": ("atoll.cli.drill.partition:partition", "Freeze nodes: silent, not gone."),
+    },
+}
+
+
+@click.group(cls=LazyGroup, sections=_SECTIONS)
+def drill() -> None:
+    """Break a cloud on purpose under real S3 traffic, verify every object, write a report.
+
+    Without --data a drill starts a cloud of its own and removes it afterwards. With --data it
+    breaks the cloud that runs in that folder: it uses a bucket of its own there, but the faults
+    hit everybody.
+    """
