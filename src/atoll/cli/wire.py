@@ -330,6 +330,8 @@ async def _gateway_app(
     from atoll.client.keys import Keyring
     from atoll.client.objects import SegmentedObjects
     from atoll.client.packing.pack import Packer
+    from atoll.client.recovery.control import ManifestControl
+    from atoll.client.recovery.writer import ManifestWriter
     from atoll.client.segment.buffers import BufferPool
     from atoll.client.transfer.download import SegmentDownloader
     from atoll.client.transfer.upload import SegmentUploader
@@ -349,9 +351,12 @@ async def _gateway_app(
     packer = Packer(control, keyring, uploader, downloader, clock, rng)
     packing = asyncio.create_task(packer.run(), name="pack small objects")
     stack.callback(packing.cancel)
+    manifests = ManifestWriter(control, keyring, uploader, clock, rng)
+    writing = asyncio.create_task(manifests.run(), name="write manifests")
+    stack.callback(writing.cancel)
     domains = (settings.domain, "localhost") if settings.domain else ("localhost",)
     gateway = Gateway(
-        control=control,
+        control=ManifestControl(control, manifests),
         objects=SegmentedObjects(keyring, uploader, downloader),
         clock=clock,
         rng=rng,

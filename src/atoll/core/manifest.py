@@ -15,8 +15,7 @@ from enum import IntEnum
 import msgspec
 
 from atoll.core.errors import AtollError, Kind
-from atoll.core.messages.objects import BucketInfo
-from atoll.core.messages.recovery import ObjectChange
+from atoll.core.messages.recovery import CatalogueEntry, ObjectChange, SegmentMove
 
 MAGIC = b"ATMF"
 VERSION = 1
@@ -28,8 +27,8 @@ ZLIB_LEVEL = 1
 _HEAD = struct.Struct(">4sBB2xQQI")
 HEAD_BYTES = _HEAD.size
 _ENCODER = msgspec.msgpack.Encoder()
-_CHANGES = msgspec.msgpack.Decoder(list[ObjectChange])
-_BUCKETS = msgspec.msgpack.Decoder(list[BucketInfo])
+_CHANGES = msgspec.msgpack.Decoder(list[ObjectChange | SegmentMove])
+_BUCKETS = msgspec.msgpack.Decoder(list[CatalogueEntry])
 
 
 class ManifestKind(IntEnum):
@@ -48,8 +47,8 @@ class ManifestPart:
     number: int
     covers: int
     """Manifests up to this number are replaced; 0 for a delta."""
-    changes: tuple[ObjectChange, ...] = ()
-    buckets: tuple[BucketInfo, ...] = ()
+    changes: tuple[ObjectChange | SegmentMove, ...] = ()
+    buckets: tuple[CatalogueEntry, ...] = ()
 
 
 def _corrupt(message: str) -> AtollError:
@@ -76,7 +75,7 @@ def pack_items(kind: ManifestKind, number: int, covers: int, encoded: Sequence[b
     return head + zlib.compress(raw, ZLIB_LEVEL)
 
 
-def encode_item(item: ObjectChange | BucketInfo) -> bytes:
+def encode_item(item: ObjectChange | SegmentMove | CatalogueEntry) -> bytes:
     """Return one item encoded for ``pack_items``."""
     return _ENCODER.encode(item)
 

@@ -20,6 +20,7 @@ from atoll.core.errors import AtollError, Kind
 from atoll.core.manifest import ManifestKind, encode_item, pack_items
 from atoll.core.messages import (
     AbandonedSegment,
+    BucketInfo,
     ControlPlane,
     DiscardSegments,
     Done,
@@ -53,6 +54,8 @@ WAIT_S_MAX = 12.0
 after which another writer may take its change over (``changes.OWN_LEASE_MS``)."""
 PART_BYTES = 4 << 20
 """Encoded items of one segment of a manifest."""
+POLICY_NONE = 1
+"""Policy of an account's catalogue: buckets' policies are not the account's."""
 SNAPSHOT_DRAIN_S_MAX = 120.0
 
 
@@ -76,6 +79,7 @@ class _Stream:
     kind: ManifestKind
     number: int
     covers: int = 0
+    policy: int = POLICY_NONE
 
 
 class ManifestWriter:
@@ -194,14 +198,21 @@ class ManifestWriter:
             )
             items = [encode_item(bucket) for bucket in batch.buckets]
         else:
-            stream = _Stream(batch.account, batch.bucket.bucket, ManifestKind.DELTA, batch.number)
+            stream = _Stream(
+                account=batch.account,
+                bucket=batch.bucket.bucket,
+                kind=ManifestKind.DELTA,
+                number=batch.number,
+                policy=batch.bucket.policy,
+            )
             items = [encode_item(change) for change in batch.changes]
+            items += [encode_item(move) for move in batch.moves]
         records = await self._store(stream, items)
         await self._commit(stream, records, batch.sequences)
         self.counts.manifests += 1
         self.counts.changes += len(batch.sequences)
         if batch.compact and batch.bucket is not None:
-            self._compact_later(batch.account, batch.bucket.bucket)
+            self._compact_later(batch.bucket)
 
     async def _store(self, stream: _Stream, items: list[bytes]) -> list[SegmentRecord]:
         """Store a manifest's items as its segments, the last one marked."""
@@ -221,7 +232,7 @@ class ManifestWriter:
     ) -> SegmentRecord:
         plain = pack_items(stream.kind, stream.number, stream.covers, part)
         uploader = self._uploader
-        grant = await uploader.order(stream.bucket, len(plain))
+        grant = await uploader.order(stream.bucket, len(plain), stream.policy)
         wrapping = self._keyring.bucket(stream.account, stream.bucket).manifest_key()
         cipher, wrapped = self._keyring.new_cipher(wrapping, grant.segment)
         capsule = Capsule(
@@ -284,32 +295,40 @@ class ManifestWriter:
 
     # --- snapshots -------------------------------------------------------------------------------
 
-    def _compact_later(self, account: bytes, bucket: bytes) -> None:
+    def _compact_later(self, bucket: BucketInfo) -> None:
         """Make a snapshot beside the deltas; one at a time in a worker."""
         if self._snapshots:
             return
-        task = asyncio.create_task(self._compact(account, bucket))
-        self._snapshots[bucket] = task
-        task.add_done_callback(lambda _: self._snapshots.pop(bucket, None))
+        task = asyncio.create_task(self._compact(bucket))
+        self._snapshots[bucket.bucket] = task
+        task.add_done_callback(lambda _: self._snapshots.pop(bucket.bucket, None))
 
-    async def _compact(self, account: bytes, bucket: bytes) -> None:
+    async def _compact(self, bucket: BucketInfo) -> None:
         try:
-            await self.snapshot(account, bucket)
+            await self.snapshot(bucket)
         except AtollError as fault:
             level = logging.DEBUG if fault.kind is Kind.CONFLICT else logging.WARNING
             log.log(level, "no snapshot now: %s", fault)
 
-    async def snapshot(self, account: bytes, bucket: bytes) -> None:
+    async def snapshot(self, info: BucketInfo) -> None:
         """Write all objects of a bucket as one manifest in place of the earlier ones.
 
         Its last segment is stored only when every change that the pages may show lies in a delta:
         whoever finds all its segments finds nothing older in the deltas after it. Raises
         ``CONFLICT`` where another writer is at it.
         """
+        bucket = info.bucket
         lease = await self._control.ask(
             BeginSnapshot(writer=self.writer, bucket=bucket), SnapshotLease
         )
-        stream = _Stream(account, bucket, ManifestKind.SNAPSHOT, lease.number, lease.covers)
+        stream = _Stream(
+            account=info.account,
+            bucket=bucket,
+            kind=ManifestKind.SNAPSHOT,
+            number=lease.number,
+            covers=lease.covers,
+            policy=info.policy,
+        )
         records: list[SegmentRecord] = []
         held: list[bytes] = []
         held_bytes, after, newest, more = 0, "", 0, True

@@ -7,7 +7,7 @@ from sqlalchemy.engine import Connection
 from atoll.coordinator.metadata.model import Usage
 from atoll.coordinator.metadata.rules import bad_request, check_segments
 from atoll.coordinator.metadata.service import no_bucket
-from atoll.coordinator.metadata.store import buckets, packs, segments
+from atoll.coordinator.metadata.store import buckets, changes, packs, segments
 from atoll.coordinator.packing import store
 from atoll.coordinator.packing.rules import Basket, PackingProfile
 from atoll.coordinator.packing.store import DueBucket, Page, Walk
@@ -146,6 +146,7 @@ def _commit(connection: Connection, request: CommitPack, now_ms: int) -> int:
     change = added.minus(lost)
     if moved:
         packs.insert_pack(connection, pack, bucket, (moved_bytes, moved), now_ms)
+        changes.note_pack(connection, bucket, pack.segment, now_ms)
     else:
         whole = [(pack.segment, 0, segments.POSITION_END)]
         change = Usage().minus(lost)

@@ -26,6 +26,9 @@ _LOCK_BUCKET = Statement(
 _INSERT = Statement("""
     INSERT INTO policy (bucket, version, text, created_ms)
     VALUES (:bucket, :version, :text, :now_ms) RETURNING policy""")
+_NOTE = Statement("""
+    INSERT INTO change (bucket, kind, key, time_ms, writer, number, lease_until_ms)
+    VALUES (:account, 1, :nothing, :now_ms, :nothing, 0, 0)""")
 _USE = Statement("UPDATE bucket SET policy = :policy WHERE bucket = :bucket")
 _ISSUERS = Statement("SELECT issuer, name, statements FROM issuer ORDER BY name, issuer")
 _TRUST = Statement("""
@@ -64,6 +67,11 @@ def lock_bucket(connection: Connection, bucket: bytes) -> tuple[bytes, str] | No
     """Return a bucket's account and mode; its policy stays as it is until the transaction ends."""
     row = _LOCK_BUCKET.first(connection, bucket=bucket)
     return None if row is None else (bytes(row[0]), row[1])
+
+
+def note_catalogue(connection: Connection, account: bytes, now_ms: int) -> None:
+    """Let the account's catalogue be written anew: as ``metadata.store.changes`` does."""
+    _NOTE.run(connection, account=account, now_ms=now_ms, nothing=b"")
 
 
 def add_policy(

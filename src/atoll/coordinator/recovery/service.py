@@ -18,8 +18,8 @@ from atoll.coordinator.metadata.model import (
 )
 from atoll.coordinator.metadata.rules import bad_request, key_bytes
 from atoll.coordinator.metadata.service import no_bucket
-from atoll.coordinator.metadata.store import buckets, changes, manifests, objects, segments
-from atoll.coordinator.metadata.store.changes import KIND_CATALOGUE, KIND_OBJECT, ChangeRow
+from atoll.coordinator.metadata.store import buckets, changes, manifests, objects, packs, segments
+from atoll.coordinator.metadata.store.changes import KIND_CATALOGUE, KIND_PACK, ChangeRow
 from atoll.coordinator.metadata.store.objects import ObjectRow
 from atoll.coordinator.metadata.store.segments import POSITION_END
 from atoll.coordinator.part import Handler, Part
@@ -31,6 +31,7 @@ from atoll.core.messages.recovery import (
     CHANGES_MAX,
     ENTRIES_MAX,
     BeginSnapshot,
+    CatalogueEntry,
     ChangeBatch,
     CommitManifest,
     EntryPage,
@@ -39,6 +40,7 @@ from atoll.core.messages.recovery import (
     ObjectChange,
     ObjectEntry,
     ReadEntries,
+    SegmentMove,
     SetManifestMode,
     SnapshotLease,
     TakeChanges,
@@ -53,6 +55,8 @@ BATCH_SEGMENTS_MAX = 20_000
 GONE_BUCKETS_MAX = 100
 """Buckets gone meanwhile whose changes are dropped within one question."""
 CATALOGUE_BUCKETS_MAX = 10_000
+PACK_ITEMS_MAX = 100_000
+"""More than fit into a pack."""
 
 
 class RecoveryService(Part):
@@ -197,6 +201,8 @@ def _take(connection: Connection, writer: bytes, now_ms: int, limit: int) -> Cha
         if rows[0].kind == KIND_CATALOGUE:
             return _take_catalogue(connection, rows, writer, now_ms)
         bucket = buckets.bucket_by_id(connection, rows[0].bucket)
+        if bucket is not None and rows[0].kind == KIND_PACK:
+            return _take_pack(connection, bucket, rows[:1], writer, now_ms)
         if bucket is not None:
             return _take_objects(connection, bucket, rows, writer, now_ms)
         changes.drop_rows(connection, rows)
@@ -211,10 +217,35 @@ def _take_catalogue(
     # never carries an older list.
     number = manifests.next_number(connection, account)
     changes.lease_rows(connection, rows, writer, number, now_ms + WRITE_LEASE_MS)
+    found = buckets.list_buckets(connection, account, b"", b"\xff" * 4, CATALOGUE_BUCKETS_MAX)
     return ChangeBatch(
         account=account,
         number=number,
-        buckets=buckets.list_buckets(connection, account, b"", b"\xff" * 4, CATALOGUE_BUCKETS_MAX),
+        buckets=[
+            CatalogueEntry(
+                bucket=bucket, policy_text=manifests.policy_text(connection, bucket.policy)
+            )
+            for bucket in found
+        ],
+        sequences=[row.sequence for row in rows],
+    )
+
+
+def _take_pack(
+    connection: Connection,
+    bucket: BucketInfo,
+    rows: Sequence[ChangeRow],
+    writer: bytes,
+    now_ms: int,
+) -> ChangeBatch:
+    number = manifests.next_number(connection, bucket.bucket)
+    changes.lease_rows(connection, rows, writer, number, now_ms + WRITE_LEASE_MS)
+    moved = packs.packed_in(connection, rows[0].key, PACK_ITEMS_MAX)
+    return ChangeBatch(
+        bucket=bucket,
+        account=bucket.account,
+        number=number,
+        moves=[SegmentMove(record=_without_places(record)) for record in moved],
         sequences=[row.sequence for row in rows],
     )
 
@@ -321,6 +352,3 @@ def _commit(connection: Connection, request: CommitManifest, now_ms: int) -> Non
 
 def _taken() -> AtollError:
     return AtollError(Kind.CONFLICT, "commit manifest", "another writer took these changes over")
-
-
-assert KIND_OBJECT != KIND_CATALOGUE

@@ -69,6 +69,21 @@ class ObjectChange(Message, frozen=True, tag="c"):
     """None: the key was deleted."""
 
 
+class CatalogueEntry(Message, frozen=True, tag="b"):
+    """A bucket as the catalogue of its account keeps it."""
+
+    bucket: BucketInfo
+    policy_text: str = ""
+    """The policy's canonical text; empty where it has none."""
+
+
+class SegmentMove(Message, frozen=True, tag="m"):
+    """A small segment lies in a pack by now, whatever entries of before say."""
+
+    record: SegmentRecord
+    """With its place in the pack, without pieces."""
+
+
 class TakeChanges(Message, frozen=True):
     """A manifest writer asks for changes to write: its own first, then those of writers gone."""
 
@@ -87,7 +102,8 @@ class ChangeBatch(Message, frozen=True):
     number: int = 0
     """Of the manifest that these become."""
     changes: list[ObjectChange] = []
-    buckets: list[BucketInfo] = []
+    moves: list[SegmentMove] = []
+    buckets: list[CatalogueEntry] = []
     sequences: list[int] = []
     """All outbox rows of the batch, to be acknowledged together."""
     compact: bool = False

@@ -14,6 +14,8 @@ from atoll.coordinator.sql import Statement
 KIND_OBJECT = 0
 KIND_CATALOGUE = 1
 """A bucket came, went or was changed; ``bucket`` is then the account's id, ``key`` empty."""
+KIND_PACK = 2
+"""Segments were moved into a pack; ``key`` is the pack's id."""
 OWN_LEASE_MS = 15_000
 """So long a change is left to the process that made it; then anybody may write it."""
 
@@ -36,7 +38,7 @@ _DONE = Statement("""
     DELETE FROM change WHERE bucket = :bucket AND number = :number AND writer = :writer""")
 _WAITING = Statement("""
     SELECT count(*), coalesce(min(sequence), 0), coalesce(min(time_ms), 0) FROM change
-    WHERE bucket = :bucket AND kind = :kind""")
+    WHERE bucket = :bucket AND (kind = 1) = (:kind = 1)""")
 _NEWEST = Statement("""
     SELECT coalesce(max(sequence), 0) FROM change WHERE bucket = :bucket""")
 _OUTSTANDING = Statement("""
@@ -86,6 +88,19 @@ def note_catalogue(connection: Connection, account: bytes, now_ms: int) -> None:
         bucket=account,
         kind=KIND_CATALOGUE,
         key=b"",
+        now_ms=now_ms,
+        writer=NOBODY,
+        lease_until_ms=0,
+    )
+
+
+def note_pack(connection: Connection, bucket: bytes, pack: bytes, now_ms: int) -> None:
+    """Note that segments were moved into a pack in this transaction."""
+    _INSERT.run(
+        connection,
+        bucket=bucket,
+        kind=KIND_PACK,
+        key=pack,
         now_ms=now_ms,
         writer=NOBODY,
         lease_until_ms=0,

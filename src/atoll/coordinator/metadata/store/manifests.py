@@ -31,6 +31,7 @@ _SUMS = Statement("""
         coalesce(sum(snapshot * plain_bytes), 0), count(*) FROM manifest WHERE bucket = :bucket""")
 _DELETE_UPTO = Statement("""
     DELETE FROM manifest WHERE bucket = :bucket AND number <= :number RETURNING stream""")
+_POLICY_TEXT = Statement("SELECT text FROM policy WHERE policy = :policy")
 _FORGET = Statement("DELETE FROM manifest_state WHERE bucket = :bucket")
 
 
@@ -109,3 +110,8 @@ def forget_bucket(connection: Connection, bucket: bytes) -> list[bytes]:
     """Forget all manifests of a bucket; return their streams."""
     _FORGET.run(connection, bucket=bucket)
     return delete_upto(connection, bucket, (1 << 63) - 1)
+
+
+def policy_text(connection: Connection, policy: int) -> str:
+    """Return the text of a policy; empty for the one of buckets that have none."""
+    return str(_POLICY_TEXT.scalar(connection, policy=policy) or "")
