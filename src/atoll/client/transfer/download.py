@@ -23,6 +23,7 @@ from atoll.client.segment.decode import (
 from atoll.client.segment.encode import rows_per_group
 from atoll.client.transfer.fetch import PieceFetcher
 from atoll.client.transfer.liars import Evidence, Examiner, layout_of
+from atoll.client.transfer.report import TransferReport
 from atoll.client.transfer.stats import NodeStats
 from atoll.core.crypto import SegmentCipher
 from atoll.core.errors import AtollError, Kind
@@ -77,8 +78,9 @@ class SegmentDownloader:
         self.buffers = buffers
         self.limits = limits or DownloadLimits()
         self.turns = asyncio.Semaphore(self.limits.streams_max)
-        self.short_stats = NodeStats()
-        self.stream_stats = NodeStats()
+        self.report = TransferReport(control, clock)
+        self.short_stats = NodeStats(self.report)
+        self.stream_stats = NodeStats(self.report)
         self.examiner = Examiner(control, transport, gateway_key, self.short_stats)
 
     def open(
@@ -99,6 +101,7 @@ class SegmentDownloader:
     async def close(self) -> None:
         """Give up examinations under way."""
         await self.examiner.close()
+        await self.report.close()
 
 
 class SegmentRead:

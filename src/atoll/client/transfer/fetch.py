@@ -350,9 +350,15 @@ class PieceFetcher:
             if fault.kind in LOSSES:
                 self._lost.add(index)
             self._stats.failed(grant.alias)
+            if self._stats.report is not None:
+                self._stats.report.failed(grant.alias, (self._segment.segment, index), fault.kind)
             await self._drop_lane(index)
             return None
-        self._stats.answered(grant.alias, self._clock.monotonic() - started_s)
+        spent_s = self._clock.monotonic() - started_s
+        self._stats.answered(grant.alias, spent_s)
+        if self._stats.report is not None:
+            length = 0 if room is None else len(room)
+            self._stats.report.read(grant.alias, (self._segment.segment, index), spent_s, length)
         return Rows(first, end, data)
 
     async def _get_whole(self, grant: PieceGrant, first: int, end: int) -> memoryview:

@@ -2,6 +2,8 @@
 
 from collections import OrderedDict
 
+from atoll.client.transfer.report import TransferReport
+
 NODES_MAX = 10_000
 LATENCY_S_UNKNOWN = 0.010
 """Assumed for a node never asked before: curiosity, but behind proven fast ones."""
@@ -32,7 +34,9 @@ class NodeStats:
     deviations stands in for the 95th percentile and above.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, report: TransferReport | None = None) -> None:
+        """``report`` tells the coordinator what reads meet; None tells nobody."""
+        self.report = report
         self._nodes: OrderedDict[int, tuple[float, float]] = OrderedDict()
         self._hedge_tokens = HEDGE_BURST
         self._all = (LATENCY_S_UNKNOWN, LATENCY_DEVIATION_S_UNKNOWN)

@@ -18,6 +18,7 @@ from typing_extensions import Buffer
 from atoll.client.segment.buffers import BufferPool
 from atoll.client.segment.encode import RowGroup, SegmentEncoder, rows_per_group
 from atoll.client.segment.source import PlainSource
+from atoll.client.transfer.report import TransferReport
 from atoll.client.transfer.send import PieceSend
 from atoll.client.transfer.signal import Signal
 from atoll.client.transfer.window import GroupWindow
@@ -104,6 +105,7 @@ class SegmentUploader:
         self.buffers = buffers
         self.limits = limits or UploadLimits()
         self.turns = asyncio.Semaphore(self.limits.uploads_max)
+        self.report = TransferReport(control, clock)
         self._receipts = 0
 
     async def order(self, bucket: bytes, plain_bytes: int, policy: int = 0) -> SegmentGrant:
@@ -356,7 +358,9 @@ class SegmentUpload:
                 self._uploader.limits.piece_timeout_s,
             )
             self._check(send, receipt)
+            self._uploader.report.put(grant.alias, None)
         except AtollError as fault:
+            self._uploader.report.put(grant.alias, fault)
             if self._leave(send):
                 self._lost(send, fault)
         except BaseException:
