@@ -328,6 +328,7 @@ async def _gateway_app(
     transport: HttpPieceTransport,
 ) -> AsgiApp:
     from atoll.client.keys import Keyring
+    from atoll.client.locking import ObjectLocks
     from atoll.client.objects import SegmentedObjects
     from atoll.client.packing.pack import Packer
     from atoll.client.recovery.control import ManifestControl
@@ -355,9 +356,14 @@ async def _gateway_app(
     writing = asyncio.create_task(manifests.run(), name="write manifests")
     stack.callback(writing.cancel)
     domains = (settings.domain, "localhost") if settings.domain else ("localhost",)
+    objects = SegmentedObjects(keyring, uploader, downloader)
+    locks = ObjectLocks(control, keyring, objects, transport, clock, identity.public_key)
+    signing = asyncio.create_task(locks.run(), name="sign locks")
+    stack.callback(signing.cancel)
     gateway = Gateway(
         control=ManifestControl(control, manifests),
-        objects=SegmentedObjects(keyring, uploader, downloader),
+        objects=objects,
+        locks=locks,
         clock=clock,
         rng=rng,
         compute=compute,

@@ -7,6 +7,7 @@ from contextlib import aclosing
 from typing_extensions import Buffer
 
 from atoll.client.keys import Keyring
+from atoll.client.lock_keys import default_lock_tlvs
 from atoll.client.packing.read import PackedRead
 from atoll.client.recovery.labels import Labels, StreamLabels
 from atoll.client.segment.source import PlainSource
@@ -76,7 +77,9 @@ class SegmentedObjects:
                     grant = await ordered
                 ordered = None
                 cipher, wrapped = self._keyring.new_cipher(wrapping, grant.segment)
-                tlvs = labels.next(grant.segment, wrapped, self._uploader.clock.now_ms())
+                now_ms = self._uploader.clock.now_ms()
+                tlvs = labels.next(grant.segment, wrapped, now_ms)
+                tlvs += default_lock_tlvs(self._keyring, bucket, grant.segment, now_ms)
                 upload = self._uploader.open(
                     bucket.bucket, grant, plain_bytes, cipher, wrapped, tlvs
                 )

@@ -15,6 +15,7 @@ from atoll.core.messages import ControlPlane
 from atoll.core.ports import Clock, Compute, Rng
 from atoll.gateway.config import GatewayConfig
 from atoll.gateway.customer.door import CUSTOMER_PREFIX, CustomerDoor
+from atoll.gateway.locks import LockKeeper
 from atoll.gateway.objects import ObjectStore
 from atoll.gateway.s3.body import ClientGoneError
 from atoll.gateway.s3.call import Buckets, Call, Services
@@ -55,6 +56,7 @@ class Gateway:
         compute: Compute,
         config: GatewayConfig | None = None,
         codec: Codec | None = None,
+        locks: LockKeeper | None = None,
     ) -> None:
         """Wire the endpoint. ``codec`` may be shared between gateways of one process."""
         self.config = config or GatewayConfig()
@@ -70,6 +72,7 @@ class Gateway:
             config=self.config,
             codec=codec or compile_codec(),
             buckets=Buckets(control, clock, self.config.bucket_cache_s),
+            locks=locks,
         )
         self._customer = CustomerDoor(self.services)
         self._running = 0

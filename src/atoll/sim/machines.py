@@ -9,6 +9,7 @@ from functools import lru_cache
 from typing_extensions import Buffer
 
 from atoll.client.keys import Keyring
+from atoll.client.locking import ObjectLocks
 from atoll.client.objects import SegmentedObjects
 from atoll.client.packing.pack import Packer
 from atoll.client.remote import RemoteControl
@@ -217,6 +218,7 @@ class GatewayMachine(Machine):
         self.control: ControlPlane | None = None
         self.objects: SegmentedObjects | None = None
         self.packer: Packer | None = None
+        self.locks: ObjectLocks | None = None
 
     async def _begin(self, life: Incarnation) -> None:
         clock = SimClock(life)
@@ -235,9 +237,13 @@ class GatewayMachine(Machine):
         self.packer = Packer(control, keyring, uploader, downloader, clock, rng)
         if self.world.scenario.packing_chance:
             self.packing = asyncio.create_task(self._pack(self.packer))
+        self.locks = ObjectLocks(
+            control, keyring, self.objects, transport, clock, self.identity.public_key
+        )
         door = Gateway(
             control=control,
             objects=self.objects,
+            locks=self.locks,
             clock=clock,
             rng=rng,
             compute=compute,

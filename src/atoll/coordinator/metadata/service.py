@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
 
+import msgspec
 from sqlalchemy.engine import Connection
 
 from atoll.coordinator.metadata.model import (
@@ -62,6 +63,7 @@ from atoll.core.messages import (
     SegmentRecord,
 )
 from atoll.core.ports import Clock, Database, Rng
+from atoll.core.retention import Mode
 
 DELETE_KEYS_MAX = 1000
 BUCKETS_LISTED_MAX = 10_000
@@ -228,7 +230,7 @@ class MetadataService:
     async def get_bucket(self, request: GetBucket) -> BucketInfo:
         """Find a bucket by name. Raises ``BUCKET_NOT_FOUND``."""
         name = text_bytes(request.name).decode()
-        found = await self._database.read(partial(buckets.find_bucket, name=name))
+        found = await self._database.read(partial(_find_bucket, name=name))
         if found is None:
             raise no_bucket(request.name)
         return found
@@ -382,6 +384,16 @@ class MetadataService:
         return await self._database.write(
             partial(_delete, request=request, keys=keys, now_ms=now_ms)
         )
+
+
+def _find_bucket(connection: Connection, name: str) -> BucketInfo | None:
+    found = buckets.find_bucket(connection, name)
+    if found is None:
+        return None
+    mode, days = locks.default_lock(connection, found.bucket)
+    if mode is Mode.NONE:
+        return found
+    return msgspec.structs.replace(found, lock_mode=mode.name.lower(), lock_days=days)
 
 
 def _label(access_key: str) -> str:

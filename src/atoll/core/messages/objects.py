@@ -35,6 +35,9 @@ class BucketInfo(Message, frozen=True):
     """Id of the newest version of its policy; 1 where it has none."""
     manifests: str = "group"
     """``group`` (manifests follow within a second) or ``sync`` (a write waits for its own)."""
+    lock_mode: str = ""
+    """What new objects are locked by: ``governance``, ``compliance`` or nothing."""
+    lock_days: int = 0
 
 
 class CreateBucket(Message, frozen=True):

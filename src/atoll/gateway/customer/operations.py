@@ -7,6 +7,7 @@ from atoll.gateway.customer.call import CustomerHandler
 
 OPERATIONS: dict[str, str] = {
     "whoami": "whoami:whoami",
+    "lock": "lock:lock",
 }
 """Name in the path to where its handler is."""
 

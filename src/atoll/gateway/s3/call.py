@@ -10,6 +10,7 @@ from atoll.core.errors import AtollError, Kind
 from atoll.core.messages import Answer, BucketInfo, ControlPlane, GetBucket, Message
 from atoll.core.ports import Clock, Compute
 from atoll.gateway.config import GatewayConfig
+from atoll.gateway.locks import LockKeeper
 from atoll.gateway.objects import ObjectStore
 from atoll.gateway.s3 import names
 from atoll.gateway.s3.body import IncomingBody, read_expected
@@ -70,6 +71,8 @@ class Services:
     config: GatewayConfig
     codec: Codec
     buckets: Buckets
+    locks: LockKeeper | None = None
+    """Signs locks; None where this gateway signs none."""
     background: set[asyncio.Task[Any]] = field(default_factory=set)
     """Completions that go on when their client has left; bounded by the admission limit."""
 
