@@ -30,6 +30,7 @@ _SECTIONS: dict[str, dict[str, Entry]] = {
         "ls": ("atoll.cli.ls:ls", "List buckets or objects."),
         "cat": ("atoll.cli.cat:cat", "Write an object to standard output."),
         "rm": ("atoll.cli.rm:rm", "Remove objects."),
+        "lock": ("atoll.cli.lock:lock", "Keep objects from being removed until a time."),
         "mb": ("atoll.cli.buckets:mb", "Make a bucket."),
         "rb": ("atoll.cli.buckets:rb", "Remove an empty bucket."),
     },
