@@ -6,7 +6,7 @@ pieces being sent, and the segment's piece set, which changes in one transaction
 
 import logging
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from functools import partial
 
@@ -71,6 +71,7 @@ class Outcome(Enum):
     CHANGED = "changed meanwhile"
     GONE = "deleted meanwhile"
     FAULT = "a rebuilt piece was wrong"
+    NOT_FOR_THIS_NODE = "the node holds a piece of it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +97,18 @@ class _Run:
     """Returned pieces that were read once in this run."""
     repaired: int = 0
     settled: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A repair ready to be carried out: by this process, or by a node."""
+
+    segment: StoredSegment
+    """As it was when this was planned: it is recorded only where it still is."""
+    job: Job
+    intents: store.Intents
+    until_ms: int
+    """When the announcement of its pieces runs out."""
 
 
 class SegmentRepairer:
@@ -165,6 +178,33 @@ class SegmentRepairer:
 
     async def _round(self, segment: StoredSegment, health: Health, run: _Run) -> Outcome | None:
         """Try once. None means: look again, something was learned or done."""
+        plan = await self._plan(segment, health, run)
+        return await self._attempt(plan, run) if isinstance(plan, Plan) else plan
+
+    async def plan(self, serial: int, worker: int) -> "Plan | Outcome":
+        """Plan a segment's repair for a node to carry out, and announce its pieces.
+
+        A node that holds a piece of the segment, or did, gets no other pieces of it: whoever lost
+        what it is paid for must not be handed the means to hide that.
+        """
+        run = _Run(store.NOBODY, refused={worker})
+        for _ in range(ROUNDS_MAX):
+            segment = await self._database.read(partial(segment_by_serial, serial=serial))
+            if segment is None:
+                return Outcome.GONE
+            if any(piece.alias == worker for piece in segment.pieces):
+                return Outcome.NOT_FOR_THIS_NODE
+            health = self.health(segment)
+            if health.settled:
+                return Outcome.FULL
+            plan = await self._plan(segment, health, run)
+            if plan is not None:
+                return plan
+        return Outcome.CHANGED
+
+    async def _plan(
+        self, segment: StoredSegment, health: Health, run: _Run
+    ) -> "Plan | Outcome | None":
         if health.missing and await self._adopt(segment, health, run):
             return None
         readable = [
@@ -203,7 +243,8 @@ class SegmentRepairer:
         if not wanted:
             held = {index: node for node, index in readable}
             sources = [(held[piece.index], piece.index) for piece in granted.pieces]
-        return await self._attempt(segment, sources, granted, until_ms, run, move=not wanted)
+        job = self._job(segment, sources, granted.pieces, move=not wanted)
+        return Plan(segment, job, granted, until_ms)
 
     def _targets(
         self,
@@ -278,18 +319,10 @@ class SegmentRepairer:
         run.repaired += adopted
         return adopted
 
-    async def _attempt(
-        self,
-        segment: StoredSegment,
-        readable: Sequence[tuple[Candidate, int]],
-        intents: store.Intents,
-        until_ms: int,
-        run: _Run,
-        *,
-        move: bool,
-    ) -> Outcome | None:
+    async def _attempt(self, plan: "Plan", run: _Run) -> Outcome | None:
+        segment, readable = plan.segment, plan.job.sources
         rebuild = Rebuild(
-            self._job(segment, readable, intents.pieces, move=move),
+            plan.job,
             transport=self._transport,
             compute=self._compute,
             bandwidth=self._bandwidth,
@@ -307,7 +340,7 @@ class SegmentRepairer:
             if failed.lost:
                 wrong = (failed.index,)
             else:
-                run.unreachable.update(n.alias for n, i in readable if i == failed.index)
+                run.unreachable.update(s.alias for s in readable if s.index == failed.index)
         except WrongBytesError as failed:
             wrong, reason = failed.indexes, str(failed)
             if not wrong:
@@ -323,7 +356,9 @@ class SegmentRepairer:
             run.unreachable.add(piece.alias)
             segment = await self._name_liar(segment, piece, reason)
         stored = [StoredPiece(index=t.index, alias=t.alias) for t in done]
-        recorded = await self._record(segment, intents, stored, until_ms, rebuild.released, run)
+        plan = replace(plan, segment=segment)
+        recorded = await self.record(plan, stored, rebuild.released, run.owner, run.traffic.take())
+        run.settled = run.settled or bool(recorded)
         run.repaired += recorded
         if outcome is None and done and not recorded:
             return Outcome.CHANGED
@@ -377,24 +412,24 @@ class SegmentRepairer:
 
     # --- the record -------------------------------------------------------------------------
 
-    async def _record(
+    async def record(
         self,
-        segment: StoredSegment,
-        intents: store.Intents,
+        plan: "Plan",
         stored: Sequence[StoredPiece],
-        until_ms: int,
         released: bool,
-        run: _Run,
+        owner: bytes,
+        traffic: dict[str, int],
     ) -> int:
         """Record new pieces if the segment is as it was; return how many were recorded.
 
         What they replace becomes garbage at its nodes, and so do they where the segment changed.
+        ``released`` says that pieces may lie at nodes although they are not in ``stored``.
         """
+        segment, intents, until_ms = plan.segment, plan.intents, plan.until_ms
         now_ms = self._clock.now_ms()
         in_time = now_ms < until_ms - store.INTENT_MARGIN_MS
         nodes = self._placement.nodes()
         policy = self._placement.policy_of(segment.policy, segment.bucket)
-        traffic = run.traffic.take() if stored else {}
 
         def write(connection: Connection) -> int:
             good: list[StoredPiece] = []
@@ -409,7 +444,7 @@ class SegmentRepairer:
                     gone = [piece for piece in segment.pieces if piece.index in indexes]
                     self._release(connection, segment, gone, now_ms)
                     if health_of(segment.k, segment.n, [*kept, *good], nodes, policy).settled:
-                        store.finish(connection, segment.serial, run.owner, now_ms)
+                        store.finish(connection, segment.serial, owner, now_ms)
                 else:
                     store.collect_pieces(connection, segment, good, now_ms)
                     good = []
@@ -421,9 +456,7 @@ class SegmentRepairer:
                 store.drop_intents(connection, segment, fresh, now_ms)
             return len(good)
 
-        recorded = await self._database.write(write)
-        run.settled = run.settled or bool(recorded)
-        return recorded
+        return await self._database.write(write)
 
     def _release(
         self,
