@@ -63,6 +63,8 @@ class About:
 
     version: str
     endpoint: str
+    door: str = ""
+    """URL of the coordinator's door, where every provider has a page; empty for no links."""
 
 
 class Order(msgspec.Struct, frozen=True):
@@ -136,7 +138,8 @@ class Console:
             )
 
     def _fragment(self, template: Any, view: CloudView) -> str:
-        return " ".join(template.render(view=view, drill=self._drill is not None).split())
+        words = template.render(view=view, about=self._about, drill=self._drill is not None)
+        return " ".join(words.split())
 
     async def _order(self, request: Request[Any, Any, Any], order: str) -> None:
         given = request.headers.get(TOKEN_HEADER, "")

@@ -42,6 +42,10 @@ class NodeView:
     pieces: int
     errors: int
     full: bool
+    standing: str
+    """What reputation thinks of it, in one word."""
+    page: str
+    """Path of its public page at the coordinator's door."""
 
 
 @dataclass(frozen=True, slots=True)

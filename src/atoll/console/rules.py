@@ -197,6 +197,8 @@ def node_of(node: NodeStatus, now_ms: int) -> NodeView:
         pieces=node.pieces,
         errors=node.errors,
         full=node.full,
+        standing=node.standing,
+        page=f"/providers/{node.node_id.hex()}",
     )
 
 

@@ -285,8 +285,8 @@ def lines_of(found: NodeHealth, columns: int) -> list[str]:
             [
                 (
                     f"{INDENT}{speed.region or 'here'}",
-                    f"p50 {speed.p50_ms:.1f} ms",
-                    f"p95 {speed.p95_ms:.1f} ms",
+                    f"p50 {speed.p50_ms:.1f} ms" if speed.p50_ms else "",
+                    f"p95 {speed.p95_ms:.1f} ms" if speed.p95_ms else "",
                     f"{show_bytes(round(speed.bytes_per_s))}/s" if speed.bytes_per_s else "",
                     f"{speed.reads:,} reads",
                 )

@@ -16,6 +16,7 @@ from atoll.coordinator.reputation.model import (
     Speed,
     Windows,
 )
+from atoll.core.units import show_bytes
 
 WARNING_SHARE = 0.5
 """An early warning comes when half of what the tier allows to be absent is used up,"""
@@ -119,18 +120,20 @@ def measured(speeds: tuple[Speed, ...], new: Speed) -> tuple[Speed, ...]:
         kept[new.region] = new
     else:
         part = SPEED_SMOOTHING_MAX * min(1.0, new.reads / SPEED_READS_FULL)
-        rate = old.bytes_per_s
-        if new.bytes_per_s:
-            rate += part * (new.bytes_per_s - rate)
         kept[new.region] = Speed(
             new.region,
-            old.p50_ms + part * (new.p50_ms - old.p50_ms),
-            old.p95_ms + part * (new.p95_ms - old.p95_ms),
-            rate,
+            _towards(old.p50_ms, new.p50_ms, part),
+            _towards(old.p95_ms, new.p95_ms, part),
+            _towards(old.bytes_per_s, new.bytes_per_s, part),
             old.reads + new.reads,
         )
     order = sorted(kept.values(), key=lambda one: (-one.reads, one.region))
     return tuple(order[:REGIONS_MAX])
+
+
+def _towards(old: float, new: float, part: float) -> float:
+    """Smooth a figure; 0 is an unknown one."""
+    return old + part * (new - old) if old and new else old or new
 
 
 # --- how it stands --------------------------------------------------------------------------------
@@ -164,6 +167,8 @@ def _score_words(score: Score, test: SequentialTest, noun: str) -> tuple[str, st
         f"not; each failure adds {test.fail_step:.2f}, each success takes {-test.pass_step:.5f}"
     )
     figure = f"{score.score:+.2f} ({score.failed:,} of {score.count:,} {noun} failed)"
+    if not score.count:
+        figure = f"no {noun} yet"
     more = max(0, ceil((test.out - score.score) / test.fail_step - 1e-9))
     return rule, figure, f"{test.out:+.2f}", f"{more} more failures in a row"
 
@@ -306,9 +311,14 @@ def speed_view(record: Record, about: Surroundings) -> AxisView:
     bound = max(SLOW_MS_MIN, SLOW_FACTOR * about.peers_p95_ms)
     level, figure, margin = Level.UNKNOWN, "not measured yet", ""
     if best is not None:
-        figure = f"p50 {best.p50_ms:.0f} ms, p95 {best.p95_ms:.0f} ms from {best.region or 'here'}"
-        margin = f"{max(0.0, bound - best.p95_ms):.0f} ms"
-        if best.reads >= SPEED_READS_MIN:
+        figure = "long reads only"
+        if best.p95_ms:
+            figure = f"p50 {best.p50_ms:.1f} ms, p95 {best.p95_ms:.1f} ms"
+            margin = f"{max(0.0, bound - best.p95_ms):.0f} ms"
+        if best.bytes_per_s:
+            figure += f", {show_bytes(round(best.bytes_per_s))}/s"
+        figure += f" from {best.region or 'here'}"
+        if best.p95_ms and best.reads >= SPEED_READS_MIN:
             level = Level.WARNING if best.p95_ms > bound else Level.FINE
     return AxisView(
         Axis.SPEED,

@@ -87,8 +87,9 @@ def provider_page(health: NodeHealth) -> bytes:
 
 
 def _fact(label: str, value: str, remark: str) -> str:
+    value = escape(value[:1].upper() + value[1:])
     return (
-        f'<div class="card fact"><dt>{label}</dt><dd class="value">{escape(value)}</dd>'
+        f'<div class="card fact"><dt>{label}</dt><dd class="value">{value}</dd>'
         f'<dd class="quiet">{escape(remark)}</dd></div>'
     )
 
@@ -121,13 +122,17 @@ def _speeds(health: NodeHealth) -> str:
     if not health.speeds:
         return ""
     rows = "".join(
-        f"<tr><td>{escape(speed.region or 'here')}</td><td>{speed.p50_ms:.1f} ms</td>"
-        f"<td>{speed.p95_ms:.1f} ms</td>"
+        f"<tr><td>{escape(speed.region or 'here')}</td><td>{_ms(speed.p50_ms)}</td>"
+        f"<td>{_ms(speed.p95_ms)}</td>"
         f"<td>{show_bytes(round(speed.bytes_per_s)) + '/s' if speed.bytes_per_s else '—'}</td>"
         f"<td>{speed.reads:,}</td></tr>"
         for speed in health.speeds
     )
     return _table("Speed by region", ("Seen from", "p50", "p95", "Rate", "Reads"), rows)
+
+
+def _ms(figure: float) -> str:
+    return f"{figure:.1f} ms" if figure else "—"
 
 
 def _history(events: Sequence[StandingEvent], now_ms: int) -> str:
