@@ -50,6 +50,8 @@ class Profile:
     """Rest between two rounds of it."""
     poll_s: float
     """How often the queue is looked at when nobody rings."""
+    offer_again_ms: int
+    """How often a node may ask for repair work."""
     bytes_per_second: int
     """Bandwidth of one coordinator's repair, down and up together."""
     workers: int
@@ -72,6 +74,7 @@ LOCAL = Profile(
     scan_pause_s=0.02,
     scan_interval_s=60.0,
     poll_s=0.5,
+    offer_again_ms=5_000,
     bytes_per_second=512 << 20,
     workers=8,
     stall_s=10.0,
@@ -93,6 +96,7 @@ WAN = Profile(
     scan_pause_s=0.5,
     scan_interval_s=24 * 3600.0,
     poll_s=5.0,
+    offer_again_ms=60_000,
     bytes_per_second=32 << 20,
     workers=8,
     stall_s=60.0,

@@ -94,7 +94,7 @@ class RepairService:
         self._profile = profile
         self._owner = rng.bytes(16)
         self._freezer = Freezer(profile)
-        self._repairer = SegmentRepairer(
+        self.repairer = SegmentRepairer(
             clock=clock,
             rng=rng,
             database=database,
@@ -188,6 +188,11 @@ class RepairService:
             bell.cancel()
             pause.cancel()
         self._bell.clear()
+
+    @property
+    def frozen(self) -> bool:
+        """Whether repair is held back because many nodes vanished at once."""
+        return self._freezer.frozen
 
     def ring(self) -> None:
         """Say that there may be work."""
@@ -373,7 +378,7 @@ class RepairService:
     async def _strike(
         self, segment: StoredSegment, piece: StoredPiece, reason: str, *, sure: bool
     ) -> None:
-        await self._repairer.lose_pieces(segment, [piece], reason, sure=sure)
+        await self.repairer.lose_pieces(segment, [piece], reason, sure=sure)
         fresh = await self._database.read(lambda c: segment_by_id(c, segment.segment))
         if fresh is not None:
             await self.judge([fresh], "a piece was lost", disturb=True)
@@ -407,7 +412,7 @@ class RepairService:
         segment = await self._database.read(lambda c: segment_by_id(c, report.segment))
         if segment is None or report.piece not in segment.pieces:
             return
-        reason = await self._repairer.check_piece(segment, report.piece)
+        reason = await self.repairer.check_piece(segment, report.piece)
         if reason:
             await self._strike(segment, report.piece, reason, sure=False)
 
@@ -440,7 +445,7 @@ class RepairService:
     async def _work(self, claim: store.Claim) -> None:
         try:
             wakes = self._wakes
-            result = await self._repairer.repair(claim.serial, self._owner)
+            result = await self.repairer.repair(claim.serial, self._owner)
             await self._settle(claim, result, woken=wakes != self._wakes)
         except (AtollError, SQLAlchemyError) as cause:
             log.warning("repair of segment %d: %s", claim.serial, cause)

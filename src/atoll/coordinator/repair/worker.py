@@ -105,7 +105,8 @@ class Plan:
 
     segment: StoredSegment
     """As it was when this was planned: it is recorded only where it still is."""
-    job: Job
+    job: Job | None
+    """None where it was carried out already and is only to be recorded."""
     intents: store.Intents
     until_ms: int
     """When the announcement of its pieces runs out."""
@@ -320,6 +321,7 @@ class SegmentRepairer:
         return adopted
 
     async def _attempt(self, plan: "Plan", run: _Run) -> Outcome | None:
+        assert plan.job is not None
         segment, readable = plan.segment, plan.job.sources
         rebuild = Rebuild(
             plan.job,
@@ -373,7 +375,7 @@ class SegmentRepairer:
         move: bool,
     ) -> Job:
         nodes = self._placement.nodes()
-        header = self._header(segment, readable[0][1])
+        header = self.header(segment, readable[0][1])
         targets = [(nodes[piece.alias], piece.index) for piece in planned]
         return Job(
             header=header,
@@ -383,7 +385,8 @@ class SegmentRepairer:
             move=move,
         )
 
-    def _header(self, segment: StoredSegment, index: int) -> Header:
+    def header(self, segment: StoredSegment, index: int) -> Header:
+        """Return the head of a piece of a segment, but for its TLVs."""
         return Header(
             segment_id=SegmentId(segment.segment),
             index=index,
@@ -537,7 +540,7 @@ class SegmentRepairer:
         node = self._placement.nodes().get(piece.alias)
         if node is None or node.state in (NodeState.DEAD, NodeState.LOST):
             return "its node is gone" if sure else ""
-        header = self._header(segment, piece.index)
+        header = self.header(segment, piece.index)
         (source,) = self._sources(Action.REPAIR_GET, segment, [(node, piece.index)], header)
         try:
             await check_stored_piece(

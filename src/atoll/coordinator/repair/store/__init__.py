@@ -30,6 +30,7 @@ from atoll.coordinator.repair.store.queue import (
     queue_reasons,
     queued,
     release,
+    release_but,
     renew,
     wake,
 )
@@ -42,6 +43,17 @@ from atoll.coordinator.repair.store.rounds import (
     read_round,
     release_ranges,
 )
+from atoll.coordinator.repair.store.tasks import (
+    TaskRow,
+    Work,
+    add_task,
+    add_work,
+    all_work,
+    expire_tasks,
+    running_tasks,
+    take_task,
+    work_of,
+)
 
 __all__ = [
     "INTENT_MARGIN_MS",
@@ -52,8 +64,13 @@ __all__ = [
     "QueueEntry",
     "Range",
     "Round",
+    "TaskRow",
+    "Work",
     "add_credits",
+    "add_task",
+    "add_work",
     "advance_range",
+    "all_work",
     "begin_round",
     "claim",
     "claim_range",
@@ -64,6 +81,7 @@ __all__ = [
     "drop_intents",
     "enqueue",
     "expire_credits",
+    "expire_tasks",
     "finish",
     "free",
     "measure",
@@ -74,8 +92,12 @@ __all__ = [
     "queued",
     "read_round",
     "release",
+    "release_but",
     "release_ranges",
     "renew",
+    "running_tasks",
+    "take_task",
     "wake",
+    "work_of",
     "write_intents",
 ]

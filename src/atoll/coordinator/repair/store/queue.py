@@ -22,6 +22,7 @@ _ENQUEUE = Statement("""
 _CLAIMABLE = Statement("""
     SELECT serial, attempts FROM repair
     WHERE due_ms <= :now_ms AND lease_until_ms <= :now_ms AND urgent >= :urgent
+    AND urgent <= :urgent_max
     ORDER BY urgent DESC, healthy, due_ms, serial LIMIT :limit FOR UPDATE SKIP LOCKED""")
 _LEASE = Statement("""
     UPDATE repair SET lease_owner = :owner, lease_until_ms = :until_ms WHERE serial = :serial""")
@@ -30,6 +31,9 @@ _RENEW = Statement("""
     WHERE serial = :serial AND lease_owner = :owner""")
 _RELEASE = Statement("""
     UPDATE repair SET lease_owner = :nobody, lease_until_ms = 0 WHERE lease_owner = :owner""")
+_RELEASE_BUT = Statement("""
+    UPDATE repair SET lease_owner = :nobody, lease_until_ms = 0
+    WHERE lease_owner = :owner AND serial <> :serial""")
 _FINISH = Statement("""
     DELETE FROM repair WHERE serial = :serial AND lease_owner = :owner RETURNING since_ms""")
 _POSTPONE = Statement("""
@@ -52,6 +56,7 @@ _REASONS = Statement("""
     SELECT reason, count(*) FROM repair GROUP BY reason ORDER BY reason""")
 
 NOBODY = b""
+URGENT_MAX = 255
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,10 +103,18 @@ def enqueue(
 
 
 def claim(
-    connection: Connection, owner: bytes, now_ms: int, lease_ms: int, limit: int, urgent_min: int
+    connection: Connection,
+    owner: bytes,
+    now_ms: int,
+    lease_ms: int,
+    limit: int,
+    urgent_min: int,
+    urgent_max: int = URGENT_MAX,
 ) -> list[Claim]:
     """Lease up to ``limit`` due segments, the most urgent first."""
-    rows = _CLAIMABLE.all(connection, now_ms=now_ms, urgent=urgent_min, limit=limit)
+    rows = _CLAIMABLE.all(
+        connection, now_ms=now_ms, urgent=urgent_min, urgent_max=urgent_max, limit=limit
+    )
     until_ms = now_ms + lease_ms
     _LEASE.many(
         connection,
@@ -126,6 +139,11 @@ def renew(
 def release(connection: Connection, owner: bytes) -> None:
     """Give up all leases of an owner (it stops)."""
     _RELEASE.run(connection, owner=owner, nobody=NOBODY)
+
+
+def release_but(connection: Connection, owner: bytes, serial: int) -> None:
+    """Give up all leases of an owner but one."""
+    _RELEASE_BUT.run(connection, owner=owner, nobody=NOBODY, serial=serial)
 
 
 def finish(connection: Connection, serial: int, owner: bytes, now_ms: int) -> None:
