@@ -27,6 +27,9 @@ class NodeStatus(Message, frozen=True):
     pieces: int
     full: bool
     errors: int
+    standing: str = "vetted"
+    """What reputation thinks of it: ``unvetted``, ``vetted``, ``trusted``, ``suspect``,
+    ``suspended``, ``exiting`` or ``disqualified``."""
 
 
 class RepairStatus(Message, frozen=True):
@@ -77,6 +80,11 @@ class CloudStatus(Message, frozen=True):
     one_machine: bool
     """All nodes are loopback addresses: no protection against the loss of this machine."""
     profile: str
+    packs: int = 0
+    """Segments that hold the ciphertexts of many small objects."""
+    packed_objects: int = 0
+    pack_dead_bytes: int = 0
+    """Bytes in packs whose objects are gone; packs more dead than alive are written anew."""
 
 
 CONTROL_REQUESTS: dict[type[Message], type[Message]] = {
