@@ -260,6 +260,34 @@ class PieceTransport(Protocol):
         """
 
 
+@dataclass(frozen=True, slots=True)
+class HostPressure:
+    """How busy a machine is: shares of the last ten seconds, in percent, in which work waited."""
+
+    cpu_percent: float = 0.0
+    io_percent: float = 0.0
+    memory_percent: float = 0.0
+    known: bool = False
+    """Whether the machine tells."""
+
+
+class Host(Protocol):
+    """The machine that a process runs on, as far as it tells. Calls block for milliseconds."""
+
+    def pressure(self) -> HostPressure:
+        """Return how long work waits for processors, disks and memory (Linux PSI)."""
+
+    def disk_warning(self) -> str:
+        """Return what the disk says about its own coming failure (SMART); empty for nothing."""
+
+
+class Beacon(Protocol):
+    """One value per slot that nobody knows before the slot, and everybody can check after it."""
+
+    async def value(self, slot: int) -> bytes | None:
+        """Return the slot's 32 bytes; None while nobody knows them (or ever will)."""
+
+
 class Process(Protocol):
     """A child process of a supervisor."""
 

@@ -42,6 +42,7 @@ from atoll.node.owner_access import OwnerAccess
 from atoll.node.part import Route
 from atoll.node.store.model import Row
 from atoll.node.store.store import PieceReader, PieceStore
+from atoll.node.traffic import TrafficMeter
 
 _LOG = logging.getLogger(__name__)
 PIECES_PREFIX = "/v1/pieces/"
@@ -87,6 +88,7 @@ class NodeApp:
         config: NodeConfig,
         clock: Clock,
         desk: OrderDesk,
+        meter: TrafficMeter | None = None,
     ) -> None:
         """Serve ``store``, which is open, under this identity."""
         self._store = store
@@ -95,6 +97,7 @@ class NodeApp:
         self._config = config
         self._clock = clock
         self._desk = desk
+        self._meter = meter or TrafficMeter(clock)
         self._gate = Gate(
             config.transfer_memory_bytes, config.transfers_waiting_max, config.transfer_wait_s
         )
@@ -171,6 +174,7 @@ class NodeApp:
             raise AtollError(
                 Kind.TOO_LARGE, "store piece", f"the order allows {limit.byte_cap} bytes"
             )
+        self._meter.check_write()
         async with self._gate.hold(min(length, UPLOAD_HOLD_BYTES)):
             upload = self._store.begin(admission_of(limit, signed, piece), length)
             try:
@@ -179,6 +183,7 @@ class NodeApp:
                     while more:
                         part, more = await http.read_part(receive)
                         if part:
+                            await self._meter.came_in(len(part))
                             await upload.write(part)
                 accepted = await upload.finish()
             finally:
@@ -202,6 +207,7 @@ class NodeApp:
             return
         limit = self._desk.check(signed, READS)
         self._desk.check_piece(limit, piece)
+        self._meter.check_read(limit.action)
         row = await self._store.locate(piece, limit.issued_ms)
         part, start, length = _range_of(scope, row)
         charged = length if part is PiecePart.DATA else 0
@@ -263,6 +269,7 @@ class NodeApp:
             gone.cancel()
 
     async def _send_part(self, send: Send, data: bytes, *, more: bool) -> None:
+        await self._meter.goes_out(len(data))
         try:
             async with asyncio.timeout(self._config.body_stall_s):
                 await send({"type": "http.response.body", "body": data, "more_body": more})
@@ -308,7 +315,7 @@ class NodeApp:
             node_id=self._node_id.hex(),
             version=__version__,
             state=state,
-            capacity_bytes=self._config.store.capacity_bytes,
+            capacity_bytes=self._store.config.capacity_bytes,
             used_bytes=counters.used_bytes,
             trash_bytes=counters.trash_bytes,
             free_bytes=counters.free_bytes,

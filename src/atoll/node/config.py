@@ -68,7 +68,21 @@ class NodeConfig:
     """SHA-256 of its TLS certificate; empty on loopback."""
     price_micro: int = 0
     """Micro-euro per TB and month asked."""
+    bandwidth_bytes_per_s: int = 0
+    """In each direction; 0 for no limit. This and what follows may be changed while it runs."""
+    traffic_bytes_month: int = 0
+    """Both directions together in a calendar month; 0 for no limit."""
+    calendar: str = ""
+    """``core.calendar``; empty for always online."""
+    parent_country: str = ""
+    asn: int = 0
     coordinators: tuple[Address, ...] = ()
+    moves_at_once: int = 4
+    """Pieces on their way to other nodes when this one leaves or shrinks."""
+    repair_tasks: int = 1
+    """Repairs of others' segments taken over at a time, for pay; 0 for none."""
+    repair_bytes_per_s: int = 8 * MIB
+    """The pace of that work, reading and sending together."""
     store: StoreConfig = field(default_factory=StoreConfig)
     transfer_memory_bytes: int = 24 * MIB
     """What pieces on their way in and out may hold in memory; more wait their turn."""

@@ -23,16 +23,21 @@ from atoll.core.messages import (
     decode,
     encode,
 )
-from atoll.core.ports import Clock, Compute, Disk, PieceTransport, Rng
+from atoll.core.ports import Clock, Compute, Disk, Host, PieceTransport, Rng
 from atoll.node.app import NodeApp
 from atoll.node.config import NodeConfig
 from atoll.node.http import Receive, Scope, Send, send_failure
 from atoll.node.link import Link
 from atoll.node.orders import OrderDesk
+from atoll.node.owner import ProviderDoor, make_door
 from atoll.node.part import NodePart, Step
+from atoll.node.pressure import CalmHost
+from atoll.node.repairs import RepairWorker
 from atoll.node.retention import NodeRetention
 from atoll.node.sets.service import SetKeeper
+from atoll.node.settings import Settings
 from atoll.node.store.store import PieceStore
+from atoll.node.traffic import TrafficMeter
 
 _LOG = logging.getLogger(__name__)
 REGISTER_PATH = "/v1/node/register"
@@ -81,8 +86,9 @@ class NodeService:
         transport: PieceTransport,
         identity: Identity,
         config: NodeConfig,
+        host: Host | None = None,
     ) -> None:
-        """Touch nothing yet."""
+        """Touch nothing yet. ``host`` tells how busy the machine is, and how well its disk."""
         self._clock = clock
         self._rng = rng
         self._disk = disk
@@ -95,7 +101,8 @@ class NodeService:
         self._coordinators: dict[bytes, bytes] = {}
         self._memory = NodeMemory()
         desk = OrderDesk(identity.node_id, self._coordinators, clock, config.order_skew_ms)
-        self._app = NodeApp(self.store, identity, config, clock, desk)
+        self.meter = TrafficMeter(clock)
+        self._app = NodeApp(self.store, identity, config, clock, desk, self.meter)
         self.retention = NodeRetention(self.store, identity, clock, config.body_stall_s)
         self.sets = SetKeeper(
             self.store,
@@ -107,13 +114,56 @@ class NodeService:
             ask=self._ask_part,
             skew_ms=config.order_skew_ms,
         )
-        self.parts: list[NodePart] = [self.retention, self._app.owners, self.sets]
+        self.settings = Settings(disk, compute, config)
+        self.terms = self._make_terms(host or CalmHost())
+        self.repairs = RepairWorker(
+            clock=clock,
+            compute=compute,
+            transport=transport,
+            links=self.links,
+            ask=self._ask_part,
+            tasks_max=config.repair_tasks,
+            bytes_per_s=config.repair_bytes_per_s,
+            busy=lambda: bool(self.meter.eased_bytes_per_s),
+        )
+        self.parts: list[NodePart] = [
+            self.retention,
+            self.repairs,
+            self._app.owners,
+            self.sets,
+            *self.terms.parts,
+        ]
         for part in self.parts:
             self._app.routes.update(part.routes)
         self._tasks: list[asyncio.Task[None]] = []
         self._requests = 0
         self._idle = asyncio.Event()
         self._serving = False
+
+    def _make_terms(self, host: Host) -> ProviderDoor:
+        """Put together what keeps to the provider's terms."""
+        return make_door(
+            store=self.store,
+            disk=self._disk,
+            compute=self._compute,
+            clock=self._clock,
+            host=host,
+            transport=self._transport,
+            identity=self._identity,
+            config=self.config,
+            settings=self.settings,
+            meter=self.meter,
+            retention=self.retention,
+            links=self.links,
+            ask=self._ask_part,
+            announce=self._announce,
+        )
+
+    def _announce(self) -> None:
+        """Register again at once: the facts have changed."""
+        for link in self.links:
+            link.registered = False
+            link.wake.set()
 
     @property
     def incarnation(self) -> int:
@@ -140,7 +190,10 @@ class NodeService:
     async def start(self) -> None:
         """Open the store, then serve and report. Raises ``WRONG_FOLDER``, ``NEWER_FORMAT``."""
         await self._remember()
+        await self.settings.load()
+        await self.meter.load(self._disk, self._compute)
         await self.store.open()
+        self.terms.apply()
         self._serving = True
         self._tasks = [asyncio.create_task(self._report(link)) for link in self.links]
         self._tasks.append(asyncio.create_task(self.store.run()))
@@ -270,7 +323,7 @@ class NodeService:
         heartbeat = Heartbeat(
             time_ms=self._clock.now_ms(),
             incarnation=self.incarnation,
-            full=self.store.full,
+            full=bool(self.terms.refuses),
             counters=self.store.counters(),
             lost_pieces=lost,
         )
@@ -312,20 +365,27 @@ class NodeService:
         return await self.ask(link, ASK_PATH, message, answer)
 
     def _facts(self) -> NodeFacts:
-        config = self.config
+        config, terms, kept = self.config, self.settings.terms, self.settings.kept
         return NodeFacts(
             public_key=self._identity.public_key,
             operator=config.operator,
-            site=config.site,
-            region=config.region,
-            country=config.country,
-            tier=config.tier,
+            site=terms.site,
+            region=terms.region,
+            country=terms.country,
+            tier=terms.tier,
             host=config.host,
             port=config.port,
             fingerprint=config.fingerprint,
-            capacity_bytes=config.store.capacity_bytes,
-            price_micro=config.price_micro,
+            capacity_bytes=self.terms.capacity_bytes,
+            price_micro=terms.price_micro,
             version=__version__,
+            parent_country=terms.parent_country,
+            asn=terms.asn,
+            calendar=terms.calendar,
+            bandwidth_bytes_per_s=terms.bandwidth_bytes_per_s,
+            traffic_bytes_month=terms.traffic_bytes_month,
+            exiting=kept.exiting,
+            evacuating=kept.evacuating,
         )
 
     def _watch_clock(self, link: Link, time_ms: int) -> None:

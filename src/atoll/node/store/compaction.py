@@ -172,7 +172,8 @@ class Compactor:
                     length,
                     crc,
                 )
-                await volume.clock.sleep(length / volume.config.compaction_bytes_per_s)
+                pace = volume.config.compaction_bytes_per_s * volume.background_share
+                await volume.clock.sleep(length / pace)
             if crc != found.body_crc:
                 _LOG.warning("piece %s was found rotten", envelope.piece.hex()[:10])
                 await self._rotten(envelope.piece, row)

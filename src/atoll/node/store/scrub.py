@@ -59,7 +59,8 @@ class Scrubber:
             while left:
                 length = min(BLOCK_BYTES, left)
                 await volume.compute.run(_feed, checker, file, body, length)
-                await volume.clock.sleep(length / max(1, volume.config.scrub_bytes_per_s))
+                pace = max(1.0, volume.config.scrub_bytes_per_s * volume.background_share)
+                await volume.clock.sleep(length / pace)
                 volume.counts.scrubbed_bytes += length
                 body += length
                 left -= length

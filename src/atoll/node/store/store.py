@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 from atoll.core.errors import AtollError, Kind
 from atoll.core.messages import NodeCounters
@@ -300,6 +301,12 @@ class PieceStore:
             return False
         touched.discard((issuer, number))
         return True
+
+    def set_capacity(self, capacity_bytes: int) -> None:
+        """Offer another capacity from now on; what is held above it stays until it is moved."""
+        self.config = replace(self.config, capacity_bytes=capacity_bytes)
+        if self._volume is not None:
+            self._volume.config = self.config
 
     # --- figures ---
 

@@ -77,6 +77,8 @@ class Volume:
     counts: Counts = field(default_factory=Counts)
     beacon_ms: Callable[[], int] = int
     """Latest time that a beacon proved, in ms since 1970; 0 where none is known."""
+    background_share: float = 1.0
+    """Pace of scrub and compaction, above 0 to 1: less while the machine is busy otherwise."""
     disk_slow_until_s: float = 0.0
     """Until then, by the monotonic clock, writes of blocks go through a thread."""
     _busy: dict[bytes, asyncio.Event] = field(default_factory=dict)
