@@ -25,8 +25,6 @@ SEAL_PURPOSE = b"residency-seal/1"
 WITNESS_PURPOSE = b"residency-witness/1"
 VERSION = 1
 LINE_BYTES_MAX = 1 << 20
-PAGE_LINES_MAX = 20_000
-PEAKS_MAX = 64
 _ROOT_TAG = b"atoll/residency-root/1"
 
 

@@ -82,8 +82,8 @@ def gather(connection: Connection, bucket: bytes, start: Cursor) -> Gathered:
     rows = objects.list_objects(connection, bucket, start.key, _LAST_KEY, PAGE_OBJECTS_MAX)
     for row in rows:
         place = start if row.key == start.key else Cursor(row.key)
-        begun += place.number == 0
         after = _gather_object(connection, row, place, found)
+        begun += place.number == 0 and after != place
         if after is not None:
             return Gathered(tuple(found), begun, after)
     if len(rows) < PAGE_OBJECTS_MAX:
