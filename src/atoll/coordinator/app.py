@@ -19,7 +19,7 @@ from atoll.coordinator.collection.rules import LIMITS
 from atoll.coordinator.collection.service import CollectionService
 from atoll.coordinator.metadata.serials import SerialAllocator
 from atoll.coordinator.metadata.service import MetadataConfig, MetadataService
-from atoll.coordinator.metadata.store import buckets, reports, segments
+from atoll.coordinator.metadata.store import buckets, packs, reports, segments
 from atoll.coordinator.metadata.uploads import UploadService
 from atoll.coordinator.packing.rules import PROFILES as PACKING_PROFILES
 from atoll.coordinator.packing.rules import PackingProfile
@@ -32,6 +32,7 @@ from atoll.coordinator.policy.service import PolicyService
 from atoll.coordinator.recovery.service import RecoveryService
 from atoll.coordinator.registry.model import TIMERS
 from atoll.coordinator.registry.service import RegistryConfig, RegistryService
+from atoll.coordinator.repair.offers import RepairOffers
 from atoll.coordinator.repair.rules import PROFILES
 from atoll.coordinator.repair.service import RepairService
 from atoll.coordinator.reputation.door import ProviderPages
@@ -39,6 +40,9 @@ from atoll.coordinator.reputation.service import ReputationService
 from atoll.coordinator.residency.service import ResidencyService
 from atoll.coordinator.retention.rules import PROFILES as RETENTION_PROFILES
 from atoll.coordinator.retention.service import RetentionService
+from atoll.coordinator.sets.rules import PROFILES as SET_PROFILES
+from atoll.coordinator.sets.rules import SetTimers
+from atoll.coordinator.sets.service import SetsService
 from atoll.coordinator.terms.service import TermsService
 from atoll.core.addresses import NO_TABLE, AddressTable
 from atoll.core.crypto import NONCE_BYTES, open_secret, seal_secret
@@ -105,6 +109,8 @@ class CoordinatorConfig:
     """Countries of addresses, as its operator believes them."""
     packing: PackingProfile | None = None
     """How eagerly small objects are packed; None for the profile's way."""
+    sets: SetTimers | None = None
+    """When sets of pieces are compared; None for the profile's way."""
 
 
 class Coordinator:
@@ -200,7 +206,25 @@ class Coordinator:
         self.residency = ResidencyService(
             clock, rng, database, identity, self.registry, self.policies, self.placement
         )
+        self.sets = SetsService(
+            clock,
+            database,
+            self.registry,
+            config.sets or SET_PROFILES[config.profile],
+            lost=self.repair.report_lost,
+        )
+        self.offers = RepairOffers(
+            clock=clock,
+            rng=rng,
+            database=database,
+            registry=self.registry,
+            placement=self.placement,
+            repair=self.repair,
+            profile=PROFILES[config.profile],
+        )
         self._parts: list[Part] = [
+            self.offers,
+            self.sets,
             self.residency,
             self.policies,
             self.reputation,
@@ -370,9 +394,13 @@ class Coordinator:
             lambda c: segments.count_garbage(c, GARBAGE_COUNTED_MAX)
         )
         counters = [view.counters for view in self.registry.nodes()]
+        packed = await self._database.read(packs.pack_totals)
         return CloudStatus(
             time_ms=self._clock.now_ms(),
-            nodes=self.registry.statuses(),
+            nodes=[
+                msgspec.structs.replace(node, standing=self.reputation.standing(node.alias).value)
+                for node in self.registry.statuses()
+            ],
             repair=await self.repair.status(),
             survival=await self.repair.survival(),
             buckets=count,
@@ -386,6 +414,9 @@ class Coordinator:
             get_bytes=sum(one.get_bytes for one in counters),
             one_machine=self.registry.one_machine,
             profile=self._config.profile,
+            packs=packed.packs,
+            packed_objects=packed.items,
+            pack_dead_bytes=packed.dead_bytes,
         )
 
     # --- over the network -------------------------------------------------------------------
