@@ -23,6 +23,7 @@ RANGE_BITS = 16
 RANGE_SERIALS = 1 << RANGE_BITS
 SERIAL_MAX = (1 << 63) - 1
 RANGE_MAX = SERIAL_MAX >> RANGE_BITS
+"""Ranges below this one are compared: all serials of a database that counts to 2^63."""
 WINDOW_RANGES_MAX = 4096
 """Ranges compared by one message."""
 DIGEST_BYTES = 16
@@ -128,7 +129,7 @@ def unpack_digests(first: int, packed: bytes) -> dict[int, bytes]:
     found: dict[int, bytes] = {}
     for at in range(0, len(packed), size):
         number = first + _PLACE.unpack_from(packed, at)[0]
-        if number in found or number > RANGE_MAX:
+        if number in found or number >= RANGE_MAX:
             raise _malformed("a range is named twice or cannot be")
         found[number] = packed[at + _PLACE.size : at + size]
     return found

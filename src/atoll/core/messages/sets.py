@@ -32,8 +32,8 @@ class SetChange(Message, frozen=True):
     """False: what the node was told is not known here; ask again with ``digests``."""
     until_range: int
     """The answer speaks of ranges ``first_range`` to this one (excluded)."""
-    more: bool
-    """The coordinator counts pieces in ranges from ``until_range`` on."""
+    next_range: int
+    """The next range from ``until_range`` on of which there is something to say; -1 for none."""
     whole: bytes = b""
     removed: bytes = b""
     added: bytes = b""

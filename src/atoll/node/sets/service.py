@@ -191,7 +191,7 @@ class SetKeeper(NodePart):
                 at = (number - first) << RANGE_BITS
                 spared = _lows_in(kept, at) if kept else frozenset()
                 await self._look_at(account, number, spared, terms, outcome)
-            first = until if answer.more else await self._beyond(account.issuer, until)
+            first = await self._beyond(account.issuer, until, answer.next_range)
             if first is None:
                 await self._report(link, account, outcome)
                 self.comparisons += 1
@@ -200,7 +200,7 @@ class SetKeeper(NodePart):
 
     async def _learn(self, link: Link, account: _Account, first: int) -> SetChange:
         """Ask what a window of ranges holds, and keep it."""
-        issuer, end = account.issuer, min(first + WINDOW_RANGES_MAX, RANGE_MAX + 1)
+        issuer, end = account.issuer, min(first + WINDOW_RANGES_MAX, RANGE_MAX)
         told = await self._compute.run(self.duty.digests, issuer, first, end)
         question = CompareSet(first_range=first, end_range=end, base=window_digest(told))
         answer: SetChange = await self._ask(link, question, SetChange)
@@ -232,11 +232,12 @@ class SetKeeper(NodePart):
             del account.figures[number]
         return sorted(numbers)
 
-    async def _beyond(self, issuer: int, until: int) -> int | None:
-        """Return the next range in which something is held or was told; None for none."""
+    async def _beyond(self, issuer: int, until: int, next_range: int) -> int | None:
+        """Return the next range in which something is counted, held or was told; None for none."""
         told = await self._compute.run(self.duty.next_range, issuer, until)
         held = self._store.held(issuer, (until << RANGE_BITS) - 1, 1)
-        found = [] if told is None else [told]
+        found = [next_range] if next_range >= until else []
+        found += [] if told is None else [told]
         found += [one.segment_serial >> RANGE_BITS for one in held]
         return min(found, default=None)
 

@@ -17,6 +17,7 @@ from atoll.coordinator.metadata.migrate import VERSION_TABLE, migrate_connection
 from atoll.coordinator.policy import tables as policy_tables
 from atoll.coordinator.registry import tables as registry_tables
 from atoll.coordinator.repair import tables as repair_tables
+from atoll.coordinator.sets import tables as set_tables
 from atoll.coordinator.reputation import tables as reputation_tables
 from atoll.coordinator.sql import SCHEMA
 from atoll.core.errors import AtollError, Kind
@@ -41,6 +42,7 @@ async def test_the_declared_tables_are_the_migrated_ones(database: SqlDatabase) 
     assert policy_tables.POLICY.metadata is SCHEMA
     assert reputation_tables.REPUTATION.metadata is SCHEMA
     assert repair_tables.REPAIR_DAY.metadata is SCHEMA
+    assert set_tables.NODE_SET.metadata is SCHEMA
 
     def differences(connection: Connection) -> list[object]:
         context = MigrationContext.configure(

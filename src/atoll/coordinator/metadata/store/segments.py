@@ -17,6 +17,7 @@ from atoll.coordinator.metadata.store import packs
 from atoll.coordinator.sql import Statement
 from atoll.core.errors import AtollError, Kind
 from atoll.core.messages import AbandonedSegment, SegmentRecord, StoredPiece
+from atoll.core.scheme import Layout
 
 COLUMNS = (
     "segment.serial, segment.segment, segment.bucket, segment.stream, segment.position,"
@@ -38,7 +39,8 @@ _SPEND = Statement("""
 _FORGET_SPENT = Statement("DELETE FROM spent WHERE since_ms < :before_ms")
 _SEGMENT_EXISTS = Statement("SELECT 1 FROM segment WHERE segment = :segment")
 _INSERT_PIECE = Statement("""
-    INSERT INTO piece (alias, serial, piece_index) VALUES (:alias, :serial, :index)""")
+    INSERT INTO piece (alias, serial, piece_index, piece_bytes)
+    VALUES (:alias, :serial, :index, :piece_bytes)""")
 _DELETE_PIECE = Statement("""
     DELETE FROM piece WHERE alias = :alias AND serial = :serial AND piece_index = :index""")
 _OF_STREAM = Statement(
@@ -209,7 +211,11 @@ def insert_segments(
                 "this segment was collected before",
                 hint="upload the data again",
             )
-        rows.extend(_piece_row(record.serial, piece) for piece in record.pieces)
+        piece_bytes = Layout(record.plain_bytes, record.k, record.n, record.unit_bytes).piece_bytes
+        rows.extend(
+            {**_piece_row(record.serial, piece), "piece_bytes": piece_bytes}
+            for piece in record.pieces
+        )
         usage = usage.plus(
             segment_usage(
                 record.plain_bytes, record.k, record.n, record.unit_bytes, len(record.pieces)
@@ -335,7 +341,11 @@ def replace_pieces(
     if not swapped:
         return False
     _DELETE_PIECE.many(connection, [_piece_row(old.serial, piece) for piece in gone])
-    _INSERT_PIECE.many(connection, [_piece_row(old.serial, piece) for piece in come])
+    piece_bytes = old.layout.piece_bytes
+    _INSERT_PIECE.many(
+        connection,
+        [{**_piece_row(old.serial, piece), "piece_bytes": piece_bytes} for piece in come],
+    )
     if collect:
         add_garbage(connection, (_garbage(old, piece, now_ms) for piece in gone))
     count = len(pieces) - len(old.pieces)
