@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 from typing_extensions import Buffer
 
+from atoll.client.retention import newest_of, newest_records
 from atoll.core.erasure import Codec, codec
 from atoll.core.errors import AtollError, Kind
 from atoll.core.ids import NodeId, SegmentId, piece_id_of
@@ -22,6 +23,7 @@ from atoll.core.pieces import (
     TLV_AREA_BYTES_MAX,
     Header,
     Tlv,
+    TlvType,
     Trailer,
     check_trailer,
     crc32c,
@@ -37,6 +39,8 @@ GROUP_BYTES_MAX = 1 << 20
 """Bytes of one row group over all sources and targets; a worker holds about three of them."""
 CHUNKS_WAITING_MAX = 2
 """Row groups that may wait for a slow target."""
+RECORDS_ASKED_MAX = 5
+"""Sources asked for the newest retention record of a segment."""
 COUNTER_DOWN = "repair_bytes_downloaded"
 COUNTER_UP = "repair_bytes_uploaded"
 
@@ -329,7 +333,8 @@ class Rebuild:
     async def _tlvs(self, trailer: Trailer) -> tuple[Tlv, ...]:
         """Return the TLVs that the uploader signed, as the source of the trailer serves them.
 
-        New pieces carry them on, byte for byte.
+        New pieces carry them on, byte for byte, but for the retention record: the newest that any
+        of some sources keeps.
         """
         source = self._job.sources[0]
         data = await self._get(source, PiecePart.HEAD)
@@ -344,7 +349,29 @@ class Rebuild:
             check_trailer(header, trailer)
         except AtollError as cause:
             raise source_error(source.index, cause) from cause
-        return header.tlvs
+        said = [tlv.value for tlv in header.tlvs if tlv.type == TlvType.RETENTION]
+        record = newest_of([*said, *await self._records()], self._job.header.segment_id)
+        rest = tuple(tlv for tlv in header.tlvs if tlv.type != TlvType.RETENTION)
+        return (Tlv(TlvType.RETENTION, record), *rest) if record else rest
+
+    async def _records(self) -> list[bytes]:
+        """Return what some sources keep of the segment's retention; who does not answer, nothing.
+
+        A record that is missed here is told to the new holder later (``coordinator.retention``).
+        """
+
+        async def one(source: Source) -> bytes:
+            piece = piece_id_of(self._job.header.segment_id, source.index)
+            try:
+                (record,) = await newest_records(
+                    self._transport, source.address, [piece], self._stall_s
+                )
+            except AtollError:
+                return b""
+            return record
+
+        asked = self._job.sources[:RECORDS_ASKED_MAX]
+        return list(await asyncio.gather(*(one(source) for source in asked)))
 
     async def _open(self, streams: list[PieceStream]) -> None:
         async def one(source: Source) -> None:
