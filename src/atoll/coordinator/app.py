@@ -15,6 +15,9 @@ from typing import Any
 
 import msgspec
 
+from atoll.coordinator.audit.model import PROFILES as PROOF_PROFILES
+from atoll.coordinator.audit.model import ProofTimes
+from atoll.coordinator.audit.service import AuditService
 from atoll.coordinator.collection.rules import LIMITS
 from atoll.coordinator.collection.service import CollectionService
 from atoll.coordinator.metadata.serials import SerialAllocator
@@ -107,6 +110,10 @@ class CoordinatorConfig:
     """Where this coordinator is and who runs it."""
     addresses: AddressTable = NO_TABLE
     """Countries of addresses, as its operator believes them."""
+    verifier_keys: frozenset[bytes] = frozenset()
+    """Ed25519 public keys of verifiers whose verdicts count; without any nothing is proven."""
+    proofs: ProofTimes | None = None
+    """How often what is proven; None for the profile's way."""
     packing: PackingProfile | None = None
     """How eagerly small objects are packed; None for the profile's way."""
     sets: SetTimers | None = None
@@ -222,7 +229,19 @@ class Coordinator:
             repair=self.repair,
             profile=PROFILES[config.profile],
         )
+        self.audit = AuditService(
+            clock=clock,
+            database=database,
+            identity=identity,
+            registry=self.registry,
+            times=config.proofs or PROOF_PROFILES[config.profile],
+            verifiers=config.verifier_keys,
+            judges=self.reputation,
+            strike=self.repair.report_lost,
+            forgive=self.reputation.amnesty,
+        )
         self._parts: list[Part] = [
+            self.audit,
             self.offers,
             self.sets,
             self.residency,

@@ -32,6 +32,7 @@ from atoll.node.orders import OrderDesk
 from atoll.node.owner import ProviderDoor, make_door
 from atoll.node.part import NodePart, Step
 from atoll.node.pressure import CalmHost
+from atoll.node.prover.service import Prover
 from atoll.node.repairs import RepairWorker
 from atoll.node.retention import NodeRetention
 from atoll.node.sets.service import SetKeeper
@@ -126,7 +127,18 @@ class NodeService:
             bytes_per_s=config.repair_bytes_per_s,
             busy=lambda: bool(self.meter.eased_bytes_per_s),
         )
+        self.prover = Prover(
+            store=self.store,
+            identity=identity,
+            clock=clock,
+            compute=compute,
+            disk=disk,
+            transport=transport,
+            links=self.links,
+            ask=self._ask_part,
+        )
         self.parts: list[NodePart] = [
+            self.prover,
             self.retention,
             self.repairs,
             self._app.owners,

@@ -56,7 +56,8 @@ class Sample(msgspec.Struct, frozen=True, array_like=True):
     unit_bytes: int
     plain_bytes: int
     leaf: bytes
-    """The bytes; empty where the node admits that it has them no more."""
+    """The bytes; empty where the node admits that it has them no more: then ``plain_bytes`` is the
+    number of the piece's leaves, and ``k``, ``n`` and ``unit_bytes`` are 0."""
     piece_path: bytes
     """From the leaf to the piece's root."""
     segment_path: bytes
@@ -156,8 +157,8 @@ class Judge:
 
         ``shown`` is ``shown_hash`` of its leaf.
         """
-        sizes = _sizes(sample.plain_bytes, sample.k, sample.n, sample.unit_bytes)
-        if sizes is None or len(sample.segment) != 16 or not 0 <= sample.index < sample.n:
+        sizes = _sizes(sample) if sample.leaf else _admitted_sizes(sample)
+        if sizes is None or len(sample.segment) != 16 or not 0 <= sample.index < 255:
             return Finding(position, Fault.PLACE, b"", 0)
         length, leaves = sizes
         way = _way(sample, self._head.ranges, leaves)
@@ -200,13 +201,26 @@ class Judge:
 
 
 @lru_cache(maxsize=4096)
-def _sizes(plain_bytes: int, k: int, n: int, unit_bytes: int) -> tuple[int, int] | None:
+def _layout_sizes(plain_bytes: int, k: int, n: int, unit_bytes: int) -> tuple[int, int] | None:
     """Return length and leaves of a piece's data area, or None for a layout that cannot be."""
     try:
         length = Layout(plain_bytes, k, n, unit_bytes).piece_bytes
     except ValueError:
         return None
     return (length, leaf_count(length)) if unit_bytes <= UNIT_BYTES_MAX else None
+
+
+def _sizes(sample: Sample) -> tuple[int, int] | None:
+    if sample.index >= sample.n:
+        return None
+    return _layout_sizes(sample.plain_bytes, sample.k, sample.n, sample.unit_bytes)
+
+
+def _admitted_sizes(sample: Sample) -> tuple[int, int] | None:
+    """Return the sizes of a piece admitted to be lost: only its leaves are known."""
+    if sample.k or sample.n or sample.unit_bytes or not 0 < sample.plain_bytes <= LEAVES_MAX:
+        return None
+    return 0, sample.plain_bytes
 
 
 def _way(sample: Sample, ranges: int, leaves: int) -> tuple[int, int, int] | None:
@@ -260,10 +274,17 @@ def _segment_root(
     top = _climb_plain(top, index, sample.n, sample.segment_path)
     if top is None:
         return None
-    geometry = _GEOMETRY.pack(
-        SEGMENT_TAG, sample.segment, sample.k, sample.n, sample.unit_bytes, sample.plain_bytes, top
+    return segment_root_by_top(
+        sample.segment, sample.k, sample.n, sample.unit_bytes, sample.plain_bytes, top
     )
-    return sha256(geometry).digest()
+
+
+def segment_root_by_top(
+    segment: bytes, k: int, n: int, unit_bytes: int, plain_bytes: int, top: bytes
+) -> bytes:
+    """Return a segment root from the top of the tree over its piece roots."""
+    packed = _GEOMETRY.pack(SEGMENT_TAG, segment, k, n, unit_bytes, plain_bytes, top)
+    return _sha256(packed).digest()
 
 
 def judge_samples(

@@ -179,6 +179,10 @@ class RangeTree:
         """Return the way from an entry to the top of this range."""
         return self._levels.path(place)
 
+    def leaves_of(self, place: int) -> int:
+        """Return the leaves of the piece at a place."""
+        return self._levels.sums[0][place]
+
     def keys(self) -> Iterator[tuple[int, int]]:
         """Return (serial, index) of all entries in order."""
         return zip(self.serials, self.indexes, strict=True)

@@ -12,6 +12,7 @@ from sqlalchemy.engine import Connection, make_url
 from tests.unit.coordinator.metadata.world import Metadata
 
 from atoll.coordinator.metadata import migrate as migrations
+from atoll.coordinator.audit import tables as audit_tables
 from atoll.coordinator.metadata import tables as metadata_tables
 from atoll.coordinator.metadata.migrate import VERSION_TABLE, migrate_connection, schema_head
 from atoll.coordinator.policy import tables as policy_tables
@@ -40,6 +41,7 @@ def dump(path: Path) -> str:
 async def test_the_declared_tables_are_the_migrated_ones(database: SqlDatabase) -> None:
     assert metadata_tables.OBJECT.metadata is SCHEMA is registry_tables.NODE.metadata
     assert policy_tables.POLICY.metadata is SCHEMA
+    assert audit_tables.BEACON.metadata is SCHEMA
     assert reputation_tables.REPUTATION.metadata is SCHEMA
     assert repair_tables.REPAIR_DAY.metadata is SCHEMA
     assert set_tables.NODE_SET.metadata is SCHEMA
