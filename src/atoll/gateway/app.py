@@ -11,12 +11,15 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from atoll.core.errors import AtollError, Kind
+from atoll.core.identity import Identity
 from atoll.core.messages import ControlPlane
+from atoll.core.messages.policy import PartyFacts
 from atoll.core.ports import Clock, Compute, Rng
 from atoll.gateway.config import GatewayConfig
 from atoll.gateway.customer.door import CUSTOMER_PREFIX, CustomerDoor
 from atoll.gateway.locks import LockKeeper
 from atoll.gateway.objects import ObjectStore
+from atoll.gateway.place import GatewayPlace
 from atoll.gateway.s3.body import ClientGoneError
 from atoll.gateway.s3.call import Buckets, Call, Services
 from atoll.gateway.s3.codec.compiled import Codec, compile_codec
@@ -57,9 +60,15 @@ class Gateway:
         config: GatewayConfig | None = None,
         codec: Codec | None = None,
         locks: LockKeeper | None = None,
+        identity: Identity | None = None,
     ) -> None:
-        """Wire the endpoint. ``codec`` may be shared between gateways of one process."""
+        """Wire the endpoint. ``codec`` may be shared between gateways of one process.
+
+        With ``identity`` it signs what it says about itself and what it hands out.
+        """
         self.config = config or GatewayConfig()
+        facts = self.config.facts or PartyFacts(public_key=b"", role="gateway")
+        place = GatewayPlace(control, clock, identity, facts)
         self._rng = rng
         self._auth = Authenticator(
             control, clock, self.config.region, self.config.credential_cache_s
@@ -71,7 +80,8 @@ class Gateway:
             compute=compute,
             config=self.config,
             codec=codec or compile_codec(),
-            buckets=Buckets(control, clock, self.config.bucket_cache_s),
+            buckets=Buckets(control, clock, self.config.bucket_cache_s, place),
+            place=place,
             locks=locks,
         )
         self._customer = CustomerDoor(self.services)

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from atoll.core.messages.policy import PartyFacts
+
 
 @dataclass(frozen=True, slots=True)
 class GatewayConfig:
@@ -29,5 +31,8 @@ class GatewayConfig:
     """Bodies are hashed off the loop in blocks of at least so many bytes."""
     inline_bytes_max: int = 64 << 10
     """A body up to this length is hashed on the loop: a thread would cost more."""
+    facts: PartyFacts | None = None
+    """Where this gateway is and who runs it; None: nothing is said, so policies that ask where
+    gateways are do not admit it."""
     show_display_name: bool = True
     """Whether owners carry the DisplayName that AWS no longer sends but older tools compare."""

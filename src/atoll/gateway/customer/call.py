@@ -29,9 +29,12 @@ class CustomerCall:
         except (msgspec.MsgspecError, UnicodeDecodeError) as cause:
             raise AtollError(Kind.BAD_REQUEST, "read request", str(cause)) from cause
 
-    async def bucket(self, name: str) -> BucketInfo:
-        """Return a bucket of the caller. Raises ``BUCKET_NOT_FOUND``, ``FORBIDDEN``."""
-        bucket = await self.services.buckets.find(name, fresh=True)
+    async def bucket(self, name: str, *, served: bool = True) -> BucketInfo:
+        """Return a bucket of the caller. Raises ``BUCKET_NOT_FOUND``, ``FORBIDDEN``.
+
+        With ``served`` also where its policy keeps this gateway from serving its data.
+        """
+        bucket = await self.services.buckets.find(name, fresh=True, served=served)
         if bucket.account != self.caller.account:
             raise AtollError(
                 Kind.FORBIDDEN, "open bucket", "the bucket belongs to another account", about=name

@@ -7,6 +7,12 @@ from atoll.gateway.customer.call import CustomerHandler
 
 OPERATIONS: dict[str, str] = {
     "whoami": "whoami:whoami",
+    "policy-set": "policy:set_policy",
+    "policy-show": "policy:show_policy",
+    "policy-check": "policy:check_policy",
+    "trust": "policy:trust",
+    "object-explain": "explain:explain",
+    "residency-attest": "attest:attest",
     "lock": "lock:lock",
 }
 """Name in the path to where its handler is."""

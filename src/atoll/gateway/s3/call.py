@@ -12,6 +12,7 @@ from atoll.core.ports import Clock, Compute
 from atoll.gateway.config import GatewayConfig
 from atoll.gateway.locks import LockKeeper
 from atoll.gateway.objects import ObjectStore
+from atoll.gateway.place import GatewayPlace
 from atoll.gateway.s3 import names
 from atoll.gateway.s3.body import IncomingBody, read_expected
 from atoll.gateway.s3.codec.compiled import Codec
@@ -30,14 +31,26 @@ Result = TypeVar("Result")
 class Buckets:
     """Looks buckets up; reads may be answered from a short-lived bounded memory."""
 
-    def __init__(self, control: ControlPlane, clock: Clock, cache_s: float) -> None:
+    def __init__(
+        self, control: ControlPlane, clock: Clock, cache_s: float, place: GatewayPlace
+    ) -> None:
         self._control = control
+        self._place = place
         self._clock = clock
         self._cache_s = cache_s
         self._cached: OrderedDict[str, tuple[float, BucketInfo]] = OrderedDict()
 
-    async def find(self, name: str, *, fresh: bool) -> BucketInfo:
-        """Return a bucket. Raises ``NoSuchBucket`` or ``InvalidBucketName``."""
+    async def find(self, name: str, *, fresh: bool, served: bool = True) -> BucketInfo:
+        """Return a bucket. Raises ``NoSuchBucket`` or ``InvalidBucketName``.
+
+        With ``served``, ``FORBIDDEN`` where its policy keeps this gateway from serving it.
+        """
+        found = await self._find(name, fresh=fresh)
+        if served:
+            await self._place.admit(found)
+        return found
+
+    async def _find(self, name: str, *, fresh: bool) -> BucketInfo:
         now = self._clock.monotonic()
         if not fresh:
             cached = self._cached.get(name)
@@ -71,6 +84,8 @@ class Services:
     config: GatewayConfig
     codec: Codec
     buckets: Buckets
+    place: GatewayPlace
+    """Where this gateway is, and which buckets it may serve."""
     locks: LockKeeper | None = None
     """Signs locks; None where this gateway signs none."""
     background: set[asyncio.Task[Any]] = field(default_factory=set)
