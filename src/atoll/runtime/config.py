@@ -54,6 +54,9 @@ class CloudSettings:
     node_capacity_bytes: int = _setting(
         20 << 30, "Room that each node offers, before the disk itself is full.", least=64 << 20
     )
+    verifiers: int = _setting(
+        3, "Verifier processes: two thirds must agree. 0: nothing is proven.", least=0, most=4
+    )
     node_log_bytes: int = _setting(
         64 << 20, "Size at which a node starts its next log file.", least=40 << 20
     )
@@ -77,6 +80,9 @@ class CoordinatorSettings:
         "wan",
         "Timers: local (dead after 10 s), demo (25 s) or wan (4 h).",
         choices=PROFILES,
+    )
+    packing_age_s: int = _setting(
+        0, "Age at which small objects are packed; 0: the profile's.", least=0
     )
 
 
@@ -118,6 +124,21 @@ class NodeSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class VerifierSettings:
+    """A verifier: ``atoll verifier run``."""
+
+    host: str = _setting("127.0.0.1", "Address to listen on.")
+    port: int = _port(9004, "Port to listen on.")
+    advertise: str = _setting("", "Host (or host:port) that others reach it at; empty: as bound.")
+    coordinator: str = _setting("http://127.0.0.1:9001", "URL of the coordinator.")
+    fingerprint: str = _setting("", "SHA-256 of the coordinator's certificate, in hex.")
+    operator: str = _setting("", "Who runs it.")
+    keep_bytes: int = _setting(
+        4 << 30, "Proofs and verdicts kept to be shown; the oldest go first.", least=64 << 20
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class ClientSettings:
     """The S3 commands: ``atoll cp``, ``ls`` and the others."""
 
@@ -148,6 +169,7 @@ class Config:
     coordinator: CoordinatorSettings = field(default_factory=CoordinatorSettings)
     gateway: GatewaySettings = field(default_factory=GatewaySettings)
     node: NodeSettings = field(default_factory=NodeSettings)
+    verifier: VerifierSettings = field(default_factory=VerifierSettings)
     client: ClientSettings = field(default_factory=ClientSettings)
     log: LogSettings = field(default_factory=LogSettings)
 

@@ -1,5 +1,6 @@
 """Settings: order of sources, origins, refusals, and the golden list of defaults."""
 
+import os
 import tomllib
 from pathlib import Path
 
@@ -72,4 +73,6 @@ def test_a_written_section_reads_back_the_same(tmp_path: Path) -> None:
 
 def test_the_defaults_are_the_agreed_ones() -> None:
     lines = [f"{s.name} = {s.text}  # {s.doc}" for s in load().shown()]
+    if os.environ.get("ATOLL_WRITE_GOLDEN"):
+        GOLDEN.write_text("\n".join(lines) + "\n")
     assert "\n".join(lines) + "\n" == GOLDEN.read_text()
