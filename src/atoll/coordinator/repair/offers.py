@@ -9,6 +9,7 @@ to. One that is slow, dead or lying costs its lease and no more; the announcemen
 import logging
 from dataclasses import dataclass
 from functools import partial
+from typing import Protocol
 
 import msgspec
 from sqlalchemy.engine import Connection
@@ -19,7 +20,6 @@ from atoll.coordinator.metadata.store.segments import add_counters, segment_by_s
 from atoll.coordinator.part import Part, Step
 from atoll.coordinator.placement.model import NodeState, Standing
 from atoll.coordinator.placement.service import PlacementService
-from atoll.coordinator.registry.service import RegistryService
 from atoll.coordinator.repair import store
 from atoll.coordinator.repair.rules import URGENCY_MAX, Profile
 from atoll.coordinator.repair.service import RepairService
@@ -82,6 +82,16 @@ class _Shown:
     """Why the worker, or a target with it, did not tell the truth."""
 
 
+class NodeDirectory(Protocol):
+    """Who a node is: the registry."""
+
+    async def fresh(self) -> None:
+        """See that what follows is not old."""
+
+    def alias_of(self, node_id: bytes) -> int | None:
+        """Return the alias of a node by its id; None for a stranger."""
+
+
 class RepairOffers(Part):
     """Answers ``AskRepairWork`` and ``FinishRepairWork``."""
 
@@ -91,7 +101,7 @@ class RepairOffers(Part):
         clock: Clock,
         rng: Rng,
         database: Database,
-        registry: RegistryService,
+        registry: NodeDirectory,
         placement: PlacementService,
         repair: RepairService,
         profile: Profile,

@@ -20,6 +20,7 @@ from atoll.coordinator.metadata.store import segments as metadata
 from atoll.coordinator.placement.model import Candidate, NodeState
 from atoll.coordinator.placement.service import PlacementService
 from atoll.coordinator.repair import store as queue
+from atoll.coordinator.repair.offers import RepairOffers
 from atoll.coordinator.repair.rules import LOCAL, Profile
 from atoll.coordinator.repair.service import RepairService
 from atoll.coordinator.repair.worker import SegmentRepairer
@@ -79,6 +80,12 @@ class Table:
     def candidates(self) -> list[Candidate]:
         return list(self.rows.values())
 
+    async def fresh(self) -> None:
+        """It always is."""
+
+    def alias_of(self, node_id: bytes) -> int | None:
+        return next((a for a, row in self.rows.items() if row.node_id == node_id), None)
+
     def change(self, alias: int, **facts: Any) -> None:
         self.rows[alias] = replace(self.rows[alias], **facts)
         self.version += 1
@@ -110,6 +117,7 @@ class Coordinator:
     repair: RepairService
     repairer: SegmentRepairer
     collection: CollectionService
+    offers: RepairOffers
 
 
 class Cloud:
@@ -172,12 +180,22 @@ class Cloud:
             "placement": placement,
             "profile": self.profile,
         }
+        repair = RepairService(**parts)
         return Coordinator(
             incarnation=life,
             database=database,
             transport=transport,
             placement=placement,
-            repair=RepairService(**parts),
+            repair=repair,
+            offers=RepairOffers(
+                clock=clock,
+                rng=rng,
+                database=database,
+                registry=self.table,
+                placement=placement,
+                repair=repair,
+                profile=self.profile,
+            ),
             repairer=SegmentRepairer(**parts),
             collection=CollectionService(
                 clock=clock,
@@ -306,7 +324,7 @@ class Cloud:
                     Address(piece.host, piece.port),
                     piece_id_of(SegmentId(grant.segment), piece.index),
                     piece.order,
-                    _parts(record),
+                    parts_of(record),
                     len(record),
                     10,
                 )
@@ -379,6 +397,6 @@ class Cloud:
         )
 
 
-async def _parts(record: bytes) -> Any:
+async def parts_of(record: bytes) -> Any:
     for start in range(0, len(record), 100_000):
         yield record[start : start + 100_000]
