@@ -6,6 +6,8 @@ A cloud's folder::
     secrets/                         root key, keys of coordinator and gateway, S3 access key
     metadata.db                      the coordinator's database, where none is named
     nodes/1 …                        one complete data folder per node
+    verifiers/1 …                    the same per verifier
+    trusted-verifiers                their keys: whose verdicts count
     logs/                            output of every child
     run/cloud.json                   what runs now: endpoint, page, pid; no secrets
     run/coordinator.json             the same of a coordinator started by itself
@@ -24,11 +26,14 @@ ROOT_KEY = "root.key"
 COORDINATOR_SEED = "coordinator.seed"
 GATEWAY_SEED = "gateway.seed"
 NODE_SEED = "node.seed"
+VERIFIER_SEED = "verifier.seed"
 ACCESS = "access.json"
 TRUSTED_GATEWAYS = "trusted-gateways"
+TRUSTED_VERIFIERS = "trusted-verifiers"
 DATABASE = "metadata.db"
 RUNNING = Path("run") / "cloud.json"
 RUNNING_COORDINATOR = Path("run") / "coordinator.json"
+RUNNING_NODE = Path("run") / "node.json"
 
 
 class AccessKey(msgspec.Struct, frozen=True):
@@ -62,6 +67,16 @@ class RunningCoordinator(msgspec.Struct, frozen=True):
     pid: int
 
 
+class RunningNode(msgspec.Struct, frozen=True):
+    """Where the node of a folder listens now."""
+
+    host: str
+    port: int
+    fingerprint: str
+    """SHA-256 of its certificate, in hex; empty for plain HTTP."""
+    pid: int
+
+
 @dataclass(frozen=True, slots=True)
 class Found:
     """A running cloud and the key to it."""
@@ -90,6 +105,15 @@ def read_coordinator(folder: Path) -> RunningCoordinator | None:
     try:
         raw = (folder / RUNNING_COORDINATOR).read_bytes()
         running = msgspec.json.decode(raw, type=RunningCoordinator)
+    except (OSError, msgspec.MsgspecError):
+        return None
+    return running if lock_holder(folder) == running.pid else None
+
+
+def read_node(folder: Path) -> RunningNode | None:
+    """Return where the node of a folder listens, or None where none runs."""
+    try:
+        running = msgspec.json.decode((folder / RUNNING_NODE).read_bytes(), type=RunningNode)
     except (OSError, msgspec.MsgspecError):
         return None
     return running if lock_holder(folder) == running.pid else None

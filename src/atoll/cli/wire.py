@@ -25,9 +25,12 @@ from atoll.cli.places import (
     GATEWAY_SEED,
     NODE_SEED,
     ROOT_KEY,
+    RUNNING_NODE,
     TRUSTED_GATEWAYS,
     AccessKey,
+    RunningNode,
 )
+from atoll.core.calendar import format_calendar, parse_calendar
 from atoll.core.crypto import first_account
 from atoll.core.errors import AtollError, Kind
 from atoll.core.identity import SEED_BYTES, Identity
@@ -36,7 +39,7 @@ from atoll.core.ports import Address
 from atoll.runtime.clock import SystemClock
 from atoll.runtime.compute import ThreadCompute
 from atoll.runtime.config import Config, CoordinatorSettings, GatewaySettings, NodeSettings
-from atoll.runtime.folder import SECRETS, Folder, read_secret
+from atoll.runtime.folder import SECRETS, Folder, read_secret, write_file
 from atoll.runtime.logs import start_logs
 from atoll.runtime.memory import keep_memory
 from atoll.runtime.process import allow_open_files, end_with_parent
@@ -47,9 +50,11 @@ from atoll.runtime.transport import HttpPieceTransport
 
 if TYPE_CHECKING:
     from atoll.coordinator.app import Coordinator
+    from atoll.coordinator.packing.rules import PackingProfile
     from atoll.node.config import NodeConfig
     from atoll.runtime.certificate import TlsFiles
 
+_ANY = ("0.0.0.0", "::")  # noqa: S104 - compared with, not listened on
 TLS_FOLDER = "tls"
 NODE_STORE = "store"
 FINGERPRINT_BYTES = 32
@@ -181,6 +186,7 @@ async def coordinator_of(
             profile=config.coordinator.profile,
             metadata=MetadataConfig(region=config.gateway.region),
             gateway_keys=frozenset(trusted_gateways(folder)),
+            packing=packing_of(config.coordinator),
         ),
         loops=loops,
     )
@@ -191,6 +197,15 @@ async def coordinator_of(
         await coordinator.stop()
         await database.close()
         compute.close()
+
+
+def packing_of(settings: CoordinatorSettings) -> "PackingProfile | None":
+    """Return how eagerly small objects are packed, where the settings say it."""
+    from atoll.coordinator.packing.rules import PROFILES
+
+    if not settings.packing_age_s:
+        return None
+    return replace(PROFILES[settings.profile], age_ms=settings.packing_age_s * 1000)
 
 
 def trusted_gateways(folder: Path) -> list[bytes]:
@@ -239,7 +254,10 @@ async def _serve_page(
 
     feed = StatusFeed(control, SystemClock())
     gateway = config.gateway
-    about = About(atoll.__version__, f"http://{gateway.host}:{gateway.port}")
+    place = config.coordinator
+    scheme = "http" if is_loopback(place.host) else "https"
+    door = f"{scheme}://{'127.0.0.1' if place.host in _ANY else place.host}:{place.port}"
+    about = About(atoll.__version__, f"http://{gateway.host}:{gateway.port}", door)
     drill = SupervisorDrill(folder.path) if folder.marker.ephemeral and supervised() else None
     # The same after a restart, so that an open page goes on; nobody else can know it.
     token = identity_of(folder.path, COORDINATOR_SEED).sign(b"page-token/1", b"")[:TOKEN_BYTES]
@@ -396,6 +414,7 @@ async def run_node(folder: Folder, config: Config) -> None:
     """Run a storage node until asked to stop."""
     from atoll.node.service import NodeService
     from atoll.runtime.disk import FolderDisk
+    from atoll.runtime.host import SystemHost
 
     settings = config.node
     async with AsyncExitStack() as stack:
@@ -412,6 +431,7 @@ async def run_node(folder: Folder, config: Config) -> None:
             transport,
             identity_of(folder.path, NODE_SEED),
             node_config(settings, tls, local=folder.marker.kind == "node" and supervised()),
+            SystemHost(folder.path),
         )
         # The socket first, so that a taken port is said before the store is opened.
         await stack.enter_async_context(
@@ -419,6 +439,10 @@ async def run_node(folder: Folder, config: Config) -> None:
         )
         await service.start()
         stack.push_async_callback(service.stop)
+        running = RunningNode(
+            settings.host, settings.port, tls.fingerprint.hex() if tls else "", os.getpid()
+        )
+        write_file(folder.path / RUNNING_NODE, msgspec.json.encode(running) + b"\n")
         await _until_asked()
 
 
@@ -466,6 +490,11 @@ def node_config(settings: NodeSettings, tls: "TlsFiles | None", *, local: bool) 
         port=port,
         fingerprint=tls.fingerprint if tls is not None else b"",
         price_micro=settings.price_micro,
+        bandwidth_bytes_per_s=settings.bandwidth_bytes_per_s,
+        traffic_bytes_month=settings.traffic_bytes_month,
+        calendar=format_calendar(parse_calendar(settings.calendar)),
+        parent_country=settings.parent_country,
+        asn=settings.asn,
         coordinators=(address_of(settings.coordinator, settings.fingerprint),),
         store=store,
     )

@@ -259,7 +259,7 @@ def make_door(
     ask: Ask,
     announce: Callable[[], None],
 ) -> ProviderDoor:
-    """Put together what keeps to a provider's terms: pressure, moves, the disk's watch, the door."""
+    """Put together what keeps to a provider's terms: pressure, moves, disk watch, door."""
     pressure = Pressure(host, compute)
     door: ProviderDoor
     departures = Departures(

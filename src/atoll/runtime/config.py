@@ -121,6 +121,15 @@ class NodeSettings:
     country: str = _setting("", "Country, two letters (ISO 3166).")
     tier: str = _setting("home", "Kind of place.", choices=TIERS)
     price_micro: int = _setting(0, "Price asked, in micro-euro per TB and month.", least=0)
+    bandwidth_bytes_per_s: int = _setting(
+        0, "What it may use of the line, in each direction. 0: no limit.", least=0
+    )
+    traffic_bytes_month: int = _setting(
+        0, "What it may transfer in a calendar month. 0: no limit.", least=0
+    )
+    calendar: str = _setting("", "When it is online (docs/providing.md); empty: always.")
+    parent_country: str = _setting("", "Country of the operator's parent company, two letters.")
+    asn: int = _setting(0, "Autonomous system of its line. 0: unknown.", least=0)
 
 
 @dataclass(frozen=True, slots=True)
