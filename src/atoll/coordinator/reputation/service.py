@@ -269,8 +269,10 @@ class ReputationService(Part):
 
     async def tick(self) -> None:
         """Look at the nodes, judge what changed, write it if it is time."""
-        for body in await self._database.write(lambda c: store.take_reports(c, REPORTS_AT_ONCE)):
-            self._take_report(decode(body, ReportTransfers))
+        if await self._database.read(store.reports_wait):
+            take = REPORTS_AT_ONCE
+            for body in await self._database.write(lambda c: store.take_reports(c, take)):
+                self._take_report(decode(body, ReportTransfers))
         now = self._clock.monotonic()
         self._meet()
         if now - self._looked >= self._limits.look_ms / 1000 * 0.999:
