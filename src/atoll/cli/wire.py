@@ -18,15 +18,20 @@ from urllib.parse import urlsplit
 import msgspec
 
 import atoll
+from atoll.cli.carried import address_table, carried
 from atoll.cli.places import (
     ACCESS,
+    COORDINATOR_PARTY,
     COORDINATOR_SEED,
     DATABASE,
+    GATEWAY_PARTY,
     GATEWAY_SEED,
     NODE_SEED,
     ROOT_KEY,
     RUNNING_NODE,
     TRUSTED_GATEWAYS,
+    TRUSTED_VERIFIERS,
+    VERIFIER_SEED,
     AccessKey,
     RunningNode,
 )
@@ -51,12 +56,14 @@ from atoll.runtime.transport import HttpPieceTransport
 if TYPE_CHECKING:
     from atoll.coordinator.app import Coordinator
     from atoll.coordinator.packing.rules import PackingProfile
+    from atoll.coordinator.policy.model import OwnPlace
     from atoll.node.config import NodeConfig
     from atoll.runtime.certificate import TlsFiles
 
 _ANY = ("0.0.0.0", "::")  # noqa: S104 - compared with, not listened on
 TLS_FOLDER = "tls"
 NODE_STORE = "store"
+VERIFIER_STORE = "record"
 FINGERPRINT_BYTES = 32
 """SHA-256 of a certificate."""
 TOKEN_BYTES = 16
@@ -186,6 +193,9 @@ async def coordinator_of(
             profile=config.coordinator.profile,
             metadata=MetadataConfig(region=config.gateway.region),
             gateway_keys=frozenset(trusted_gateways(folder)),
+            verifier_keys=frozenset(trusted_keys(folder, TRUSTED_VERIFIERS, "verifier")),
+            place=coordinator_place(folder, config.coordinator),
+            addresses=await compute.run(address_table, config.coordinator.addresses),
             packing=packing_of(config.coordinator),
         ),
         loops=loops,
@@ -199,6 +209,19 @@ async def coordinator_of(
         compute.close()
 
 
+def coordinator_place(folder: Path, settings: CoordinatorSettings) -> "OwnPlace":
+    """Return what a coordinator's operator states about it."""
+    from atoll.coordinator.policy.model import OwnPlace
+
+    return OwnPlace(
+        operator=settings.operator,
+        country=settings.country.upper(),
+        parent_country=settings.parent_country.upper(),
+        database_country=settings.database_country.upper(),
+        certificates=carried(folder / COORDINATOR_PARTY),
+    )
+
+
 def packing_of(settings: CoordinatorSettings) -> "PackingProfile | None":
     """Return how eagerly small objects are packed, where the settings say it."""
     from atoll.coordinator.packing.rules import PROFILES
@@ -210,8 +233,13 @@ def packing_of(settings: CoordinatorSettings) -> "PackingProfile | None":
 
 def trusted_gateways(folder: Path) -> list[bytes]:
     """Return the keys of gateways that may ask over the network. Raises ``CONFIG``."""
+    return trusted_keys(folder, TRUSTED_GATEWAYS, "gateway")
+
+
+def trusted_keys(folder: Path, name: str, what: str) -> list[bytes]:
+    """Return the keys in a list of a coordinator's folder. Raises ``CONFIG``."""
     try:
-        lines = (folder / TRUSTED_GATEWAYS).read_text().split()
+        lines = (folder / name).read_text().split()
         keys = [bytes.fromhex(line) for line in lines]
     except FileNotFoundError:
         return []
@@ -220,9 +248,9 @@ def trusted_gateways(folder: Path) -> list[bytes]:
     if any(len(key) != FINGERPRINT_BYTES for key in keys):
         raise AtollError(
             Kind.CONFIG,
-            "read trusted gateways",
-            f"{folder / TRUSTED_GATEWAYS} holds a line that is no key",
-            hint="one key of 64 hex digits per line; `atoll gateway show` prints a gateway's",
+            f"read trusted {what}s",
+            f"{folder / name} holds a line that is no key",
+            hint=f"one key of 64 hex digits per line; `atoll {what} show` prints a {what}'s",
         )
     return keys
 
@@ -354,6 +382,7 @@ async def _gateway_app(
     from atoll.client.segment.buffers import BufferPool
     from atoll.client.transfer.download import SegmentDownloader
     from atoll.client.transfer.upload import SegmentUploader
+    from atoll.core.messages.policy import PartyFacts
     from atoll.gateway.app import Gateway
     from atoll.gateway.config import GatewayConfig
 
@@ -385,7 +414,19 @@ async def _gateway_app(
         clock=clock,
         rng=rng,
         compute=compute,
-        config=GatewayConfig(region=settings.region, base_domains=domains),
+        config=GatewayConfig(
+            region=settings.region,
+            base_domains=domains,
+            facts=PartyFacts(
+                public_key=identity.public_key,
+                role="gateway",
+                operator=settings.operator,
+                country=settings.country.upper(),
+                parent_country=settings.parent_country.upper(),
+                certificates=list(carried(folder / GATEWAY_PARTY)),
+            ),
+        ),
+        identity=identity,
     )
     return gateway.app
 
@@ -430,7 +471,10 @@ async def run_node(folder: Folder, config: Config) -> None:
             compute,
             transport,
             identity_of(folder.path, NODE_SEED),
-            node_config(settings, tls, local=folder.marker.kind == "node" and supervised()),
+            replace(
+                node_config(settings, tls, local=folder.marker.kind == "node" and supervised()),
+                certificates=carried(folder.path),
+            ),
             SystemHost(folder.path),
         )
         # The socket first, so that a taken port is said before the store is opened.
@@ -446,8 +490,8 @@ async def run_node(folder: Folder, config: Config) -> None:
         await _until_asked()
 
 
-def advertised(settings: NodeSettings) -> tuple[str, int]:
-    """Return the host and port under which others reach a node. Raises ``CONFIG``."""
+def advertised(settings: NodeSettings | VerifierSettings) -> tuple[str, int]:
+    """Return the host and port under which others reach a party. Raises ``CONFIG``."""
     if not settings.advertise:
         return settings.host, settings.port
     host, colon, port = settings.advertise.rpartition(":")
@@ -456,9 +500,9 @@ def advertised(settings: NodeSettings) -> tuple[str, int]:
     if not host or not port.isdigit():
         raise AtollError(
             Kind.CONFIG,
-            "start node",
+            "read address",
             f"{settings.advertise!r} is no host or host:port",
-            hint="correct node.advertise",
+            hint="correct the setting `advertise`",
         )
     return host.strip("[]"), int(port)
 
@@ -498,3 +542,44 @@ def node_config(settings: NodeSettings, tls: "TlsFiles | None", *, local: bool) 
         coordinators=(address_of(settings.coordinator, settings.fingerprint),),
         store=store,
     )
+
+
+# --- the verifier --------------------------------------------------------------------------------
+
+
+async def run_verifier(folder: Folder, config: Config) -> None:
+    """Run a verifier until asked to stop."""
+    from atoll.runtime.disk import FolderDisk
+    from atoll.verifier.app import VerifierApp
+    from atoll.verifier.config import VerifierConfig
+    from atoll.verifier.service import VerifierService
+
+    settings = config.verifier
+    host, port = advertised(settings)
+    async with AsyncExitStack() as stack:
+        tls = tls_of(folder.path, settings.host, (host,))
+        transport = HttpPieceTransport()
+        stack.push_async_callback(transport.close)
+        compute = ThreadCompute(2)
+        stack.callback(compute.close)
+        service = VerifierService(
+            SystemClock(),
+            FolderDisk(folder.path / VERIFIER_STORE),
+            compute,
+            transport,
+            identity_of(folder.path, VERIFIER_SEED),
+            VerifierConfig(
+                operator=settings.operator,
+                host=host,
+                port=port,
+                fingerprint=tls.fingerprint if tls is not None else b"",
+                coordinators=(address_of(settings.coordinator, settings.fingerprint),),
+                keep_bytes=settings.keep_bytes,
+            ),
+        )
+        # What was said before is read before anybody can ask for more.
+        await service.start()
+        stack.push_async_callback(service.stop)
+        app = VerifierApp(service)
+        await stack.enter_async_context(_serving(app, settings.host, settings.port, tls=tls))
+        await _until_asked()

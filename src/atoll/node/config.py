@@ -66,6 +66,8 @@ class NodeConfig:
     port: int
     fingerprint: bytes = b""
     """SHA-256 of its TLS certificate; empty on loopback."""
+    certificates: tuple[bytes, ...] = ()
+    """What issuers certify about the node or its operator, as encoded."""
     price_micro: int = 0
     """Micro-euro per TB and month asked."""
     bandwidth_bytes_per_s: int = 0

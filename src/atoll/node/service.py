@@ -393,6 +393,7 @@ class NodeService:
             version=__version__,
             parent_country=terms.parent_country,
             asn=terms.asn,
+            certificates=list(config.certificates),
             calendar=terms.calendar,
             bandwidth_bytes_per_s=terms.bandwidth_bytes_per_s,
             traffic_bytes_month=terms.traffic_bytes_month,

@@ -85,6 +85,16 @@ class CoordinatorSettings:
         0, "Age at which small objects are packed; 0: the profile's.", least=0
     )
 
+    operator: str = _setting("", "Who runs it; policies of buckets may ask.")
+    country: str = _setting("", "Country it runs in, two letters; empty: not said.")
+    parent_country: str = _setting(
+        "", "Country whose law binds the operator's parent; empty: the same country."
+    )
+    database_country: str = _setting("", "Country its database runs in; empty: the same country.")
+    addresses: str = _setting(
+        "", "Table of addresses, lines CIDR,COUNTRY: nodes' countries are compared; empty: none."
+    )
+
 
 @dataclass(frozen=True, slots=True)
 class GatewaySettings:
@@ -99,6 +109,11 @@ class GatewaySettings:
     fingerprint: str = _setting("", "SHA-256 of the coordinator's certificate, in hex.")
     certificate: str = _setting("", "TLS certificate of the endpoint (PEM); empty: plain HTTP.")
     certificate_key: str = _setting("", "Its private key (PEM).")
+    operator: str = _setting("", "Who runs it; policies of buckets may ask.")
+    country: str = _setting("", "Country it runs in, two letters; empty: not said.")
+    parent_country: str = _setting(
+        "", "Country whose law binds the operator's parent; empty: the same country."
+    )
     transfer_bytes_max: int = _setting(
         96 << 20, "Buffers for bodies on their way, per process.", least=16 << 20
     )
