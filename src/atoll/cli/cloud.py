@@ -20,11 +20,13 @@ from atoll.cli.places import (
     NODE_SEED,
     ROOT_KEY,
     RUNNING,
+    TRUSTED_VERIFIERS,
+    VERIFIER_SEED,
     AccessKey,
     Running,
 )
 from atoll.core.errors import AtollError, Kind
-from atoll.core.identity import SEED_BYTES
+from atoll.core.identity import SEED_BYTES, Identity
 from atoll.core.ports import Rng
 from atoll.runtime.config import FILE_NAME, CloudSettings, NodeSettings, to_toml
 from atoll.runtime.folder import SECRETS, Folder, open_folder, read_secret, write_file, write_secret
@@ -84,6 +86,11 @@ class Ports:
         """Return every address that the cloud binds."""
         own = [(LOOPBACK, self.gateway), (LOOPBACK, self.coordinator), (LOOPBACK, self.page)]
         return own + [(node_host(i), self.node) for i in range(1, nodes + 1)]
+
+
+def verifier_host(number: int) -> str:
+    """Return the address of verifier ``number`` (1..4): above those of all nodes."""
+    return f"127.0.{250 + number}.1"
 
 
 def node_host(number: int) -> str:
@@ -176,6 +183,10 @@ class Cloud:
         """Return the data folder of a node."""
         return self.folder.path / "nodes" / str(number)
 
+    def verifier_folder(self, number: int) -> Path:
+        """Return the data folder of a verifier."""
+        return self.folder.path / "verifiers" / str(number)
+
     def note_running(self) -> None:
         """Say in the folder what runs, for commands that look for it."""
         running = Running(
@@ -218,6 +229,17 @@ class Cloud:
             }
             words = ("node", "run", "--data", str(self.node_folder(number)))
             specs.append(self._spec(f"node-{number}", words, place, _STAGE_NODE))
+        for number in range(1, self.settings.verifiers + 1):
+            place = {
+                "ATOLL_VERIFIER_HOST": verifier_host(number),
+                "ATOLL_VERIFIER_PORT": str(self.ports.node),
+                "ATOLL_VERIFIER_ADVERTISE": "",
+                "ATOLL_VERIFIER_COORDINATOR": self.coordinator,
+                "ATOLL_VERIFIER_FINGERPRINT": "",
+                "ATOLL_VERIFIER_OPERATOR": f"verifier-{number}",
+            }
+            words = ("verifier", "run", "--data", str(self.verifier_folder(number)))
+            specs.append(self._spec(f"verifier-{number}", words, place, _STAGE_NODE))
         for number in range(1, self.settings.workers + 1):
             words = ("gateway", "run", "--data", root)
             specs.append(self._spec(f"gateway-{number}", words, shared, _STAGE_GATEWAY))
@@ -252,10 +274,27 @@ def prepare(
         cloud = Cloud(folder, settings, ports, access, region, database)
         for number in range(1, settings.nodes + 1):
             _make_node(cloud.node_folder(number), number, settings, node, rng, now_ms)
+        _make_verifiers(cloud, settings.verifiers, rng, now_ms)
     except BaseException:
         folder.close()
         raise
     return cloud
+
+
+def _make_verifiers(cloud: Cloud, count: int, rng: Rng, now_ms: int) -> None:
+    """Make the verifiers' folders; their keys are those that the coordinator trusts."""
+    keys = []
+    for number in range(1, count + 1):
+        folder = open_folder(cloud.verifier_folder(number), "verifier", now_ms)
+        try:
+            seed = folder.secret(VERIFIER_SEED, lambda: rng.bytes(SEED_BYTES))
+        finally:
+            folder.close()
+        keys.append(Identity(seed).public_key)
+    trusted = cloud.folder.path / TRUSTED_VERIFIERS
+    known = trusted.read_text().split() if trusted.exists() else []
+    lines = list(dict.fromkeys([*known, *(key.hex() for key in keys)]))
+    write_file(trusted, "".join(f"{line}\n" for line in lines).encode())
 
 
 def unseen_phrase(path: Path) -> str:

@@ -12,6 +12,7 @@ from atoll.cli.places import (
     COORDINATOR_SEED,
     RUNNING_COORDINATOR,
     TRUSTED_GATEWAYS,
+    TRUSTED_VERIFIERS,
     RunningCoordinator,
     read_coordinator,
 )
@@ -146,6 +147,22 @@ def trust_gateway(key: str, data: Path | None) -> None:
 
     The coordinator reads its list when it starts: restart it afterwards.
     """
+    _trust(data, TRUSTED_GATEWAYS, "gateway", key)
+
+
+@coordinator.command("trust-verifier")
+@click.argument("key")
+@_data
+def trust_verifier(key: str, data: Path | None) -> None:
+    """Let a verifier's verdicts count, by the KEY that `atoll verifier show` says.
+
+    The coordinator reads its list when it starts: restart it afterwards.
+    """
+    _trust(data, TRUSTED_VERIFIERS, "verifier", key)
+
+
+def _trust(data: Path | None, name: str, what: str, key: str) -> None:
+    """Add a key to a list of the coordinator's folder."""
     from atoll.cli import wire
 
     path = data or default_folder("coordinator")
@@ -157,17 +174,17 @@ def trust_gateway(key: str, data: Path | None) -> None:
     if len(known) * 2 != KEY_HEX_DIGITS:
         raise AtollError(
             Kind.BAD_REQUEST,
-            "trust gateway",
+            f"trust {what}",
             f"{key!r} is no key",
-            hint="a key has 64 hex digits; `atoll gateway show` prints it",
+            hint=f"a key has 64 hex digits; `atoll {what} show` prints it",
         )
-    keys = wire.trusted_gateways(path)
+    keys = wire.trusted_keys(path, name, what)
     if known not in keys:
         from atoll.runtime.folder import write_file
 
         lines = "".join(f"{k.hex()}\n" for k in (*keys, known))
-        write_file(path / TRUSTED_GATEWAYS, lines.encode())
-    say(f"gateway {known.hex()[:16]}… is trusted from the coordinator's next start on")
+        write_file(path / name, lines.encode())
+    say(f"{what} {known.hex()[:16]}… is trusted from the coordinator's next start on")
 
 
 @coordinator.command("create-key")

@@ -39,6 +39,7 @@ _SECTIONS: dict[str, dict[str, Entry]] = {
         "node": ("atoll.cli.node:node", "Run a storage node."),
         "gateway": ("atoll.cli.gateway:gateway", "Run an S3 gateway."),
         "coordinator": ("atoll.cli.coordinator:coordinator", "Run a coordinator."),
+        "verifier": ("atoll.cli.verifier:verifier", "Run a verifier of what nodes prove."),
     },
     "Settings": {
         "config": ("atoll.cli.configuration:config", "Show settings and where each came from."),

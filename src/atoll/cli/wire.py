@@ -43,7 +43,13 @@ from atoll.core.messages import ControlPlane
 from atoll.core.ports import Address
 from atoll.runtime.clock import SystemClock
 from atoll.runtime.compute import ThreadCompute
-from atoll.runtime.config import Config, CoordinatorSettings, GatewaySettings, NodeSettings
+from atoll.runtime.config import (
+    Config,
+    CoordinatorSettings,
+    GatewaySettings,
+    NodeSettings,
+    VerifierSettings,
+)
 from atoll.runtime.folder import SECRETS, Folder, read_secret, write_file
 from atoll.runtime.logs import start_logs
 from atoll.runtime.memory import keep_memory

@@ -30,7 +30,7 @@ class Marker(msgspec.Struct, frozen=True):
     """What the marker file says."""
 
     kind: str
-    """``cloud``, ``coordinator``, ``gateway`` or ``node``."""
+    """``cloud``, ``coordinator``, ``gateway``, ``node`` or ``verifier``."""
     format: int
     created_ms: int
     ephemeral: bool = False

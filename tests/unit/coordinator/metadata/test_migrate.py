@@ -11,15 +11,15 @@ from sqlalchemy import create_engine, inspect
 from sqlalchemy.engine import Connection, make_url
 from tests.unit.coordinator.metadata.world import Metadata
 
-from atoll.coordinator.metadata import migrate as migrations
 from atoll.coordinator.audit import tables as audit_tables
+from atoll.coordinator.metadata import migrate as migrations
 from atoll.coordinator.metadata import tables as metadata_tables
 from atoll.coordinator.metadata.migrate import VERSION_TABLE, migrate_connection, schema_head
 from atoll.coordinator.policy import tables as policy_tables
 from atoll.coordinator.registry import tables as registry_tables
 from atoll.coordinator.repair import tables as repair_tables
-from atoll.coordinator.sets import tables as set_tables
 from atoll.coordinator.reputation import tables as reputation_tables
+from atoll.coordinator.sets import tables as set_tables
 from atoll.coordinator.sql import SCHEMA
 from atoll.core.errors import AtollError, Kind
 from atoll.core.messages import GetBucket
