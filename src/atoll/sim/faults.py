@@ -15,6 +15,7 @@ from atoll.sim.disk import DiskFaults
 from atoll.sim.machines import Machine, NodeMachine
 from atoll.sim.network import NetworkFaults
 from atoll.sim.scenario import FaultPlan
+from atoll.sim.thief import thief
 from atoll.sim.world import World
 
 CRASH_CALLBACKS_MAX = 3000
@@ -230,4 +231,5 @@ FAULTS: dict[str, FaultFunction] = {
     "lying-disk": lying_disk,
     "failing-disk": failing_disk,
     "full-disk": full_disk,
+    "thief": thief,
 }
