@@ -7,9 +7,9 @@ from contextlib import aclosing
 from typing_extensions import Buffer
 
 from atoll.client.keys import Keyring
+from atoll.client.labels import Labels, StreamLabels
 from atoll.client.lock_keys import default_lock_tlvs
 from atoll.client.packing.read import PackedRead
-from atoll.client.recovery.labels import Labels, StreamLabels
 from atoll.client.segment.source import PlainSource
 from atoll.client.transfer.download import SegmentDownloader, SegmentRead
 from atoll.client.transfer.upload import SegmentUpload, SegmentUploader

@@ -15,7 +15,7 @@ from atoll.core.ids import NODE_ID_BYTES, PUBLIC_KEY_BYTES
 MAGIC = b"ATOW"
 VERSION = 1
 PROOF_PURPOSE = b"owner-access/1"
-PROOF_MS_MAX = 120_000
+PROOF_MS_MAX = 900_000
 """A proof is obeyed so long before and after its time: clocks differ, and a replay only reads."""
 
 _PROOF = struct.Struct(f">4sB3x{NODE_ID_BYTES}s{PUBLIC_KEY_BYTES}sQ")

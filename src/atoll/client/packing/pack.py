@@ -11,8 +11,8 @@ from contextlib import aclosing
 from dataclasses import dataclass
 
 from atoll.client.keys import Keyring
+from atoll.client.labels import Labels
 from atoll.client.packing.read import read_packed
-from atoll.client.recovery.labels import Labels
 from atoll.client.segment.source import PlainSource
 from atoll.client.transfer.download import SegmentDownloader
 from atoll.client.transfer.upload import SegmentUploader

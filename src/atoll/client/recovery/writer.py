@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing_extensions import Buffer
 
 from atoll.client.keys import Keyring
-from atoll.client.recovery.labels import Labels
+from atoll.client.labels import Labels
 from atoll.client.segment.source import PlainSource
 from atoll.client.transfer.upload import SegmentUploader
 from atoll.core.capsule import CAPSULE_VERSION, Capsule, CapsuleKind
