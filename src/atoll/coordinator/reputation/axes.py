@@ -269,6 +269,9 @@ def availability_view(record: Record, limits: Limits, about: Surroundings) -> Ax
     recovering = record.deadline_ms > 0 and record.cause is Axis.AVAILABILITY
     needed = limits.recovery_windows if recovering else limits.windows_min
     share, count = windows.share, windows.count
+    if recovering:
+        # What counts is the latest stretch: who was away for long need not be as long back.
+        count, share = windows.latest(needed)
     level = Level.UNKNOWN
     if count >= needed:
         bounds = (
@@ -283,8 +286,8 @@ def availability_view(record: Record, limits: Limits, about: Surroundings) -> Ax
     remedy, deadline_ms = "", 0
     if recovering:
         remedy = (
-            f"be online in {_percent(least)} of {needed} windows since the suspension "
-            f"({count} counted so far)"
+            f"be online in {_percent(least)} of the latest {needed} windows since the suspension "
+            f"({_percent(share)} of {count} so far)"
         )
         deadline_ms = record.deadline_ms
     elif level in (Level.WARNING, Level.SUSPECT):

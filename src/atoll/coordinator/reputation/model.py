@@ -125,6 +125,17 @@ class Windows:
         counted = self.counted.bit_count()
         return (self.online & self.counted).bit_count() / counted if counted else 1.0
 
+    def latest(self, most: int) -> tuple[int, float]:
+        """Return how many of the latest ``most`` counted windows there are, and their share."""
+        counted, online, found, there = self.counted, self.online, 0, 0
+        while counted and found < most:
+            skip = (counted & -counted).bit_length()
+            found += 1
+            there += online >> (skip - 1) & 1
+            counted >>= skip
+            online >>= skip
+        return found, there / found if found else 1.0
+
 
 @dataclass(frozen=True, slots=True)
 class Speed:

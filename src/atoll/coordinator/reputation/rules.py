@@ -171,9 +171,8 @@ def _suspended(record: Record, axis: Axis, limits: Limits, now_ms: int) -> Recor
 
 def _remedied(record: Record, limits: Limits, about: Surroundings) -> bool:
     if record.cause is Axis.AVAILABILITY:
-        windows = record.windows
-        enough = windows.count >= limits.recovery_windows
-        return enough and windows.share >= online_min(about.tier) - 1e-9
+        count, share = record.windows.latest(limits.recovery_windows)
+        return count >= limits.recovery_windows and share >= online_min(about.tier) - 1e-9
     return record.retrieval.score <= 0
 
 

@@ -54,7 +54,7 @@ _EVENT = Statement("""
     VALUES (:alias, :at_ms, :kind, :axis, :facts)
     ON CONFLICT (alias, at_ms, kind, axis) DO UPDATE SET facts = excluded.facts""")
 _EVENTS = Statement(
-    "SELECT facts FROM reputation_event WHERE alias = :alias ORDER BY at_ms DESC LIMIT :limit"
+    "SELECT facts FROM reputation_event WHERE alias = :alias ORDER BY at_ms DESC, kind LIMIT :limit"
 )
 _FORGET_EVENTS = Statement("""
     DELETE FROM reputation_event WHERE alias = :alias AND at_ms < (
