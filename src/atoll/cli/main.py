@@ -33,6 +33,7 @@ _SECTIONS: dict[str, dict[str, Entry]] = {
         "lock": ("atoll.cli.lock:lock", "Keep objects from being removed until a time."),
         "mb": ("atoll.cli.buckets:mb", "Make a bucket."),
         "rb": ("atoll.cli.buckets:rb", "Remove an empty bucket."),
+        "recover": ("atoll.cli.recover:recover", "Bring buckets back from nodes alone."),
     },
     "Parts, one by one": {
         "join": ("atoll.cli.join:join", "Offer this machine's disk to a coordinator."),

@@ -6,6 +6,7 @@ Each ``run_…`` builds one process from a data folder and settings, serves unti
 
 import asyncio
 import ipaddress
+import logging
 import os
 import signal
 from collections.abc import AsyncGenerator, Coroutine
@@ -67,11 +68,15 @@ if TYPE_CHECKING:
     from atoll.runtime.certificate import TlsFiles
 
 _ANY = ("0.0.0.0", "::")  # noqa: S104 - compared with, not listened on
+log = logging.getLogger(__name__)
 TLS_FOLDER = "tls"
 NODE_STORE = "store"
 VERIFIER_STORE = "record"
 FINGERPRINT_BYTES = 32
 """SHA-256 of a certificate."""
+NODE_LIST = "nodes.json"
+NODE_LIST_S = 5.0
+"""How often it is looked whether nodes came, went or moved."""
 TOKEN_BYTES = 16
 """Length of what only the served page knows."""
 
@@ -271,6 +276,8 @@ async def run_coordinator(folder: Folder, config: Config) -> None:
             coordinator_of(folder.path, config, transport, loops=True)
         )
         await _keep_first_credential(folder.path, coordinator)
+        keeping = asyncio.create_task(_keep_nodes(folder.path, coordinator), name="keep node list")
+        stack.callback(keeping.cancel)
         tls = tls_of(folder.path, settings.host)
         await stack.enter_async_context(
             _serving(coordinator.app, settings.host, settings.port, tls=tls)
@@ -278,6 +285,29 @@ async def run_coordinator(folder: Folder, config: Config) -> None:
         if settings.page_port:
             await _serve_page(stack, folder, config, coordinator)
         await _until_asked()
+
+
+async def _keep_nodes(folder: Path, coordinator: "Coordinator") -> None:
+    """Write down where the nodes are, for ``atoll recover``, whenever that has changed."""
+    from atoll.client.recovery.model import NodeList, NodePlace
+
+    kept: list[NodePlace] = []
+    while True:
+        places = [
+            NodePlace(
+                view.node_id.hex(), view.facts.host, view.facts.port, view.facts.fingerprint.hex()
+            )
+            for view in coordinator.registry.nodes()
+        ]
+        if places and places != kept:
+            listed = NodeList(places, SystemClock().now_ms())
+            content = msgspec.json.format(msgspec.json.encode(listed), indent=1)
+            try:
+                write_file(folder / NODE_LIST, content)
+                kept = places
+            except OSError as cause:
+                log.warning("the node list cannot be written: %s", cause)
+        await asyncio.sleep(NODE_LIST_S)
 
 
 async def _serve_page(
