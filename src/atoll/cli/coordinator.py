@@ -110,7 +110,7 @@ def show(data: Path | None, config_file: Path | None, as_json: bool) -> None:
 
     path = data or default_folder("coordinator")
     place = read_coordinator(path) or load_here(path, config_file).config.coordinator
-    _require(path)
+    require_coordinator(path)
     tls = wire.tls_of(path, place.host)
     url = _url(place.host, place.port, tls.fingerprint if tls else b"")
     key = wire.identity_of(path, COORDINATOR_SEED).public_key.hex()
@@ -166,7 +166,7 @@ def _trust(data: Path | None, name: str, what: str, key: str) -> None:
     from atoll.cli import wire
 
     path = data or default_folder("coordinator")
-    _require(path)
+    require_coordinator(path)
     try:
         known = bytes.fromhex(key)
     except ValueError:
@@ -202,7 +202,7 @@ def create_key(owner: str, data: Path | None, config_file: Path | None, as_json:
     from atoll.runtime.transport import HttpPieceTransport
 
     path = data or default_folder("coordinator")
-    _require(path)
+    require_coordinator(path)
     config = load_here(path, config_file).config
     access, rng = new_access(SystemRng()), SystemRng()
 
@@ -219,7 +219,7 @@ def create_key(owner: str, data: Path | None, config_file: Path | None, as_json:
         click.echo(f"access key  {access.access_key}\nsecret key  {access.secret_key}")
 
 
-def _require(path: Path) -> None:
+def require_coordinator(path: Path) -> None:
     """Raise where there is no coordinator in a folder; makes nothing."""
     from atoll.runtime.folder import read_marker
 

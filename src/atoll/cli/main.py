@@ -31,6 +31,15 @@ _SECTIONS: dict[str, dict[str, Entry]] = {
         "cat": ("atoll.cli.cat:cat", "Write an object to standard output."),
         "rm": ("atoll.cli.rm:rm", "Remove objects."),
         "lock": ("atoll.cli.lock:lock", "Keep objects from being removed until a time."),
+        "policy": (
+            "atoll.cli.policy:policy",
+            "Say where the data of a bucket may lie, and what that costs.",
+        ),
+        "object": ("atoll.cli.object:object_", "Look into objects."),
+        "residency": (
+            "atoll.cli.residency:residency",
+            "Prove where data lies, as far as that can be proven.",
+        ),
         "mb": ("atoll.cli.buckets:mb", "Make a bucket."),
         "rb": ("atoll.cli.buckets:rb", "Remove an empty bucket."),
         "recover": ("atoll.cli.recover:recover", "Bring buckets back from nodes alone."),
@@ -43,6 +52,10 @@ _SECTIONS: dict[str, dict[str, Entry]] = {
         "verifier": ("atoll.cli.verifier:verifier", "Run a verifier of what nodes prove."),
     },
     "Settings": {
+        "cert": (
+            "atoll.cli.cert:cert",
+            "Issue, revoke and trust certificates about nodes and operators.",
+        ),
         "config": ("atoll.cli.configuration:config", "Show settings and where each came from."),
     },
 }

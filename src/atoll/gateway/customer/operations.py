@@ -11,6 +11,7 @@ OPERATIONS: dict[str, str] = {
     "policy-show": "policy:show_policy",
     "policy-check": "policy:check_policy",
     "trust": "policy:trust",
+    "revocations-publish": "policy:publish_revocations",
     "object-explain": "explain:explain",
     "residency-attest": "attest:attest",
     "lock": "lock:lock",

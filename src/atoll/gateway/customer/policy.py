@@ -9,6 +9,8 @@ from atoll.core.messages.policy import (
     PolicyFit,
     PolicyList,
     PolicyVersion,
+    PublishRevocations,
+    RevocationsTaken,
     SetPolicy,
     TrustInfo,
 )
@@ -57,6 +59,19 @@ async def check_policy(call: CustomerCall) -> PolicyFit:
         bucket = (await call.bucket(asked.bucket, served=False)).bucket
     question = CheckPolicy(text=asked.text, bucket=bucket, gateway=call.services.place.signed())
     return await call.services.control.ask(question, PolicyFit)
+
+
+class PublishAsked(msgspec.Struct, frozen=True):
+    """Body of ``revocations-publish``: the signed list, in base64."""
+
+    revocations: bytes
+
+
+async def publish_revocations(call: CustomerCall) -> RevocationsTaken:
+    """Hand an issuer's list in; his signature decides, not who brings it."""
+    asked = call.read(PublishAsked)
+    question = PublishRevocations(revocations=asked.revocations)
+    return await call.services.control.ask(question, RevocationsTaken)
 
 
 async def trust(call: CustomerCall) -> TrustInfo:
