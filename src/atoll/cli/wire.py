@@ -61,9 +61,11 @@ from atoll.runtime.supervisor import PARENT_VARIABLE
 from atoll.runtime.transport import HttpPieceTransport
 
 if TYPE_CHECKING:
+    from atoll.cli.drill.liars import Disguise
     from atoll.coordinator.app import Coordinator
     from atoll.coordinator.packing.rules import PackingProfile
     from atoll.coordinator.policy.model import OwnPlace
+    from atoll.coordinator.sets.rules import SetTimers
     from atoll.node.config import NodeConfig
     from atoll.runtime.certificate import TlsFiles
 
@@ -208,6 +210,7 @@ async def coordinator_of(
             place=coordinator_place(folder, config.coordinator),
             addresses=await compute.run(address_table, config.coordinator.addresses),
             packing=packing_of(config.coordinator),
+            sets=set_timers(config.coordinator),
         ),
         loops=loops,
     )
@@ -240,6 +243,16 @@ def packing_of(settings: CoordinatorSettings) -> "PackingProfile | None":
     if not settings.packing_age_s:
         return None
     return replace(PROFILES[settings.profile], age_ms=settings.packing_age_s * 1000)
+
+
+def set_timers(settings: CoordinatorSettings) -> "SetTimers | None":
+    """Return when sets of pieces are compared, where the settings say it."""
+    from atoll.coordinator.sets.rules import PROFILES
+
+    if not settings.surplus_age_s:
+        return None
+    timers, age_ms = PROFILES[settings.profile], settings.surplus_age_s * 1000
+    return replace(timers, surplus_age_ms=age_ms, again_ms=min(timers.again_ms, age_ms))
 
 
 def trusted_gateways(folder: Path) -> list[bytes]:
@@ -487,8 +500,8 @@ def _gateway_tls(settings: GatewaySettings) -> "TlsFiles | None":
 # --- the node ------------------------------------------------------------------------------------
 
 
-async def run_node(folder: Folder, config: Config) -> None:
-    """Run a storage node until asked to stop."""
+async def run_node(folder: Folder, config: Config, disguise: "Disguise | None" = None) -> None:
+    """Run a storage node until asked to stop; in a drill, behind a disguise."""
     from atoll.node.service import NodeService
     from atoll.runtime.disk import FolderDisk
     from atoll.runtime.host import SystemHost
@@ -500,10 +513,13 @@ async def run_node(folder: Folder, config: Config) -> None:
         stack.push_async_callback(transport.close)
         compute = ThreadCompute()
         stack.callback(compute.close)
+        disk = FolderDisk(folder.path / NODE_STORE)
+        if disguise is not None:
+            transport, disk = disguise.transport(transport), disguise.disk(disk)
         service = NodeService(
             SystemClock(),
             SystemRng(),
-            FolderDisk(folder.path / NODE_STORE),
+            disk,
             compute,
             transport,
             identity_of(folder.path, NODE_SEED),
@@ -513,10 +529,9 @@ async def run_node(folder: Folder, config: Config) -> None:
             ),
             SystemHost(folder.path),
         )
+        app = service.app if disguise is None else disguise.app(service.app)
         # The socket first, so that a taken port is said before the store is opened.
-        await stack.enter_async_context(
-            _serving(service.app, settings.host, settings.port, tls=tls)
-        )
+        await stack.enter_async_context(_serving(app, settings.host, settings.port, tls=tls))
         await service.start()
         stack.push_async_callback(service.stop)
         running = RunningNode(
@@ -583,8 +598,8 @@ def node_config(settings: NodeSettings, tls: "TlsFiles | None", *, local: bool) 
 # --- the verifier --------------------------------------------------------------------------------
 
 
-async def run_verifier(folder: Folder, config: Config) -> None:
-    """Run a verifier until asked to stop."""
+async def run_verifier(folder: Folder, config: Config, disguise: "Disguise | None" = None) -> None:
+    """Run a verifier until asked to stop; in a drill, behind a disguise."""
     from atoll.runtime.disk import FolderDisk
     from atoll.verifier.app import VerifierApp
     from atoll.verifier.config import VerifierConfig
@@ -596,6 +611,8 @@ async def run_verifier(folder: Folder, config: Config) -> None:
         tls = tls_of(folder.path, settings.host, (host,))
         transport = HttpPieceTransport()
         stack.push_async_callback(transport.close)
+        if disguise is not None:
+            transport = disguise.transport(transport)
         compute = ThreadCompute(2)
         stack.callback(compute.close)
         service = VerifierService(

@@ -97,9 +97,21 @@ def facts_of(status: CloudStatus) -> tuple[Fact, ...]:
         Fact("Nodes", f"{alive} of {len(status.nodes)}", missing),
         Fact("Objects", f"{status.objects:,}", f"in {_count(status.buckets, 'bucket')}"),
         Fact("Data", show_bytes(status.object_bytes), pieces),
-        Fact("Pieces", f"{status.pieces:,}", f"of {_count(status.segments, 'segment')}"),
+        Fact("Pieces", f"{status.pieces:,}", _pieces_remark(status)),
         Fact("Disk", show_bytes(used), f"of {show_bytes(capacity)} offered"),
     )
+
+
+def _pieces_remark(status: CloudStatus) -> str:
+    """Say of how many segments they are, and whether nodes hold what is counted, to the byte."""
+    segments = f"of {_count(status.segments, 'segment')}"
+    sets = status.sets
+    if not sets.nodes_compared:
+        return segments
+    if sets.nodes_agreed == sets.nodes_compared:
+        return f"{segments}; {_count(sets.nodes_agreed, 'node')} agree to the byte"
+    apart = f"{sets.nodes_agreed} of {_count(sets.nodes_compared, 'node')} agree"
+    return f"{segments}; {apart}, {show_bytes(sets.differing_bytes)} apart"
 
 
 def repair_of(status: CloudStatus, history: Sequence[Sample] = ()) -> RepairView:

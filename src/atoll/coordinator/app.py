@@ -39,6 +39,7 @@ from atoll.coordinator.repair.offers import RepairOffers
 from atoll.coordinator.repair.rules import PROFILES
 from atoll.coordinator.repair.service import RepairService
 from atoll.coordinator.reputation.door import ProviderPages
+from atoll.coordinator.reputation.model import Limits
 from atoll.coordinator.reputation.service import ReputationService
 from atoll.coordinator.residency.service import ResidencyService
 from atoll.coordinator.retention.rules import PROFILES as RETENTION_PROFILES
@@ -114,6 +115,8 @@ class CoordinatorConfig:
     """Ed25519 public keys of verifiers whose verdicts count; without any nothing is proven."""
     proofs: ProofTimes | None = None
     """How often what is proven; None for the profile's way."""
+    reputation: Limits | None = None
+    """Figures of the rules of reputation; None for the profile's."""
     packing: PackingProfile | None = None
     """How eagerly small objects are packed; None for the profile's way."""
     sets: SetTimers | None = None
@@ -168,7 +171,12 @@ class Coordinator:
         )
         self.policies = PolicyService(clock, database, identity, config.place, config.addresses)
         self.reputation = ReputationService(
-            clock, database, self.registry, config.profile, judges=loops
+            clock,
+            database,
+            self.registry,
+            config.profile,
+            judges=loops,
+            limits=config.reputation,
         )
         self.placement = PlacementService(
             clock,
@@ -436,6 +444,7 @@ class Coordinator:
             packs=packed.packs,
             packed_objects=packed.items,
             pack_dead_bytes=packed.dead_bytes,
+            sets=await self.sets.status(),
         )
 
     # --- over the network -------------------------------------------------------------------

@@ -84,6 +84,11 @@ class CoordinatorSettings:
     packing_age_s: int = _setting(
         0, "Age at which small objects are packed; 0: the profile's.", least=0
     )
+    surplus_age_s: int = _setting(
+        0,
+        "Age from which pieces that nobody counts are moved to the trash; 0: the profile's.",
+        least=0,
+    )
 
     operator: str = _setting("", "Who runs it; policies of buckets may ask.")
     country: str = _setting("", "Country it runs in, two letters; empty: not said.")

@@ -10,10 +10,12 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
+import msgspec
 from pyroaring import BitMap
 from sqlalchemy.engine import Connection
 
-from atoll.coordinator.part import NodeHandler, Part
+from atoll.coordinator.part import Handler, NodeHandler, Part
+from atoll.coordinator.registry.model import NodeView
 from atoll.coordinator.registry.service import RegistryService
 from atoll.coordinator.sets import store
 from atoll.coordinator.sets.model import Counted, NodeReport, RangeMark, SetEntry, ToldRange
@@ -21,7 +23,18 @@ from atoll.coordinator.sets.rules import SetTimers
 from atoll.core.errors import AtollError, Kind
 from atoll.core.ids import SegmentId, node_id_of, piece_id_of
 from atoll.core.messages import Done, Message
-from atoll.core.messages.sets import MISSING_REPORTED_MAX, CompareSet, ReportSet, SetChange
+from atoll.core.messages.sets import (
+    MISSING_REPORTED_MAX,
+    AskSet,
+    CompareSet,
+    ListNodeSets,
+    NodeSet,
+    NodeSets,
+    ReportSet,
+    SetChange,
+    Tally,
+)
+from atoll.core.messages.status import SetsStatus
 from atoll.core.ports import Clock, Database
 from atoll.core.sets import (
     DIGEST_BYTES,
@@ -49,6 +62,7 @@ KEPT_MAX = 100_000
 """Pieces not counted and kept, named in one answer."""
 STRUCK_AT_ONCE = 1000
 """Missing pieces looked up and struck together."""
+SETS_LISTED_MAX = 1000
 GONE_MARGIN_MS = 5_000
 """Garbage this much older than a comparison is certainly left out of it."""
 EMPTY_DIGEST = window_digest(())
@@ -97,7 +111,9 @@ class SetsService(Part):
         self.node_handlers: Mapping[type[Message], NodeHandler] = {
             CompareSet: self.compare,
             ReportSet: self.report,
+            AskSet: self._ask_set,
         }
+        self.handlers: Mapping[type[Message], Handler] = {ListNodeSets: self._list_sets}
 
     # --- a comparison ---
 
@@ -208,6 +224,63 @@ class SetsService(Part):
                 )
         return Done()
 
+    # --- both sides shown ---
+
+    async def _ask_set(self, _: AskSet, prover: bytes, __: int) -> NodeSet:
+        view = self._registry.node(await self._alias(prover))
+        assert view is not None, "it has an alias"
+        return await self._set_of(view)
+
+    async def _list_sets(self, request: ListNodeSets) -> NodeSets:
+        limit = max(1, min(request.limit, SETS_LISTED_MAX))
+        views = [view for view in self._registry.nodes() if view.alias > request.after]
+        views.sort(key=lambda view: view.alias)
+        found = [await self._set_of(view) for view in views[:limit]]
+        return NodeSets(time_ms=self._clock.now_ms(), nodes=found, more=len(views) > limit)
+
+    async def _set_of(self, view: NodeView) -> NodeSet:
+        now_ms = self._clock.now_ms()
+
+        def read(connection: Connection) -> tuple[Counted, int, NodeReport | None]:
+            counted = store.counted(connection, view.alias)
+            waiting = store.deleting(connection, view.alias, now_ms)
+            return counted, waiting, store.report_of(connection, view.alias)
+
+        counted, waiting, last = await self._database.read(read)
+        found = NodeSet(
+            alias=view.alias,
+            node_id=view.node_id,
+            operator=view.facts.operator,
+            state=view.state.value,
+            counted=_tally(counted),
+            deleting=waiting,
+        )
+        if last is None:
+            return found
+        return msgspec.structs.replace(
+            found, compared_ms=last.reported_ms, told=_tally(last.counted), report=last.report
+        )
+
+    async def status(self) -> SetsStatus:
+        """Return how many nodes agree, for the cloud's status: by their latest reports."""
+        reports = await self.reports()
+        agreed = missing = differing = 0
+        for one in reports.values():
+            counted = one.report.counted
+            same = (counted.pieces, counted.piece_bytes) == (
+                one.counted.pieces,
+                one.counted.piece_bytes,
+            )
+            agreed += same
+            differing += abs(counted.piece_bytes - one.counted.piece_bytes)
+            missing += one.report.missing
+        return SetsStatus(
+            nodes_compared=len(reports),
+            nodes_agreed=agreed,
+            differing_bytes=differing,
+            missing_pieces=missing,
+        )
+
     # --- for those who judge and pay ---
 
     def frozen(
@@ -233,6 +306,10 @@ class SetsService(Part):
     async def reports(self) -> dict[int, NodeReport]:
         """Return the latest report of each node, with what was counted then, by alias."""
         return await self._database.read(store.reports)
+
+
+def _tally(counted: Counted) -> Tally:
+    return Tally(pieces=counted.pieces, piece_bytes=counted.piece_bytes)
 
 
 def _step(connection: Connection, window: _Window) -> None:

@@ -73,12 +73,17 @@ _GONE = Statement("DELETE FROM garbage WHERE alias = :alias AND since_ms <= :bef
 _SEGMENT_OF = Statement("""
     SELECT s.segment FROM piece p JOIN segment s ON s.serial = p.serial
     WHERE p.alias = :alias AND p.serial = :serial AND p.piece_index = :index""")
+_DELETING = Statement("""
+    SELECT count(*) FROM garbage WHERE alias = :alias AND since_ms <= :now_ms""")
 _PUT_REPORT = Statement("""
     INSERT INTO node_report (alias, reported_ms, pieces, piece_bytes, report)
     VALUES (:alias, :reported_ms, :pieces, :piece_bytes, :report)
     ON CONFLICT (alias) DO UPDATE SET
         reported_ms = excluded.reported_ms, pieces = excluded.pieces,
         piece_bytes = excluded.piece_bytes, report = excluded.report""")
+_REPORT_OF = Statement("""
+    SELECT alias, reported_ms, pieces, piece_bytes, report FROM node_report
+    WHERE alias = :alias""")
 _REPORTS = Statement("""
     SELECT alias, reported_ms, pieces, piece_bytes, report FROM node_report ORDER BY alias""")
 _ENTRIES = Statement("""
@@ -245,12 +250,25 @@ def put_report(connection: Connection, one: NodeReport) -> None:
     )
 
 
+def deleting(connection: Connection, alias: int, now_ms: int) -> int:
+    """Return how many deletions of pieces a node did not confirm."""
+    return int(_DELETING.scalar(connection, alias=alias, now_ms=now_ms))
+
+
+def report_of(connection: Connection, alias: int) -> NodeReport | None:
+    """Return a node's latest report."""
+    row = _REPORT_OF.first(connection, alias=alias)
+    return None if row is None else _report(row)
+
+
+def _report(row: tuple[int, int, int, int, bytes]) -> NodeReport:
+    alias, at_ms, pieces, piece_bytes, report = row
+    return NodeReport(alias, at_ms, Counted(pieces, piece_bytes), _REPORT.decode(report))
+
+
 def reports(connection: Connection) -> dict[int, NodeReport]:
     """Return the latest report of each node that gave one."""
-    return {
-        alias: NodeReport(alias, at_ms, Counted(pieces, piece_bytes), _REPORT.decode(report))
-        for alias, at_ms, pieces, piece_bytes, report in _REPORTS.all(connection)
-    }
+    return {row[0]: _report(row) for row in _REPORTS.all(connection)}
 
 
 def entries(connection: Connection, alias: int, after: int, limit: int) -> list[SetEntry]:

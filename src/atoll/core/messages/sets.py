@@ -88,10 +88,56 @@ class ReportSet(Message, frozen=True):
     """``pack_missing`` of the first ``MISSING_REPORTED_MAX`` of them."""
 
 
+class AskSet(Message, frozen=True):
+    """A node asks what it is held to and what it reported; it is known by its signature."""
+
+
+class NodeSet(Message, frozen=True):
+    """One node's set as both sides see it."""
+
+    alias: int
+    node_id: bytes
+    operator: str
+    state: str
+    counted: Tally
+    """What the coordinator holds it to at this moment."""
+    deleting: int
+    """Pieces that are no longer counted and whose deletion the node did not confirm."""
+    compared_ms: int = 0
+    """When it reported last; 0 for never."""
+    told: Tally = Tally()
+    """What the coordinator counted in that comparison."""
+    report: ReportSet | None = None
+    """What the node found in it."""
+
+    @property
+    def agreed(self) -> bool:
+        """Whether both sides counted the same, to the byte, when they compared last."""
+        if self.report is None:
+            return False
+        return self.report.counted == self.told and not self.report.surplus.pieces
+
+
+class ListNodeSets(Message, frozen=True):
+    """The sets of the nodes with aliases above ``after``, by alias."""
+
+    after: int = 0
+    limit: int = 1000
+
+
+class NodeSets(Message, frozen=True):
+    """One page; ``more`` where there are nodes after it."""
+
+    time_ms: int
+    nodes: list[NodeSet]
+    more: bool
+
+
 NODE_REQUESTS: dict[type[Message], type[Message]] = {
     CompareSet: SetChange,
     ReportSet: Done,
+    AskSet: NodeSet,
 }
 """Requests of nodes of this family and their answers."""
-CONTROL_REQUESTS: dict[type[Message], type[Message]] = {}
+CONTROL_REQUESTS: dict[type[Message], type[Message]] = {ListNodeSets: NodeSets}
 """Requests of gateways of this family and their answers."""

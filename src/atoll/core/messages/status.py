@@ -49,6 +49,18 @@ class RepairStatus(Message, frozen=True):
     """Held back because too many nodes vanished at once."""
 
 
+class SetsStatus(Message, frozen=True):
+    """Whether nodes hold what the coordinator counts, by their latest comparisons."""
+
+    nodes_compared: int = 0
+    nodes_agreed: int = 0
+    """Of them: those that counted the same, to the byte."""
+    differing_bytes: int = 0
+    """Sum of what the others are apart."""
+    missing_pieces: int = 0
+    """Pieces that nodes found missing in their latest comparison; they are rebuilt."""
+
+
 class Survival(Message, frozen=True):
     """How many more nodes may die now."""
 
@@ -85,6 +97,7 @@ class CloudStatus(Message, frozen=True):
     packed_objects: int = 0
     pack_dead_bytes: int = 0
     """Bytes in packs whose objects are gone; packs more dead than alive are written anew."""
+    sets: SetsStatus = SetsStatus()
 
 
 CONTROL_REQUESTS: dict[type[Message], type[Message]] = {
