@@ -190,24 +190,32 @@ class ProviderDoor(NodePart):
 
     async def _set(self, scope: Scope, receive: Receive, send: Send) -> None:
         request: SetTerms = decode(await self._read(scope, receive), SetTerms)
+        await self.change(request)
+        await self._answer(send)
+
+    async def change(self, request: SetTerms) -> None:
+        """Change terms; in force when this returns. Raises ``BAD_REQUEST``."""
         await self._settings.change(request)
         _LOG.info("terms changed: %s", ", ".join(self._settings.changed) or "as in the folder")
-        await self._answer(send)
 
     async def _exit(self, scope: Scope, receive: Receive, send: Send) -> None:
         request: SetExit = decode(await self._read(scope, receive), SetExit)
+        await self.leave(exiting=request.exiting)
+        await self._answer(send)
+
+    async def leave(self, *, exiting: bool) -> None:
+        """Begin to leave, or stay after all."""
         kept = self._settings.kept
-        if request.exiting and not kept.exiting:
+        if exiting and not kept.exiting:
             kept = msgspec.structs.replace(kept, exiting=True, began_ms=0, statements=[])
-        elif not request.exiting and (kept.exiting or kept.evacuating):
+        elif not exiting and (kept.exiting or kept.evacuating):
             self._watch.dismiss()
             kept = msgspec.structs.replace(
                 kept, exiting=False, evacuating="", began_ms=0, total_pieces=0, total_bytes=0
             )
         if kept is not self._settings.kept:
             await self._settings.keep(kept)
-            _LOG.info("the provider %s", "leaves" if request.exiting else "stays")
-        await self._answer(send)
+            _LOG.info("the provider %s", "leaves" if exiting else "stays")
 
     async def _answer(self, send: Send) -> None:
         await http.send_whole(send, 200, http.MSGPACK, encode(self.shown()))

@@ -16,7 +16,7 @@ from atoll.core.ports import Compute, Disk
 from atoll.node.config import NodeConfig
 
 SETTINGS_FILE = "node.settings"
-CAPACITY_BYTES_MIN = 16 << 20
+CAPACITY_BYTES_MIN = 1 << 20
 CAPACITY_BYTES_MAX = 1 << 60
 BANDWIDTH_BYTES_PER_S_MIN = 64 << 10
 """A slower line would time out its own transfers."""

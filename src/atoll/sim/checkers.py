@@ -137,7 +137,8 @@ def lost_receipts(world: "World", node: "NodeMachine") -> list[str]:
     """
     if not node.up or node.service is None:
         return []
-    expected = _expected_of(world, node) if world.scenario.short_trash_chance else None
+    partial = bool(world.scenario.short_trash_chance) or node.ever_moved
+    expected = _expected_of(world, node) if partial else None
     lost = []
     for piece in sorted(node.receipts):
         row = _row_of(node, piece)

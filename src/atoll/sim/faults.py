@@ -12,8 +12,10 @@ from collections.abc import Awaitable, Callable
 
 from atoll.core.errors import AtollError, Kind
 from atoll.sim.disk import DiskFaults
+from atoll.sim.leavers import dying_disk, leave, shrink
 from atoll.sim.machines import Machine, NodeMachine
 from atoll.sim.network import NetworkFaults
+from atoll.sim.offenders import flap, refuse_reads
 from atoll.sim.scenario import FaultPlan
 from atoll.sim.thief import thief
 from atoll.sim.world import World
@@ -143,6 +145,16 @@ async def partition(world: World, plan: FaultPlan, chance: random.Random) -> Non
             world.network.join_again(node.name, other.name)
 
 
+async def part_gateway(world: World, plan: FaultPlan, chance: random.Random) -> None:
+    """The gateway cannot reach some nodes, which the coordinator hears as ever."""
+    some = chance.sample(world.nodes, chance.randrange(1, 4))
+    for node in some:
+        world.network.cut(node.name, "gateway")
+    await asyncio.sleep(chance.expovariate(1 / plan.down_s))
+    for node in some:
+        world.network.join_again(node.name, "gateway")
+
+
 async def isolate_coordinator(world: World, plan: FaultPlan, chance: random.Random) -> None:
     """The gateway cannot reach the coordinator for a while."""
     world.network.cut("gateway", "coordinator")
@@ -224,6 +236,9 @@ FAULTS: dict[str, FaultFunction] = {
     "blackout": blackout,
     "partition": partition,
     "isolate-coordinator": isolate_coordinator,
+    "part-gateway": part_gateway,
+    "flap": flap,
+    "refuse-reads": refuse_reads,
     "bad-network": bad_network,
     "rot": rot,
     "liar": liar,
@@ -232,4 +247,7 @@ FAULTS: dict[str, FaultFunction] = {
     "failing-disk": failing_disk,
     "full-disk": full_disk,
     "thief": thief,
+    "leave": leave,
+    "shrink": shrink,
+    "dying-disk": dying_disk,
 }

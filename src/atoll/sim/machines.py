@@ -143,6 +143,10 @@ class NodeMachine(Machine):
         self.identity = Identity(world.seeded(f"{self.name}/identity"))
         self.receipts: set[bytes] = set()
         """Pieces it acknowledged and must never lose, as long as its disk is honest."""
+        self.moves_pieces = False
+        """Its provider leaves or shrinks just now."""
+        self.ever_moved = False
+        """What it moved elsewhere is nothing that it lost."""
         self.service: NodeService | None = None
         self.config = NodeConfig(
             operator=f"operator{number}",
