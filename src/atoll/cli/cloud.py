@@ -8,11 +8,13 @@ their environment; nothing secret is ever in an argument.
 import os
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
 
+from atoll.cli.drill.liars import liars_of_environment
 from atoll.cli.places import (
     ACCESS,
     COORDINATOR_SEED,
@@ -28,7 +30,13 @@ from atoll.cli.places import (
 from atoll.core.errors import AtollError, Kind
 from atoll.core.identity import SEED_BYTES, Identity
 from atoll.core.ports import Rng
-from atoll.runtime.config import FILE_NAME, CloudSettings, NodeSettings, to_toml
+from atoll.runtime.config import (
+    FILE_NAME,
+    CloudSettings,
+    NodeSettings,
+    VerifierSettings,
+    to_toml,
+)
 from atoll.runtime.folder import SECRETS, Folder, open_folder, read_secret, write_file, write_secret
 from atoll.runtime.logs import turn_over
 from atoll.runtime.server import check_port_free
@@ -243,7 +251,7 @@ class Cloud:
         for number in range(1, self.settings.workers + 1):
             words = ("gateway", "run", "--data", root)
             specs.append(self._spec(f"gateway-{number}", words, shared, _STAGE_GATEWAY))
-        return specs
+        return [_disguised(spec, liars_of_environment()) for spec in specs]
 
     def _spec(
         self, name: str, words: tuple[str, ...], environment: dict[str, str], stage: int
@@ -251,6 +259,16 @@ class Cloud:
         log = self.folder.path / "logs" / f"{name}.log"
         turn_over(log)
         return ChildSpec(name, (sys.executable, "-m", "atoll", *words), log, stage, environment)
+
+
+def _disguised(spec: ChildSpec, liars: Mapping[str, str]) -> ChildSpec:
+    """Return a child as a drill wants it: some of them lie."""
+    lie = liars.get(spec.name)
+    if lie is None:
+        return spec
+    data = spec.arguments[spec.arguments.index("--data") + 1]
+    words = (*spec.arguments[:3], "drill", "liar", "--lie", lie, "--data", data)
+    return replace(spec, arguments=words)
 
 
 def prepare(
@@ -288,6 +306,15 @@ def _make_verifiers(cloud: Cloud, count: int, rng: Rng, now_ms: int) -> None:
         folder = open_folder(cloud.verifier_folder(number), "verifier", now_ms)
         try:
             seed = folder.secret(VERIFIER_SEED, lambda: rng.bytes(SEED_BYTES))
+            settings = VerifierSettings(
+                host=verifier_host(number),
+                port=cloud.ports.node,
+                coordinator=cloud.coordinator,
+                operator=f"verifier-{number}",
+            )
+            write_file(
+                cloud.verifier_folder(number) / FILE_NAME, to_toml("verifier", settings).encode()
+            )
         finally:
             folder.close()
         keys.append(Identity(seed).public_key)

@@ -21,7 +21,7 @@ from atoll.coordinator.audit.model import (
     Verifier,
 )
 from atoll.coordinator.audit.panel import Panel
-from atoll.coordinator.audit.trees import PAGE_ROWS, Freezer
+from atoll.coordinator.audit.trees import PAGE_ROWS, Freezer, FrozenSet
 from atoll.coordinator.part import Part, Step
 from atoll.coordinator.registry.model import NodeState, NodeView
 from atoll.coordinator.registry.service import RegistryService
@@ -78,6 +78,8 @@ UNANSWERED = "unanswered"
 """Reason of a missed proof, as the reputation knows it."""
 FOLLOW_UP = SequentialTest(honest=0.001, faulty=0.01)
 """Decides when the additional samples after a failed one end: the test of the reputation."""
+FAILED_SLOTS = 1_000
+"""So long it is remembered which pieces failed."""
 SUSPICION_SLOTS = 48
 """After a restart the follow-up of failures that are so many slots old goes on."""
 
@@ -131,8 +133,10 @@ class AuditService(Part):
         self._heads: dict[int, KnownHead] = {}
         self._older: dict[int, KnownHead] = {}
         """The head before, still good for the slot in which the newer one was agreed."""
-        self._tops: dict[tuple[int, bytes], list[RangeTop]] = {}
-        """Ranges of agreed heads, by node and root: which piece a drawn leaf is of."""
+        self._sets: dict[tuple[int, bytes], FrozenSet] = {}
+        """What agreed heads were made of, by node and root: which piece a drawn leaf is of."""
+        self._failed: dict[tuple[int, bytes], int] = {}
+        """Pieces that failed, by node and id: the slot in which they first did."""
         self._suspicion: dict[int, Score] = {}
         self._misses: dict[int, int] = {}
         self._due: dict[int, dict[int, int]] = {}
@@ -316,7 +320,7 @@ class AuditService(Part):
         kept = await self._database.write(
             lambda c: store.keep_head(c, view.alias, head.epoch, body)
         )
-        self._tops[view.alias, head.root] = list(tree.tops)
+        self._sets[view.alias, head.root] = proposal.frozen()
         return HeadAnswer(head=kept)
 
     async def _strike_missing(self, alias: int, entries: Sequence[Entry]) -> None:
@@ -343,9 +347,9 @@ class AuditService(Part):
                 self._older[view.alias] = before
             self._heads[view.alias] = known
             roots = {known.head.root, before.head.root if before is not None else b""}
-            self._tops = {
-                key: tops
-                for key, tops in self._tops.items()
+            self._sets = {
+                key: kept
+                for key, kept in self._sets.items()
                 if key[0] != view.alias or key[1] in roots
             }
         self._freezer.done(view.alias)
@@ -491,30 +495,48 @@ class AuditService(Part):
         found: list[Failure] = []
         neutral = 0
         reference = f"verdict:{digest_of(body).hex()}"
-        at_ms = verdict.slot * self.times.slot_ms
         for failed in verdict.failed:
-            piece = await self._piece_of(alias, verdict, failed)
-            if piece is not None:
-                held = await self._database.read(partial(store.holds, alias=alias, pieces=[piece]))
-                if not held[0]:
-                    # Deleted, moved or struck since the head was agreed: nothing is owed.
+            known, name = await self._piece_of(alias, verdict, failed)
+            if known and (alias, name) not in self._failed:
+                held = bool(name) and await self._holds(alias, verdict, failed)
+                if not held:
+                    # Deleted or moved since the head was agreed: nothing is owed.
                     neutral += 1
                     continue
-            name = piece_id_of(SegmentId(piece[0]), piece[1]) if piece is not None else b""
+            # What failed once goes on to count while the head stands: a loss that is reported
+            # only after it was found is not forgiven.
+            first = self._failed.setdefault((alias, name), verdict.slot) if name else verdict.slot
             reason = "missing" if failed.fault == Fault.ADMITTED.value else "wrong"
+            at_ms = first * self.times.slot_ms
             found.append(Failure(name, verdict.slot, at_ms, reason, reference))
         return found, neutral
 
     async def _piece_of(
         self, alias: int, verdict: Verdict, failed: FailedSample
+    ) -> tuple[bool, bytes]:
+        """Say whether a failed sample's piece is known, and return its id (empty: it is gone)."""
+        piece = await self._named(alias, verdict, failed)
+        if piece is None:
+            return (alias, verdict.root) in self._sets, b""
+        return True, piece_id_of(SegmentId(piece[0]), piece[1])
+
+    async def _named(
+        self, alias: int, verdict: Verdict, failed: FailedSample
     ) -> tuple[bytes, int] | None:
         if failed.segment:
             return failed.segment, failed.index
-        tops = self._tops.get((alias, verdict.root))
-        if tops is None:
+        frozen = self._sets.get((alias, verdict.root))
+        key = frozen.find(failed.position) if frozen is not None else None
+        if key is None:
             return None
-        entry = await self._freezer.find(alias, tops, failed.position)
-        return (entry.segment, entry.index) if entry is not None else None
+        return await self._database.read(partial(store.named, serial=key[0], index=key[1]))
+
+    async def _holds(self, alias: int, verdict: Verdict, failed: FailedSample) -> bool:
+        piece = await self._named(alias, verdict, failed)
+        if piece is None:
+            return False
+        held = await self._database.read(partial(store.holds, alias=alias, pieces=[piece]))
+        return held[0]
 
     async def _close(self, slot: int) -> None:
         """Note who owed a proof and gave none."""
@@ -522,6 +544,8 @@ class AuditService(Part):
         for old in [number for number in self._due if number < slot]:
             del self._due[old]
         self._court.forget(slot - 1)
+        oldest = slot - FAILED_SLOTS
+        self._failed = {key: first for key, first in self._failed.items() if first >= oldest}
         beacon = self.panel.signed_beacon(slot)
         if beacon is None:
             return

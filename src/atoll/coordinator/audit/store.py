@@ -60,6 +60,7 @@ _OF_NODE = Statement("""
 _HOLDS = Statement("""
     SELECT p.serial FROM piece p JOIN segment s ON s.serial = p.serial
     WHERE p.alias = :alias AND s.segment = :segment AND p.piece_index = :index""")
+_SEGMENT = Statement("SELECT segment FROM segment WHERE serial = :serial")
 _ANY_OF_NODE = Statement("""
     SELECT p.serial, p.piece_index, s.segment, s.root, s.plain_bytes, s.k, s.n, s.unit_bytes,
         s.bucket
@@ -201,6 +202,12 @@ def holds(connection: Connection, alias: int, pieces: Sequence[tuple[bytes, int]
         _HOLDS.scalar(connection, alias=alias, segment=segment, index=index) is not None
         for segment, index in pieces
     ]
+
+
+def named(connection: Connection, serial: int, index: int) -> tuple[bytes, int] | None:
+    """Return a piece as (segment, index) from its serial; None where the segment is gone."""
+    segment = _SEGMENT.scalar(connection, serial=serial)
+    return None if segment is None else (bytes(segment), index)
 
 
 def last_serial(connection: Connection, alias: int) -> int:

@@ -5,6 +5,7 @@ the two sides differ, the range is read again, at that moment, and is what both 
 node says it misses is left out of the head, struck, and repaired.
 """
 
+from array import array
 from dataclasses import dataclass, field
 
 from atoll.coordinator.audit import store
@@ -21,6 +22,39 @@ BUSY_FACTOR = 20
 """After reading a node's set its next reading waits so many times as long as this one took."""
 
 
+@dataclass(frozen=True, slots=True)
+class RangeKeys:
+    """Which pieces a range of an agreed head has: 13 bytes a piece."""
+
+    serials: "array[int]"
+    indexes: bytes
+    leaves: "array[int]"
+
+    def find(self, leaf: int) -> tuple[int, int] | None:
+        """Return (serial, index) of the piece that holds a leaf of the range."""
+        for place, count in enumerate(self.leaves):
+            if leaf < count:
+                return self.serials[place], self.indexes[place]
+            leaf -= count
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class FrozenSet:
+    """What a head was made of, so that a drawn leaf can be given its name."""
+
+    tree: TopTree
+    keys: dict[int, RangeKeys]
+
+    def find(self, position: int) -> tuple[int, int] | None:
+        """Return (serial, index) of the piece that a leaf of the head belongs to."""
+        if not 0 <= position < self.tree.leaves:
+            return None
+        place, before = self.tree.find(position)
+        keys = self.keys.get(self.tree.tops[place].range)
+        return keys.find(position - before) if keys is not None else None
+
+
 @dataclass(slots=True)
 class Proposal:
     """A set on its way to become a head."""
@@ -28,11 +62,26 @@ class Proposal:
     epoch: int
     frozen_ms: int
     tops: dict[int, RangeTop]
+    keys: dict[int, RangeKeys] = field(default_factory=dict)
     excluded: set[tuple[int, int]] = field(default_factory=set)
     """(serial, index) of what the node says it misses."""
     opened: int = -1
     """Number of the range whose entries are at hand."""
     entries: list[Entry] = field(default_factory=list)
+
+    def close(self, entries: list[Entry]) -> None:
+        """Take the entries of one range, in order; none are no range."""
+        if not entries:
+            return
+        tree = RangeTree(entries[0].serial >> RANGE_BITS, entries)
+        self.tops[tree.top.range] = tree.top
+        self.keys[tree.top.range] = RangeKeys(
+            tree.serials, tree.indexes, array("I", [entry.leaves for entry in entries])
+        )
+
+    def frozen(self) -> FrozenSet:
+        """Return the set as it is now."""
+        return FrozenSet(self.tree(), dict(self.keys))
 
     def tree(self) -> TopTree:
         """Return the tree over the ranges as they are now."""
@@ -65,22 +114,23 @@ class Freezer:
             self._proposals = {a: p for a, p in self._proposals.items() if p.frozen_ms > old_ms}
             if len(self._proposals) >= PROPOSALS_MAX:
                 raise AtollError(Kind.OVERLOADED, "freeze set", "too many nodes agree on heads now")
-        tops: dict[int, RangeTop] = {}
+        proposal = Proposal(epoch, now_ms, {})
         waiting: list[Entry] = []
         after = (0, -1)
         while True:
             page = await self._page(alias, after, store.SERIAL_END)
             for entry in page:
                 if waiting and waiting[0].serial >> RANGE_BITS != entry.serial >> RANGE_BITS:
-                    _close(tops, waiting)
+                    proposal.close(waiting)
                     waiting = []
                 waiting.append(entry)
             if len(page) < PAGE_ROWS:
                 break
             after = (page[-1].serial, page[-1].index)
             await self._clock.sleep(0)
-        _close(tops, waiting)
-        proposal = self._proposals[alias] = Proposal(epoch, self._clock.now_ms(), tops)
+        proposal.close(waiting)
+        proposal.frozen_ms = self._clock.now_ms()
+        self._proposals[alias] = proposal
         ended = self._clock.monotonic()
         self._rested[alias] = ended + BUSY_FACTOR * (ended - began)
         return proposal
@@ -139,23 +189,5 @@ class Freezer:
     def _settle(self, proposal: Proposal, number: int, entries: list[Entry]) -> None:
         kept = [e for e in entries if (e.serial, e.index) not in proposal.excluded]
         proposal.tops.pop(number, None)
-        _close(proposal.tops, kept)
-
-    async def find(self, alias: int, tops: list[RangeTop], position: int) -> Entry | None:
-        """Return the piece that a leaf of a head belongs to, if its range has not changed since."""
-        tree = TopTree(tops)
-        if not 0 <= position < tree.leaves:
-            return None
-        place, before = tree.find(position)
-        scratch = Proposal(0, 0, {})
-        entries = await self.open_range(alias, scratch, tops[place].range)
-        if scratch.tops.get(tops[place].range) != tops[place]:
-            return None
-        inside, _ = RangeTree(tops[place].range, entries).find(position - before)
-        return entries[inside]
-
-
-def _close(tops: dict[int, RangeTop], entries: list[Entry]) -> None:
-    if entries:
-        tree = RangeTree(entries[0].serial >> RANGE_BITS, entries)
-        tops[tree.top.range] = tree.top
+        proposal.keys.pop(number, None)
+        proposal.close(kept)

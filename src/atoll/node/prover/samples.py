@@ -104,7 +104,7 @@ class Sampler:
         return None
 
     async def _shown(self, held: HeldPiece, leaf: int) -> _Shown | None:
-        """Read a leaf and its way; None where the piece is lost or damaged, which is noted."""
+        """Read a leaf and its way; None where the piece, or this part of it, is lost."""
         piece = piece_id_of(SegmentId(held.segment), held.index)
         row = self._store.volume.index.get(piece)
         if row is None or row.state not in (State.LIVE, State.TRASH):
@@ -112,12 +112,10 @@ class Sampler:
         try:
             with self._store.reading(row) as reader:
                 return await self._read(reader, held, leaf)
-        except AtollError as error:
+        except (AtollError, ValueError) as error:
+            # It is not marked as lost here: what is left of it can still be shown, and whoever
+            # judges this proof sees to its repair. Upkeep finds the damage as well.
             _LOG.warning("piece %s cannot be shown: %s", piece.hex()[:10], error)
-            await self._store.damaged(piece, row)
-        except ValueError as error:
-            _LOG.warning("piece %s cannot be shown: %s", piece.hex()[:10], error)
-            await self._store.damaged(piece, row)
         return None
 
     async def _read(self, reader: PieceReader, held: HeldPiece, leaf: int) -> _Shown:
@@ -147,6 +145,26 @@ class Sampler:
             if length > BLOCK_BYTES:
                 self._cache.put(held.piece, hashes)
         return _Shown(header, shown, path, segment_path)
+
+    async def prepare(self, tree: Tree, issuer: int, bytes_per_s: int) -> int:
+        """Make block hashes for pieces that have none yet, slowly; return how many were made.
+
+        So a damage found later costs the leaves it hit, not the whole piece.
+        """
+        made = 0
+        for tree_range in tree.ranges:
+            for place, (serial, index) in enumerate(tree_range.keys()):
+                if place % BREATH_SAMPLES == 0:
+                    await self._clock.sleep(0)
+                if tree_range.leaves_of(place) <= BLOCK_LEAVES:
+                    continue
+                held = self._held(issuer, serial, index)
+                if held is None or self._cache.get(held.piece) is not None:
+                    continue
+                await self._shown(held, 0)
+                made += 1
+                await self._clock.sleep(held.data_bytes / bytes_per_s)
+        return made
 
     async def _read_whole(self, reader: PieceReader, offset: int, length: int) -> bytes:
         starts = range(0, length, BLOCK_BYTES)

@@ -61,6 +61,8 @@ PUSH_TIMEOUT_S = 20.0
 PUSH_TRIES = 2
 RANGES_PAGES_MAX = 10_000
 REFUSED_PAUSE_MS = 5_000
+PREPARE_PAUSE_S = 5.0
+PREPARE_BYTES_PER_S = 16 << 20
 
 
 Ask = Callable[[Link, Message, type[Any]], Awaitable[Any]]
@@ -83,6 +85,8 @@ class _Account:
     holdings: Holdings = field(default_factory=Holdings)
     head: KnownHead | None = None
     tree: Tree | None = None
+    prepared: Tree | None = None
+    """The tree whose pieces all have their block hashes."""
     slot: int = -1
     next_ms: int = 0
     agreed_slot: int = -1
@@ -118,7 +122,10 @@ class Prover(NodePart):
         self._sampler: Sampler | None = None
         self.proofs = 0
         """Proofs pushed since the start."""
-        self.steps = (Step("prove", self.step, LOOK_S),)
+        self.steps = (
+            Step("prove", self.step, LOOK_S),
+            Step("prepare proofs", self.prepare, PREPARE_PAUSE_S),
+        )
 
     async def start(self) -> None:
         """Open the cache and remember what was proven."""
@@ -144,6 +151,15 @@ class Prover(NodePart):
             if not account.next_ms - PAUSE_MS_MAX <= now_ms < account.next_ms:
                 account.next_ms = now_ms + REFUSED_PAUSE_MS
                 await self._serve(link, account)
+
+    async def prepare(self) -> None:
+        """Get ready to show any leaf of the agreed heads without reading whole pieces."""
+        assert self._sampler is not None
+        for key, account in list(self._accounts.items()):
+            if account.tree is not None and account.tree is not account.prepared:
+                tree = account.tree
+                await self._sampler.prepare(tree, issuer_number(key), PREPARE_BYTES_PER_S)
+                account.prepared = tree
 
     async def _serve(self, link: Link, account: _Account) -> None:
         state = await self._ask_for(link, ProofSync(), ProofState)
