@@ -15,11 +15,16 @@ class LazyGroup(click.Group):
     """A group over a table of entries, in sections; listing them imports nothing."""
 
     def __init__(
-        self, *arguments: Any, sections: Mapping[str, Mapping[str, Entry]], **options: Any
+        self,
+        *arguments: Any,
+        sections: Mapping[str, Mapping[str, Entry]],
+        hidden_entries: Mapping[str, Entry] | None = None,
+        **options: Any,
     ) -> None:
-        """``sections`` maps a title to the commands below it."""
+        """``sections`` maps a title to the commands below it; hidden ones are not listed."""
         super().__init__(*arguments, **options)
         self._sections = sections
+        self._hidden = dict(hidden_entries or {})
         self.entries = {
             name: entry for section in sections.values() for name, entry in section.items()
         }
@@ -30,9 +35,10 @@ class LazyGroup(click.Group):
 
     @override
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in self.entries:
+        entry = self.entries.get(cmd_name) or self._hidden.get(cmd_name)
+        if entry is None:
             return None
-        module, _, name = self.entries[cmd_name][0].partition(":")
+        module, _, name = entry[0].partition(":")
         command = getattr(importlib.import_module(module), name)
         assert isinstance(command, click.Command)
         return command

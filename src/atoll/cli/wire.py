@@ -101,7 +101,7 @@ def run(config: Config, work: Coroutine[Any, Any, None]) -> None:
         runner.run(work)
 
 
-async def _until_asked() -> None:
+async def until_asked() -> None:
     """Return when a signal asks this process to stop."""
     asked = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -297,7 +297,7 @@ async def run_coordinator(folder: Folder, config: Config) -> None:
         )
         if settings.page_port:
             await _serve_page(stack, folder, config, coordinator)
-        await _until_asked()
+        await until_asked()
 
 
 async def _keep_nodes(folder: Path, coordinator: "Coordinator") -> None:
@@ -398,7 +398,7 @@ async def run_gateway(folder: Folder, config: Config) -> None:
         await stack.enter_async_context(
             _serving(app, settings.host, settings.port, shared=True, tls=_gateway_tls(settings))
         )
-        await _until_asked()
+        await until_asked()
 
 
 async def _control_for(
@@ -502,6 +502,7 @@ def _gateway_tls(settings: GatewaySettings) -> "TlsFiles | None":
 
 async def run_node(folder: Folder, config: Config, disguise: "Disguise | None" = None) -> None:
     """Run a storage node until asked to stop; in a drill, behind a disguise."""
+    from atoll.cli.relaying import begin_reach
     from atoll.node.service import NodeService
     from atoll.runtime.disk import FolderDisk
     from atoll.runtime.host import SystemHost
@@ -538,7 +539,8 @@ async def run_node(folder: Folder, config: Config, disguise: "Disguise | None" =
             settings.host, settings.port, tls.fingerprint.hex() if tls else "", os.getpid()
         )
         write_file(folder.path / RUNNING_NODE, msgspec.json.encode(running) + b"\n")
-        await _until_asked()
+        await begin_reach(stack, service, settings, read_secret(folder.path, NODE_SEED))
+        await until_asked()
 
 
 def advertised(settings: NodeSettings | VerifierSettings) -> tuple[str, int]:
@@ -635,4 +637,4 @@ async def run_verifier(folder: Folder, config: Config, disguise: "Disguise | Non
         stack.push_async_callback(service.stop)
         app = VerifierApp(service)
         await stack.enter_async_context(_serving(app, settings.host, settings.port, tls=tls))
-        await _until_asked()
+        await until_asked()

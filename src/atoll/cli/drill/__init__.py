@@ -13,11 +13,13 @@ _SECTIONS = {
         ),
         "outage": ("atoll.cli.drill.outage:outage", "Switch off all nodes of a region."),
         "partition": ("atoll.cli.drill.partition:partition", "Freeze nodes: silent, not gone."),
+        "byzantine": ("atoll.cli.drill.byzantine:byzantine", "Let a fifth of the nodes lie."),
     },
 }
+_HIDDEN = {"liar": ("atoll.cli.drill.liars:liar", "Run a node that lies.")}
 
 
-@click.group(cls=LazyGroup, sections=_SECTIONS)
+@click.group(cls=LazyGroup, sections=_SECTIONS, hidden_entries=_HIDDEN)
 def drill() -> None:
     """Break a cloud on purpose under real S3 traffic, verify every object, write a report.
 

@@ -271,14 +271,25 @@ def options_of(values: dict[str, Any]) -> DrillOptions:
     )
 
 
-def play(name: str, about: str, options: DrillOptions, drill: Play, *flags: str) -> int:
-    """Run a drill on its cloud; write the report; return the exit status."""
+def play(
+    name: str,
+    about: str,
+    options: DrillOptions,
+    drill: Play,
+    *flags: str,
+    environment: dict[str, str] | None = None,
+) -> int:
+    """Run a drill on its cloud; write the report; return the exit status.
+
+    ``flags`` and ``environment`` are for a cloud of its own.
+    """
     report = Report(name, about, time.time_ns() // 1_000_000)
     with ExitStack() as stack:
         if options.data is None:
             if not options.as_json:
                 click.echo(f"starting a cloud of {options.nodes} nodes …")
-            cloud = LocalCloud("--ephemeral", "--nodes", str(options.nodes), "--port", "0", *flags)
+            size = ("--nodes", str(options.nodes), "--port", "0")
+            cloud = LocalCloud("--ephemeral", *size, *flags, environment=environment)
             stack.enter_context(cloud)
             folder = Path(str(cloud.facts["data"]))
         else:

@@ -87,7 +87,7 @@ def health(node: str | None, data: Path | None, everybody: bool, as_json: bool) 
             return
     folder = cloud_folder(data)
     if node is None:
-        listing = asyncio.run(_ask_all(folder))
+        listing = asyncio.run(ask_all(folder))
         if as_json:
             emit(_plain(listing))
         else:
@@ -193,7 +193,8 @@ async def _listing(control: "ControlPlane") -> StandingList:
     )
 
 
-async def _ask_all(folder: Path) -> StandingList:
+async def ask_all(folder: Path) -> StandingList:
+    """Return the standings of the nodes of the cloud that runs in a folder."""
     from atoll.client.remote import RemoteControl
     from atoll.runtime.clock import SystemClock
     from atoll.runtime.transport import HttpPieceTransport
