@@ -50,6 +50,7 @@ _SECTIONS: dict[str, dict[str, Entry]] = {
         "gateway": ("atoll.cli.gateway:gateway", "Run an S3 gateway."),
         "coordinator": ("atoll.cli.coordinator:coordinator", "Run a coordinator."),
         "verifier": ("atoll.cli.verifier:verifier", "Run a verifier of what nodes prove."),
+        "relay": ("atoll.cli.relay:relay", "Carry connections to nodes behind a NAT."),
     },
     "Settings": {
         "cert": (

@@ -32,6 +32,7 @@ from atoll.coordinator.placement.service import PlacementService
 from atoll.coordinator.placement.sources import BucketPolicies, KnownNodes
 from atoll.coordinator.policy.model import OwnPlace
 from atoll.coordinator.policy.service import PolicyService
+from atoll.coordinator.reach.service import ReachService
 from atoll.coordinator.recovery.service import RecoveryService
 from atoll.coordinator.registry.model import TIMERS
 from atoll.coordinator.registry.service import RegistryConfig, RegistryService
@@ -214,6 +215,7 @@ class Coordinator:
             placement=self.placement,
         )
         self.recovery = RecoveryService(clock, database)
+        reach = ReachService(clock, transport)
         self.retention = RetentionService(
             clock, database, transport, self.placement, RETENTION_PROFILES[config.profile]
         )
@@ -260,6 +262,7 @@ class Coordinator:
             self.terms,
             self.recovery,
             self.retention,
+            reach,
         ]
         self._handlers: dict[type[Message], Handler] = {
             **self.metadata.handlers,

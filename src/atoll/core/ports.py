@@ -3,7 +3,7 @@
 Contracts that both answers must keep are stated here and tested by one suite.
 """
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -286,6 +286,56 @@ class Beacon(Protocol):
 
     async def value(self, slot: int) -> bytes | None:
         """Return the slot's 32 bytes; None while nobody knows them (or ever will)."""
+
+
+class ByteStream(Protocol):
+    """One connection, both ways."""
+
+    async def read(self) -> bytes:
+        """Return the next bytes (at most 256 KiB); empty at the end. Raises ``UNREACHABLE``."""
+
+    async def write(self, data: bytes) -> None:
+        """Send bytes; waits while the other side does not take them. Raises ``UNREACHABLE``."""
+
+    async def end(self) -> None:
+        """Say that nothing more comes from here, where the connection can say that."""
+
+    def close(self) -> None:
+        """Cut it, both ways; safe to call more than once."""
+
+
+class Listening(Protocol):
+    """A port at which connections are taken."""
+
+    @property
+    def port(self) -> int:
+        """Its number."""
+
+    async def close(self) -> None:
+        """Take no more; connections that are there stay."""
+
+
+class Sockets(Protocol):
+    """Connections as such: for tunnels, which carry the bytes of others."""
+
+    async def connect(self, address: Address, timeout_s: float) -> ByteStream:
+        """Connect; over TLS where the address has a fingerprint, which is checked.
+
+        Raises ``UNREACHABLE``, ``TIMEOUT`` and ``UNAUTHENTICATED`` (another certificate).
+        """
+
+    async def listen(
+        self,
+        host: str,
+        port: int,
+        serve: Callable[[ByteStream, str], Awaitable[None]],
+        *,
+        tls: bool,
+    ) -> Listening:
+        """Take connections; port 0 for any. ``serve`` gets each with the caller's address.
+
+        Raises ``PORT_TAKEN``.
+        """
 
 
 class Process(Protocol):

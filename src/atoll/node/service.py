@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+from collections.abc import Callable
 from typing import TypeVar
 
 import msgspec
@@ -23,7 +24,8 @@ from atoll.core.messages import (
     decode,
     encode,
 )
-from atoll.core.ports import Clock, Compute, Disk, Host, PieceTransport, Rng
+from atoll.core.messages.nodes import RelayPlace
+from atoll.core.ports import Address, Clock, Compute, Disk, Host, PieceTransport, Rng
 from atoll.node.app import NodeApp
 from atoll.node.config import NodeConfig
 from atoll.node.http import Receive, Scope, Send, send_failure
@@ -116,6 +118,9 @@ class NodeService:
             skew_ms=config.order_skew_ms,
         )
         self.settings = Settings(disk, compute, config)
+        own = Address(config.host, config.port, config.fingerprint)
+        self.reach: Callable[[], tuple[Address, tuple[RelayPlace, ...]]] = lambda: (own, ())
+        """Where others reach this node, and the relays through which, if any."""
         self.terms = self._make_terms(host or CalmHost())
         self.repairs = RepairWorker(
             clock=clock,
@@ -168,10 +173,10 @@ class NodeService:
             retention=self.retention,
             links=self.links,
             ask=self._ask_part,
-            announce=self._announce,
+            announce=self.announce,
         )
 
-    def _announce(self) -> None:
+    def announce(self) -> None:
         """Register again at once: the facts have changed."""
         for link in self.links:
             link.registered = False
@@ -355,6 +360,16 @@ class NodeService:
             for link in self.links:
                 link.told = [piece for piece in link.told if piece not in everywhere]
 
+    async def ask_any(self, message: Message, answer: type[Answer]) -> Answer:
+        """Ask the first coordinator that answers. Raises ``AtollError``, the last one's."""
+        last = AtollError(Kind.UNREACHABLE, "ask coordinator", "no coordinator is known")
+        for link in self.links:
+            try:
+                return await self.ask(link, ASK_PATH, message, answer)
+            except AtollError as cause:
+                last = cause
+        raise last
+
     async def ask(self, link: Link, path: str, message: Message, answer: type[Answer]) -> Answer:
         """Send a coordinator a signed request. Raises ``AtollError``, its own or the network's."""
         body = encode(message)
@@ -378,6 +393,7 @@ class NodeService:
 
     def _facts(self) -> NodeFacts:
         config, terms, kept = self.config, self.settings.terms, self.settings.kept
+        address, places = self.reach()
         return NodeFacts(
             public_key=self._identity.public_key,
             operator=config.operator,
@@ -385,9 +401,10 @@ class NodeService:
             region=terms.region,
             country=terms.country,
             tier=terms.tier,
-            host=config.host,
-            port=config.port,
+            host=address.host,
+            port=address.port,
             fingerprint=config.fingerprint,
+            relays=list(places),
             capacity_bytes=self.terms.capacity_bytes,
             price_micro=terms.price_micro,
             version=__version__,

@@ -22,6 +22,7 @@ PREFIX = "ATOLL_"
 FILE_NAME = "atoll.toml"
 FILE_BYTES_MAX = 1 << 20
 TIERS = ("edge", "home", "pro", "dc")
+REACH_MODES = ("auto", "direct", "relay")
 PROFILES = ("local", "wan", "demo")
 
 
@@ -150,6 +151,24 @@ class NodeSettings:
     calendar: str = _setting("", "When it is online (docs/providing.md); empty: always.")
     parent_country: str = _setting("", "Country of the operator's parent company, two letters.")
     asn: int = _setting(0, "Autonomous system of its line. 0: unknown.", least=0)
+    reach: str = _setting(
+        "auto", "How others reach it: find out, only directly, or by relays.", choices=REACH_MODES
+    )
+    relays: str = _setting("", "Relays to be reached by: HOST:PORT#FINGERPRINT, with commas.")
+
+
+@dataclass(frozen=True, slots=True)
+class RelaySettings:
+    """A relay: ``atoll relay run``."""
+
+    host: str = _setting("127.0.0.1", "Address to listen on, for nodes and their callers.")
+    port: int = _port(9005, "Port at which nodes build their tunnels.")
+    port_first: int = _setting(
+        9100, "First of the ports given to nodes. 0: any that is free.", least=0, most=65_000
+    )
+    nodes_max: int = _setting(200, "Nodes served.", least=1, most=10_000)
+    bytes_per_s: int = _setting(0, "Of one node, in each direction. 0: no limit.", least=0)
+    operator: str = _setting("", "Who runs it; a node uses relays of different operators.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +218,7 @@ class Config:
     gateway: GatewaySettings = field(default_factory=GatewaySettings)
     node: NodeSettings = field(default_factory=NodeSettings)
     verifier: VerifierSettings = field(default_factory=VerifierSettings)
+    relay: RelaySettings = field(default_factory=RelaySettings)
     client: ClientSettings = field(default_factory=ClientSettings)
     log: LogSettings = field(default_factory=LogSettings)
 
