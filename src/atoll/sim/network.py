@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from atoll.core.errors import AtollError, Kind
+from atoll.core.messages import encode, failure_of
 from atoll.core.ports import Address
 from atoll.sim.incarnation import Fenced, Incarnation
 from atoll.sim.loop import LIFE, SimLoop
@@ -206,6 +207,7 @@ class Network:
         self._endpoints: dict[tuple[str, int], _Endpoint] = {}
         self._cut: set[frozenset[str]] = set()
         self._liars: set[str] = set()
+        self._refusers: set[str] = set()
         self._garblers: set[str] = set()
         self.on_stored: Callable[[str, str], None] = lambda _name, _path: None
         """Told of every acknowledged PUT: the server's name, the path."""
@@ -254,9 +256,15 @@ class Network:
         """Join what was parted and end every fault."""
         self._cut.clear()
         self._liars.clear()
+        self._refusers.clear()
         self._garblers.clear()
         self.faults = NetworkFaults(delay_s_mean=self.faults.delay_s_mean)
         self.trace.note("heal", "network")
+
+    def let_refuse(self, name: str) -> None:
+        """Let a machine refuse every read of a piece."""
+        self._refusers.add(name)
+        self.trace.note("refuses", name)
 
     def let_lie(self, name: str) -> None:
         """Flip a bit in most of what this machine answers."""
@@ -365,7 +373,10 @@ class Network:
         self, endpoint: _Endpoint, exchange: Exchange, scope: dict[str, Any]
     ) -> None:
         try:
-            await endpoint.app(scope, exchange.receive, exchange.send)
+            if exchange.method == "GET" and exchange.server.name in self._refusers:
+                await _refuse(exchange)
+            else:
+                await endpoint.app(scope, exchange.receive, exchange.send)
         except Fenced:
             raise
         except AtollError as cause:
@@ -390,3 +401,13 @@ class Network:
                 if self._random.random() < 0.3:
                     exchange.hide()
                 exchange.break_off("the other side closed")
+
+
+async def _refuse(exchange: Exchange) -> None:
+    """Answer as a node that is busy; it always is."""
+    refusal = AtollError(Kind.OVERLOADED, "read piece", "not now")
+    body = encode(failure_of(refusal))
+    headers = [(b"content-length", str(len(body)).encode())]
+    status = refusal.meaning.http_status
+    await exchange.send({"type": "http.response.start", "status": status, "headers": headers})
+    await exchange.send({"type": "http.response.body", "body": body})

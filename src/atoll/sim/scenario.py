@@ -82,6 +82,10 @@ class Scenario:
     """Clocks of nodes are wrong by up to so much."""
     heal_s: float = 300.0
     """In the liveness phase everything must be well within so many virtual seconds."""
+    standings: bool = False
+    """Standings are judged within seconds, and checked: ``sim.offenders``."""
+    equal_sets: bool = False
+    """In the end every node must hold exactly what the coordinator counts: ``sim.agreement``."""
     workload: WorkloadPlan = field(default_factory=WorkloadPlan)
     faults: tuple[FaultPlan, ...] = ()
 

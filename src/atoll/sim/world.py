@@ -28,6 +28,7 @@ from atoll.sim.incarnation import Incarnation
 from atoll.sim.loop import SimLoop
 from atoll.sim.machines import ACCOUNT, CoordinatorMachine, GatewayMachine, Machine, NodeMachine
 from atoll.sim.network import Network
+from atoll.sim.offenders import QUICK, misjudged
 from atoll.sim.scenario import Scenario
 from atoll.sim.trace import Trace
 from atoll.sim.workload import Ledger, Violation, run_client
@@ -63,6 +64,8 @@ class World:
         self.database = DatabaseServer(migrate_connection)
         self.ledger = Ledger()
         self.violations: list[str] = []
+        self.offenders: dict[str, str] = {}
+        """Nodes that offend on purpose, by name, and the axis they offend on."""
         self.failed = asyncio.Event()
         self._incarnations: list[Incarnation] = []
         self._background: set[asyncio.Task[None]] = set()
@@ -102,6 +105,7 @@ class World:
             profile="local",
             gateway_keys=frozenset({self.gateway.identity.public_key}),
             packing=EAGER_PACKING,
+            reputation=QUICK if self.scenario.standings else None,
         )
 
     def violated(self, what: str) -> None:
@@ -149,6 +153,9 @@ class World:
             try:
                 await self._set_up()
                 await self._safety()
+                if self.scenario.standings and not self.violations:
+                    for wrong in misjudged(self):
+                        self.violated(wrong)
                 if not self.violations:
                     await self._liveness()
             except Violation as violation:

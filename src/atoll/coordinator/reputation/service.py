@@ -340,7 +340,7 @@ class ReputationService(Part):
             record = self._records[view.alias]
             if view.state.value == "away":
                 continue
-            here = view.state in (NodeState.ALIVE, NodeState.SUSPECT)
+            here = view.state is NodeState.ALIVE
             self._records[view.alias] = replace(record, windows=looked(record.windows, here))
 
     def _close_windows(self) -> None:
