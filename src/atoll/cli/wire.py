@@ -560,6 +560,12 @@ def advertised(settings: NodeSettings | VerifierSettings) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
+def _yields(settings: NodeSettings) -> int:
+    levels = {"nothing": 0, "background": 2, "transfers": 3}
+    auto = "transfers" if settings.tier in ("edge", "home") else "background"
+    return levels[auto if settings.yields == "auto" else settings.yields]
+
+
 def node_config(settings: NodeSettings, tls: "TlsFiles | None", *, local: bool) -> "NodeConfig":
     """Return the node room's settings. Raises ``CONFIG`` where the operator is not named."""
     from atoll.node.config import NodeConfig, StoreConfig, small_store
@@ -592,6 +598,8 @@ def node_config(settings: NodeSettings, tls: "TlsFiles | None", *, local: bool) 
         calendar=format_calendar(parse_calendar(settings.calendar)),
         parent_country=settings.parent_country,
         asn=settings.asn,
+        # In a cloud on one machine the other work is mostly the cloud's own.
+        yields_level_max=0 if local else _yields(settings),
         coordinators=(address_of(settings.coordinator, settings.fingerprint),),
         store=store,
     )

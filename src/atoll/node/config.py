@@ -79,6 +79,9 @@ class NodeConfig:
     parent_country: str = ""
     asn: int = 0
     coordinators: tuple[Address, ...] = ()
+    yields_level_max: int = 3
+    """How far it gives way to other work on the machine (``node.pressure``): 0 not at all, 2 with
+    its background work, 3 with transfers, too."""
     moves_at_once: int = 4
     """Pieces on their way to other nodes when this one leaves or shrinks."""
     repair_tasks: int = 1

@@ -268,7 +268,7 @@ def make_door(
     announce: Callable[[], None],
 ) -> ProviderDoor:
     """Put together what keeps to a provider's terms: pressure, moves, disk watch, door."""
-    pressure = Pressure(host, compute)
+    pressure = Pressure(host, compute, config.yields_level_max)
     door: ProviderDoor
     departures = Departures(
         store,

@@ -70,8 +70,9 @@ def level_of(pressure: HostPressure, share: float) -> int:
 class Pressure(NodePart):
     """Looks at the machine; others ask it how fast they may go."""
 
-    def __init__(self, host: Host, compute: Compute) -> None:
-        """Nothing is known yet: calm."""
+    def __init__(self, host: Host, compute: Compute, level_max: int) -> None:
+        """Nothing is known yet: calm. ``level_max`` is how far the node gives way."""
+        self._level_max = level_max
         self._host = host
         self._compute = compute
         self._level = Level()
@@ -85,8 +86,8 @@ class Pressure(NodePart):
 
     @property
     def level(self) -> int:
-        """0 (calm) to 3."""
-        return self._level.level
+        """0 (calm) to 3, as far as the node gives way."""
+        return min(self._level.level, self._level_max)
 
     @property
     def background_share(self) -> float:

@@ -151,6 +151,12 @@ class NodeSettings:
     calendar: str = _setting("", "When it is online (docs/providing.md); empty: always.")
     parent_country: str = _setting("", "Country of the operator's parent company, two letters.")
     asn: int = _setting(0, "Autonomous system of its line. 0: unknown.", least=0)
+    yields: str = _setting(
+        "auto",
+        "What gives way to other work on the machine: nothing, background work, transfers too. "
+        "auto: transfers at home and edge, background elsewhere.",
+        choices=("auto", "nothing", "background", "transfers"),
+    )
     reach: str = _setting(
         "auto", "How others reach it: find out, only directly, or by relays.", choices=REACH_MODES
     )
