@@ -35,6 +35,9 @@ class Profile:
     """A frozen repair resumes after this, come what may."""
     settle_ms: int
     """Nothing is judged in this time after a start: nodes need a moment to report."""
+    fill_share: float
+    """Part of the pieces between full strength and the threshold that must be missing before an
+    idle repair fills them: each filling reads k pieces, however few are missing. 0: any."""
     lease_ms: int
     """A worker that says nothing for this long has lost its segment."""
     intent_ms: int
@@ -66,6 +69,7 @@ LOCAL = Profile(
     freeze_window_ms=60_000,
     freeze_ms_max=60_000,
     settle_ms=2_000,
+    fill_share=0.0,
     lease_ms=15_000,
     intent_ms=15 * 60_000,
     credit_ms=90_000,
@@ -88,6 +92,7 @@ WAN = Profile(
     freeze_window_ms=3_600_000,
     freeze_ms_max=24 * 3_600_000,
     settle_ms=10 * 60_000,
+    fill_share=0.5,
     lease_ms=120_000,
     intent_ms=4 * 3_600_000,
     credit_ms=72 * 3_600_000,
@@ -392,10 +397,7 @@ class Freezer:
                 self._vanished = frozenset(nodes) - present
             return self.frozen
         still = len(self._vanished - present)
-        few = still < self._profile.freeze_nodes_min or (
-            still <= self._profile.freeze_fraction * len(nodes)
-        )
-        if few or not 0 <= now_ms - self._since_ms < self._profile.freeze_ms_max:
+        if thaws(still, len(nodes), now_ms - self._since_ms, self._profile):
             self.frozen = False
         return self.frozen
 
@@ -403,7 +405,39 @@ class Freezer:
 def must_freeze(nodes: Iterable[Candidate], now_ms: int, profile: Profile) -> bool:
     """Say whether so many nodes vanished at once that it looks like one cause, not many deaths."""
     gone, before = vanished(nodes, now_ms, profile)
+    return freezes(gone, before, profile)
+
+
+def freezes(gone: int, before: int, profile: Profile) -> bool:
+    """Say whether ``gone`` of ``before`` nodes within the window are too many for single deaths."""
     return gone >= profile.freeze_nodes_min and gone > profile.freeze_fraction * before
+
+
+def thaws(still: int, nodes: int, frozen_ms: int, profile: Profile) -> bool:
+    """Say whether a freeze ends: few of the vanished are still away, or it took long enough."""
+    few = still < profile.freeze_nodes_min or still <= profile.freeze_fraction * nodes
+    return few or not 0 <= frozen_ms < profile.freeze_ms_max
+
+
+def fill_at(scheme: Scheme, profile: Profile) -> int:
+    """Return how few pieces a segment above its threshold has when it is filled up after all."""
+    return scheme.n - max(1, math.ceil(profile.fill_share * (scheme.n - scheme.repair)))
+
+
+def worth_repair(health: Health, profile: Profile) -> bool:
+    """Say whether a segment belongs into the queue: due, misplaced, or so weak that filling pays.
+
+    Measured on a year of 100,000 nodes: docs/decisions/0110-filling.md.
+    """
+    if health.misplaced or health.due:
+        return True
+    return bool(health.missing) and len(health.kept) <= fill_at(health.scheme, profile)
+
+
+def urgency_of(scheme: Scheme, healthy: int) -> int:
+    """Return the urgency of a segment with so many whole, well placed pieces."""
+    missing = tuple(range(scheme.n - healthy))
+    return urgency(Health(scheme, (), (), missing, healthy, 0, 1))
 
 
 def retry_ms(attempts: int, profile: Profile) -> int:

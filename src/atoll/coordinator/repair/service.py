@@ -35,6 +35,7 @@ from atoll.coordinator.repair.rules import (
     is_lost,
     retry_ms,
     urgency,
+    worth_repair,
 )
 from atoll.coordinator.repair.store import QueueEntry
 from atoll.coordinator.repair.survival import Survey
@@ -314,9 +315,10 @@ class RepairService:
             if known is None:
                 policy = self._placement.policy_of(segment.policy, segment.bucket)
                 health = health_of(segment.k, segment.n, segment.pieces, nodes, policy)
-                known = judged[key] = (len(health.kept), urgency(health), health.settled)
-            healthy, urgent, settled = known
-            if not settled:
+                worth = worth_repair(health, self._profile)
+                known = judged[key] = (len(health.kept), urgency(health), worth)
+            healthy, urgent, worth = known
+            if worth:
                 entries.append(QueueEntry(segment.serial, healthy, urgent, reason))
         if entries:
             now_ms = self._clock.now_ms()
