@@ -378,7 +378,7 @@ def _number(name: str, value: object, origin: str) -> int:
 
 
 def _unknown(name: str, origin: str) -> AtollError:
-    near = difflib.get_close_matches(name, _KNOWN, n=1, cutoff=0.75)
+    near = difflib.get_close_matches(name, _KNOWN, n=1, cutoff=0.8)
     hint = f"did you mean {near[0]}?" if near else "`atoll config show` lists all settings"
     return _wrong(f"there is no setting {name} (from {origin})", hint)
 
