@@ -18,6 +18,10 @@ PROOF_PURPOSE = b"owner-access/1"
 PROOF_MS_MAX = 900_000
 """A proof is obeyed so long before and after its time: clocks differ, and a replay only reads."""
 
+ADOPT_PURPOSE = b"adopt/1"
+ADOPT_PIECES_MAX = 1000
+"""Pieces of one adoption."""
+
 _PROOF = struct.Struct(f">4sB3x{NODE_ID_BYTES}s{PUBLIC_KEY_BYTES}sQ")
 OWNER_PROOF_BYTES = _PROOF.size + SIGNATURE_BYTES
 
@@ -71,6 +75,23 @@ def check_owner_proof(signed: bytes, node_id: bytes, now_ms: int) -> OwnerProof:
     if not signature_holds(proof.owner_key, PROOF_PURPOSE, body, signature):
         raise AtollError(Kind.UNAUTHENTICATED, "check owner", "the owner's signature does not hold")
     return proof
+
+
+def sign_adoption(owner: Identity, proof: bytes, body: bytes) -> bytes:
+    """Return the owner's signature over an adoption's body, bound to a proof for its node.
+
+    The proof says node and time; so nobody, the node included, shows it elsewhere or later.
+    """
+    return owner.sign(ADOPT_PURPOSE, proof + body)
+
+
+def check_adoption(proof: bytes, body: bytes, signature: bytes) -> None:
+    """Raise ``UNAUTHENTICATED`` unless the proof's owner (checked before) signed this body."""
+    key = parse_owner_proof(proof).owner_key
+    if not signature_holds(key, ADOPT_PURPOSE, proof + body, signature):
+        raise AtollError(
+            Kind.UNAUTHENTICATED, "adopt pieces", "the owner's signature does not hold"
+        )
 
 
 def check_owner_time(signed: bytes, node_id: bytes, now_ms: int) -> OwnerProof:

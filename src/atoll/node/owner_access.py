@@ -5,25 +5,44 @@ uploader's signature. An owner may do nothing else here. What strangers can cost
 signature checks, pages and bytes have their rates, and a stranger owns no bytes.
 """
 
+import asyncio
 import logging
 from collections import OrderedDict
+from collections.abc import Collection
 
 from atoll.core.capsule import owner_hash_of
 from atoll.core.errors import AtollError, Kind
 from atoll.core.ids import SHORT_ID_BYTES, NodeId
 from atoll.core.messages import decode, encode
-from atoll.core.messages.recovery import OWNED_PIECES_MAX, ListOwned, OwnedPiece, OwnedPieces
-from atoll.core.owner import check_owner_proof, check_owner_time
+from atoll.core.messages.recovery import (
+    OWNED_PIECES_MAX,
+    AdoptPiece,
+    AdoptPieces,
+    ListOwned,
+    OwnedPiece,
+    OwnedPieces,
+    PiecesAdopted,
+    SignedAdoption,
+)
+from atoll.core.owner import (
+    ADOPT_PIECES_MAX,
+    check_adoption,
+    check_owner_proof,
+    check_owner_time,
+)
 from atoll.core.ports import Clock
 from atoll.node import http
 from atoll.node.http import Receive, Scope, Send
-from atoll.node.orders import order_of_header
+from atoll.node.orders import issuer_of_key, order_of_header
 from atoll.node.part import NodePart
+from atoll.node.store.adoption import adopt_piece
 from atoll.node.store.model import Row, State
 from atoll.node.store.store import PieceStore
 
 _LOG = logging.getLogger(__name__)
 LIST_PATH = "/v1/owned/list"
+ADOPT_PATH = "/v1/owned/adopt"
+ADOPT_BODY_BYTES_MAX = 128 << 10
 LIST_BODY_BYTES_MAX = 4096
 CHECKS_PER_S = 200
 """Signatures of owners checked, all of them together; a burst of one second is free."""
@@ -72,7 +91,9 @@ class OwnerAccess(NodePart):
         self._checks = _Rate(clock, CHECKS_PER_S)
         self._pages = _Rate(clock, PAGES_PER_S)
         self._bytes = _Rate(clock, BYTES_PER_S)
-        self.routes = {("POST", LIST_PATH): self._list}
+        self.coordinators: Collection[bytes] = ()
+        """Keys of those that this node serves: to them alone an owner may give his pieces."""
+        self.routes = {("POST", LIST_PATH): self._list, ("POST", ADOPT_PATH): self._adopt}
 
     def owner_of(self, signed: bytes) -> bytes:
         """Return the owner hash of a proof that holds here and now.
@@ -108,6 +129,45 @@ class OwnerAccess(NodePart):
     def charge(self, length: int) -> None:
         """Count bytes to be served. Raises ``OVERLOADED``."""
         self._bytes.take(length)
+
+    async def _adopt(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let an owner's pieces obey another coordinator, without the consent of the present one.
+
+        Nothing else changes: bytes, records and retention stay as they are.
+        """
+        proof = order_of_header(http.header_of(scope, b"x-atoll-order"))
+        owner = self.owner_of(proof)
+        raw = await http.read_body(receive, ADOPT_BODY_BYTES_MAX, LIST_PATIENCE_S)
+        signed: SignedAdoption = decode(raw, SignedAdoption)
+        self._checks.take(1)
+        check_adoption(proof, signed.body, signed.signature)
+        request: AdoptPieces = decode(signed.body, AdoptPieces)
+        if request.coordinator_key not in self.coordinators:
+            raise AtollError(
+                Kind.FORBIDDEN,
+                "adopt pieces",
+                "this node does not serve that coordinator",
+                hint="its provider adds it to node.coordinator",
+                about=request.coordinator_key.hex()[:10],
+            )
+        if len(request.pieces) > ADOPT_PIECES_MAX:
+            raise AtollError(
+                Kind.TOO_LARGE, "adopt pieces", f"at most {ADOPT_PIECES_MAX} pieces at a time"
+            )
+        if any(not 0 < one.segment_serial < 1 << 63 for one in request.pieces):
+            raise AtollError(Kind.BAD_REQUEST, "adopt pieces", "a serial has 63 bits")
+        issuer = issuer_of_key(request.coordinator_key)
+        outcomes = await asyncio.gather(
+            *(self._adopt_one(owner, issuer, one) for one in request.pieces)
+        )
+        await http.send_whole(send, 200, http.MSGPACK, encode(PiecesAdopted(outcomes=outcomes)))
+
+    async def _adopt_one(self, owner: bytes, issuer: int, one: AdoptPiece) -> str:
+        try:
+            await adopt_piece(self._store.volume, one.piece, owner, issuer, one.segment_serial)
+        except AtollError as error:
+            return error.kind.value
+        return ""
 
     async def _list(self, scope: Scope, receive: Receive, send: Send) -> None:
         owner = self.owner_of(order_of_header(http.header_of(scope, b"x-atoll-order")))

@@ -106,6 +106,7 @@ class NodeService:
         desk = OrderDesk(identity.node_id, self._coordinators, clock, config.order_skew_ms)
         self.meter = TrafficMeter(clock)
         self._app = NodeApp(self.store, identity, config, clock, desk, self.meter)
+        self._app.owners.coordinators = self._coordinators
         self.retention = NodeRetention(self.store, identity, clock, config.body_stall_s)
         self.sets = SetKeeper(
             self.store,

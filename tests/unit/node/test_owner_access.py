@@ -13,11 +13,20 @@ from atoll.core.errors import Kind
 from atoll.core.identity import Identity
 from atoll.core.merkle import piece_root
 from atoll.core.messages import decode, encode
-from atoll.core.messages.recovery import ListOwned, OwnedPieces
+from atoll.core.messages.recovery import (
+    AdoptPiece,
+    AdoptPieces,
+    ListOwned,
+    OwnedPieces,
+    PiecesAdopted,
+    SignedAdoption,
+)
 from atoll.core.orders import Action
-from atoll.core.owner import PROOF_MS_MAX, sign_owner_proof
+from atoll.core.owner import PROOF_MS_MAX, sign_adoption, sign_owner_proof
 from atoll.core.pieces import crc32c, encode_header, encode_trailer, sign_trailer
-from atoll.node.owner_access import CHECKS_PER_S, LIST_PATH, PAGES_PER_S
+from atoll.node.orders import issuer_of_key
+from atoll.node.owner_access import ADOPT_PATH, CHECKS_PER_S, LIST_PATH, PAGES_PER_S
+from atoll.node.store.compaction import Compactor
 
 OWNER = Identity(b"owner".ljust(32, b"."))
 OTHER = Identity(b"other owner".ljust(32, b"."))
@@ -158,3 +167,96 @@ def test_a_malformed_question_is_refused(door: Door) -> None:
         assert answer.kind is Kind.BAD_REQUEST
     without: Answer = door.run(door.ask("POST", LIST_PATH, None, encode(ListOwned())))
     assert without.kind is Kind.UNAUTHENTICATED
+
+
+# --- adoption ------------------------------------------------------------------------------------
+
+NEW = Identity(b"new coordinator".ljust(32, b"."))
+
+
+def adoption_of(
+    proof: bytes, pieces: list[AdoptPiece], to: Identity = NEW, owner: Identity = OWNER
+) -> bytes:
+    body = encode(AdoptPieces(coordinator_key=to.public_key, pieces=pieces))
+    return encode(SignedAdoption(body=body, signature=sign_adoption(owner, proof, body)))
+
+
+def adopt(door: Door, proof: bytes, body: bytes) -> Answer:
+    answer: Answer = door.run(door.ask("POST", ADOPT_PATH, proof, body))
+    return answer
+
+
+def outcomes_of(answer: Answer) -> list[str]:
+    assert answer.status == 200, answer.kind
+    told: PiecesAdopted = decode(answer.body, PiecesAdopted)
+    return told.outcomes
+
+
+def test_an_owner_gives_his_pieces_to_another_coordinator(door: Door) -> None:
+    door.app.owners.coordinators = {NEW.public_key}
+    mine, deleted, other = owned_piece("a"), owned_piece("b"), owned_piece("c", OTHER)
+    stored(door, mine, deleted, other)
+    door.delete([door.order(deleted, Action.DELETE)])
+    proof = proof_of(door)
+    wanted = [
+        AdoptPiece(piece=piece.id, segment_serial=70 + number)
+        for number, piece in enumerate((mine, deleted, other))
+    ]
+    assert outcomes_of(adopt(door, proof, adoption_of(proof, wanted))) == ["", "", "not_found"]
+    listed = {one.piece: one for one in pieces_of(list_of(door, proof)).pieces}
+    assert {one.issuer for one in listed.values()} == {issuer_of_key(NEW.public_key)}
+    assert listed[mine.id].segment_serial == 70
+    assert listed[deleted.id].segment_serial == 71
+    assert not listed[deleted.id].trash
+    # The former coordinator may no longer delete; again and again changes nothing.
+    assert door.delete([door.order(mine, Action.DELETE)]) == ["forbidden"]
+    assert outcomes_of(adopt(door, proof, adoption_of(proof, wanted[:1]))) == [""]
+    held = door.machine.store.held(issuer_of_key(NEW.public_key), 0, 10)
+    assert [one.segment_serial for one in held] == [70, 71]
+
+
+def test_an_adoption_outlives_crash_rebuild_and_compaction(machine: Machine) -> None:
+    door = Door(machine)
+    door.app.routes.update(door.app.owners.routes)
+    door.app.owners.coordinators = {NEW.public_key}
+    pieces = [owned_piece(str(number)) for number in range(3)]
+    stored(door, *pieces)
+    proof = proof_of(door)
+    wanted = [AdoptPiece(piece=one.id, segment_serial=5 + i) for i, one in enumerate(pieces)]
+    assert outcomes_of(adopt(door, proof, adoption_of(proof, wanted))) == ["", "", ""]
+
+    def serials() -> list[int]:
+        held = machine.store.held(issuer_of_key(NEW.public_key), 0, 10)
+        return [one.segment_serial for one in held]
+
+    machine.crash()
+    machine.boot()
+    assert serials() == [5, 6, 7]
+    machine.store.volume.logs.seal_active()
+    (log,) = machine.store.volume.logs.files.values()
+    machine.run(Compactor(machine.store.volume)._compact(log))
+    assert log.number not in machine.store.volume.logs.files
+    assert serials() == [5, 6, 7]
+    machine.crash()
+    machine.boot()
+    assert serials() == [5, 6, 7]
+
+
+def test_only_the_owner_and_only_for_this_node_and_a_coordinator_it_serves(door: Door) -> None:
+    piece = owned_piece("a")
+    stored(door, piece)
+    proof, wanted = proof_of(door), [AdoptPiece(piece=piece.id, segment_serial=1)]
+    assert adopt(door, proof, adoption_of(proof, wanted)).kind is Kind.FORBIDDEN
+    door.app.owners.coordinators = {NEW.public_key}
+    forged = adoption_of(proof, wanted, owner=OTHER)
+    assert adopt(door, proof, forged).kind is Kind.UNAUTHENTICATED
+    door.run(door.machine.clock.sleep(0.01))
+    other_proof = proof_of(door)
+    assert other_proof != proof
+    moved = adoption_of(proof, wanted)
+    assert adopt(door, other_proof, moved).kind is Kind.UNAUTHENTICATED
+    nowhere = adoption_of(proof, [AdoptPiece(piece=piece.id, segment_serial=0)])
+    assert adopt(door, proof, nowhere).kind is Kind.BAD_REQUEST
+    many = adoption_of(proof, wanted * 1001)
+    assert adopt(door, proof, many).kind is Kind.TOO_LARGE
+    assert adopt(door, proof, b"\xff").kind is Kind.BAD_REQUEST

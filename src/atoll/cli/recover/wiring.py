@@ -10,7 +10,12 @@ from atoll.cli.recover.command import BUFFER_BYTES, REPORT, SCRATCH
 from atoll.cli.recover.targets import PARTIAL, BucketTarget, FolderTarget
 from atoll.client.keys import Keyring
 from atoll.client.objects import SegmentedObjects
-from atoll.client.recovery.model import NodePlace, RecoveryFigures, RecoveryReport
+from atoll.client.recovery.model import (
+    PROBLEMS_MAX,
+    NodePlace,
+    RecoveryFigures,
+    RecoveryReport,
+)
 from atoll.client.recovery.nodes import OwnerControl, OwnerNodes
 from atoll.client.recovery.restore import Restore, Target
 from atoll.client.recovery.search import Search
@@ -143,6 +148,7 @@ class Recovery:
         report.nodes = self.nodes.outcomes
         report.problems = [*self.finder.problems, *report.problems]
         report.problems_total += len(self.finder.problems)
+        report.notes = self.finder.notes[:PROBLEMS_MAX]
         if not report.buckets:
             report.buckets = sorted(self.finder.name_of(one) for one in self.finder.buckets)
         if self._folder is not None:

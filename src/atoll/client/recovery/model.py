@@ -111,6 +111,8 @@ class RecoveryReport:
     nodes: list[NodeOutcome] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     problems_total: int = 0
+    notes: list[Problem] = field(default_factory=list)
+    """What was left out on purpose: it was never acknowledged as far as is known."""
     buckets: list[str] = field(default_factory=list)
 
 

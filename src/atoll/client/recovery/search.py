@@ -107,6 +107,8 @@ class Search:
         self._now_ms = now_ms
         self.buckets: dict[bytes, FoundBucket] = {}
         self.problems: list[Problem] = []
+        self.notes: list[Problem] = []
+        """What was left out on purpose."""
 
     async def run(self, only: str = "") -> None:
         """Find all buckets and their objects; with ``only``, read manifests of that bucket alone.
@@ -391,10 +393,10 @@ class Search:
             numbers = sorted(parts)
             name = parts[numbers[0]][0].capsule.name
             if numbers[0] != 1 or numbers[-1] != len(numbers):
-                self.problems.append(
+                self.notes.append(
                     Problem(
                         f"{self.name_of(found.bucket)}/{name}",
-                        "an upload in parts that no manifest names lacks some of them",
+                        "parts of an upload that was not completed as far as is known: left out",
                     )
                 )
                 continue

@@ -46,6 +46,33 @@ class OwnedPieces(Message, frozen=True):
     more: bool
 
 
+class AdoptPiece(Message, frozen=True):
+    """A piece and the serial that its segment has at the new coordinator."""
+
+    piece: bytes
+    segment_serial: int
+
+
+class AdoptPieces(Message, frozen=True):
+    """These pieces of the owner shall obey another coordinator, which the node serves already."""
+
+    coordinator_key: bytes
+    pieces: list[AdoptPiece]
+
+
+class SignedAdoption(Message, frozen=True):
+    """Encoded ``AdoptPieces`` with the owner's signature for purpose ``adopt/1``."""
+
+    body: bytes
+    signature: bytes
+
+
+class PiecesAdopted(Message, frozen=True):
+    """One word per piece: empty where it obeys the new coordinator now, else a failure's kind."""
+
+    outcomes: list[str]
+
+
 # --- changes on their way into manifests ----------------------------------------------------------
 
 

@@ -13,6 +13,7 @@ from itertools import islice
 from atoll.core.errors import AtollError, Kind
 from atoll.core.pieces import crc32c
 from atoll.core.ports import DiskFile
+from atoll.node.store.adoption import copy_adoption
 from atoll.node.store.log import HEAD_BYTES, Found, LogFile, RecordKind, encode_foot, scan
 from atoll.node.store.model import (
     NOWHERE,
@@ -119,6 +120,10 @@ class Compactor:
         if envelope.kind is RecordKind.RETENTION:
             if volume.index.retention_place(envelope.piece) == envelope.sequence:
                 return await self._copy_lock(file, found)
+            return None
+        if envelope.kind is RecordKind.ADOPTION:
+            if volume.index.adoption_sequence(envelope.piece) == envelope.sequence:
+                return await copy_adoption(volume, found)
             return None
         if envelope.kind in (RecordKind.TOMBSTONE, RecordKind.REVIVE) and _mark_needed(
             log, found, row

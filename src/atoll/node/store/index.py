@@ -11,12 +11,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 from atoll.core.sets import RANGE_BITS
-from atoll.node.store import locks
+from atoll.node.store import adopted, locks
 from atoll.node.store.log import extent_bytes
 from atoll.node.store.model import (
     NOWHERE,
     STATE_OF_MARK,
     UNPLACED,
+    Adopted,
     Change,
     Doomed,
     Dropped,
@@ -37,7 +38,7 @@ from atoll.node.store.model import (
     Totals,
 )
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 PENDING_PIECES_MAX = 128
 """New pieces that wait for a transaction; the store's upkeep writes them down as well."""
 _SCHEMA = """
@@ -149,7 +150,7 @@ class Index:
         if version:
             raise sqlite3.DatabaseError(f"index of another version: {version}")
         with self._transaction():
-            for statement in (*_SCHEMA.split(";"), locks.SCHEMA):
+            for statement in (*_SCHEMA.split(";"), locks.SCHEMA, adopted.SCHEMA):
                 self._db.execute(statement)
             self._db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
 
@@ -194,6 +195,10 @@ class Index:
         found = self._seek.execute("SELECT log_sequence FROM retention WHERE piece = ?", (piece,))
         row = found.fetchone()
         return 0 if row is None else int(row[0])
+
+    def adoption_sequence(self, piece: bytes) -> int:
+        """Return the sequence number of a piece's adoption by another coordinator; 0 for none."""
+        return adopted.sequence_of(self._reader, piece)
 
     def held(self, issuer: int, after_serial: int, limit: int, end_serial: int) -> list[HeldPiece]:
         """Return pieces stored by a coordinator's orders, in trash as well, in serial order.
@@ -361,6 +366,8 @@ class Index:
                 self.totals.sequence = max(self.totals.sequence, change.log_sequence)
                 locks.apply(self._db, change)
                 self._any_locked = True
+            case Adopted():
+                self._adopted(change, touched)
             case Spent():
                 self._spend(change.serial, change.piece, change.expires_ms)
             case Moved():
@@ -369,16 +376,23 @@ class Index:
                 self._purged(change, touched)
             case Rotten():
                 self._rotten(change, touched)
-            case Doomed():
-                self._db.execute("UPDATE log SET doomed = 1 WHERE log = ?", (change.log,))
             case Dropped():
                 self._dropped(change, touched)
+            case _:
+                self._apply_rare(change)
+
+    def _apply_rare(self, change: Change) -> None:
+        match change:
+            case Doomed():
+                self._db.execute("UPDATE log SET doomed = 1 WHERE log = ?", (change.log,))
             case SpentForgotten():
                 self._db.execute(
                     "DELETE FROM spent WHERE expires_ms < ?", (change.expired_before_ms,)
                 )
             case LostTold():
                 self._told(change)
+            case _:
+                raise AssertionError("every change has its case")
 
     def _told(self, change: LostTold) -> None:
         for piece in change.pieces:
@@ -405,7 +419,7 @@ class Index:
                 self._db.execute("DROP TABLE IF EXISTS known")
                 self._db.execute("CREATE TABLE known AS SELECT piece FROM piece WHERE state = 0")
                 self.set_meta("rebuilding", 1)
-            for table in ("piece", "log", "spent", "retention"):
+            for table in ("piece", "log", "spent", "retention", "adopted"):
                 self._db.execute(f"DELETE FROM {table}")  # noqa: S608 - constant names
             self.totals = Totals()
             self._save_totals()
@@ -419,7 +433,10 @@ class Index:
                 " WHERE piece NOT IN (SELECT piece FROM piece)"
             )
             self._db.execute("DROP TABLE known")
-            self._db.execute("DELETE FROM retention WHERE piece NOT IN (SELECT piece FROM piece)")
+            for table in ("retention", "adopted"):
+                self._db.execute(
+                    f"DELETE FROM {table} WHERE piece NOT IN (SELECT piece FROM piece)"  # noqa: S608 - constant names
+                )
             self._any_lost = bool(self.lost(1))
             self._db.execute("DELETE FROM meta WHERE name = 'rebuilding'")
 
@@ -465,7 +482,7 @@ class Index:
     def _stored(self, change: Stored, touched: set[int]) -> None:
         self._spend(change.serial, change.piece, change.expires_ms)
         self.totals.sequence = max(self.totals.sequence, change.sequence)
-        row = _row_of(change)
+        row = adopted.obeyed(self._db, change.piece, _row_of(change))
         if self._db.execute(_INSERT, (change.piece, *row)).rowcount == 1:
             self._account(row, 1, extent_bytes(row.body_bytes), touched)
             self._found_again(change.piece)
@@ -502,6 +519,13 @@ class Index:
         )
         self._change(change.piece, old, row, touched)
 
+    def _adopted(self, change: Adopted, touched: set[int]) -> None:
+        self.totals.sequence = max(self.totals.sequence, change.sequence)
+        adopted.keep(self._db, change)
+        old = self._get(change.piece)
+        if old is not None and old.log != NOWHERE:
+            self._change(change.piece, old, adopted.obeyed(self._db, change.piece, old), touched)
+
     def _moved(self, change: Moved, touched: set[int]) -> None:
         old = self._get(change.piece)
         if old is None or (old.log, old.offset) != (change.from_log, change.from_offset):
@@ -529,6 +553,7 @@ class Index:
                 self._lose(piece)
             elif row.state == State.DEAD:
                 self._db.execute("DELETE FROM retention WHERE piece = ?", (piece,))
+                self._db.execute("DELETE FROM adopted WHERE piece = ?", (piece,))
             self._account(row, -1, extent_bytes(row.body_bytes), touched)
         self._db.execute("DELETE FROM piece WHERE log = ?", (change.log,))
         self._db.execute("DELETE FROM log WHERE log = ?", (change.log,))

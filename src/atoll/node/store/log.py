@@ -47,6 +47,8 @@ class RecordKind(IntEnum):
     """The order of this serial was used for this piece; no body (left by compaction)."""
     RETENTION = 5
     """The piece's newer retention record (``store.retention``)."""
+    ADOPTION = 6
+    """The piece obeys this coordinator from now on (``store.adoption``); no body."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -211,9 +211,20 @@ class LostTold:
     pieces: tuple[bytes, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Adopted:
+    """The piece's owner gave it to another coordinator."""
+
+    piece: bytes
+    issuer: int
+    segment_serial: int
+    sequence: int
+
+
 Change = (
     Stored
     | Marked
+    | Adopted
     | Locked
     | Spent
     | Moved

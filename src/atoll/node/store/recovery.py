@@ -14,6 +14,7 @@ from atoll.core.errors import AtollError
 from atoll.core.merkle import HASH_BYTES
 from atoll.core.pieces import TlvType, parse_header
 from atoll.core.ports import Disk
+from atoll.node.store.adopted import adopted_of_log
 from atoll.node.store.identity import StoreIdentity
 from atoll.node.store.index import Index
 from atoll.node.store.log import HEAD_BYTES, Found, LogFile, RecordKind, scan
@@ -178,5 +179,7 @@ def _changes_of(log: LogFile, found: Found) -> Iterator[Change]:
             record = locked_of_log(found)
             if record is not None:
                 yield record
+        case RecordKind.ADOPTION:
+            yield adopted_of_log(found)
         case RecordKind.SPENT:
             yield Spent(envelope.serial, envelope.piece, envelope.expires_ms)
