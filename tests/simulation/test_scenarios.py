@@ -20,6 +20,7 @@ FAULTS = [
     ("ack-before-sync", "crash", "acknowledged piece"),
     ("skip-merkle-check", "disks", "piece"),
     ("trusting-repair", "partition", "not at full strength"),
+    ("careless-keeper", "sets", "nobody counts"),
 ]
 SEEDS_TO_FIND_MAX = 8
 

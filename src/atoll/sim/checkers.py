@@ -18,6 +18,7 @@ from atoll.core.messages import Done, ReportLiar, StoredPiece
 from atoll.core.pieces import RecordChecker
 from atoll.node.store.log import HEAD_BYTES
 from atoll.node.store.model import Row, State
+from atoll.sim.agreement import until_sets_are_equal
 from atoll.sim.workload import Violation
 
 if TYPE_CHECKING:
@@ -182,6 +183,8 @@ async def until_all_is_well(world: "World") -> None:
     for node in world.nodes:
         for lost in lost_receipts(world, node):
             raise Violation(lost)
+    if world.scenario.equal_sets:
+        await until_sets_are_equal(world)
     for key in sorted(world.ledger.keys):
         world.ledger.check_read(key, await _read(world, key), 0, None)
     listed = await world.ask_front(world.front.listing(world.bucket))

@@ -14,6 +14,7 @@ from typing_extensions import override
 from atoll.client.transfer import rebuild
 from atoll.core.pieces import RecordChecker, Trailer, parse_trailer
 from atoll.node.store import commit, upload
+from atoll.node.store.store import PieceStore
 
 
 def _ack_before_sync() -> list[Any]:
@@ -57,10 +58,20 @@ def _trusting_repair() -> list[Any]:
     ]
 
 
+def _careless_keeper() -> list[Any]:
+    """The node compares its set, and leaves what nobody counts where it is."""
+
+    async def leave(self: Any, held: Any) -> bool:
+        return False
+
+    return [patch.object(PieceStore, "discard", leave)]
+
+
 DELIBERATE: dict[str, Callable[[], list[Any]]] = {
     "ack-before-sync": _ack_before_sync,
     "skip-merkle-check": _skip_merkle_check,
     "trusting-repair": _trusting_repair,
+    "careless-keeper": _careless_keeper,
 }
 """By name: what makes the patches."""
 

@@ -56,7 +56,7 @@ def pieces(data: Path | None, as_json: bool) -> None:
     if (folder / "secrets" / NODE_SEED).exists():
         found = [asyncio.run(_ask_as_node(folder))]
     else:
-        found = asyncio.run(_ask_as_owner(cloud_folder(data)))
+        found = asyncio.run(ask_as_owner(cloud_folder(data)))
     if as_json:
         for one in found:
             emit(plain(one))
@@ -116,7 +116,8 @@ async def _ask_as_node(folder: Path) -> NodeSet:
     return found
 
 
-async def _ask_as_owner(folder: Path) -> list[NodeSet]:
+async def ask_as_owner(folder: Path) -> list[NodeSet]:
+    """Return the sets of all nodes of the cloud in a folder. Raises ``UNREACHABLE``."""
     from atoll.client.remote import RemoteControl
     from atoll.runtime.clock import SystemClock
     from atoll.runtime.transport import HttpPieceTransport
