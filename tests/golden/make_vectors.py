@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from tests.golden.policy_vectors import attestations, credentials, policies
 
 from atoll.core import crypto, erasure, merkle, messages, orders, pieces, retention, scheme
 from atoll.core.errors import AtollError
@@ -541,6 +542,9 @@ VECTORS = {
     "piece": piece,
     "orders": order,
     "retention": locks,
+    "policy": policies,
+    "certificates": credentials,
+    "attestation": attestations,
     "messages": wire,
 }
 

@@ -93,11 +93,10 @@ class _Parser:
         while place < len(self._text):
             match = _TOKEN.match(self._text, place)
             if match is None:
-                self._refuse(
-                    place,
-                    f"{self._text[place]!r} means nothing here",
-                    "put names in quotation marks",
-                )
+                found = self._text[place]
+                if found == '"':
+                    self._refuse(place, "this quotation does not end on its line", 'end it with "')
+                self._refuse(place, f"{found!r} means nothing here", "put names in quotation marks")
             kind = str(match.lastgroup)
             if kind == "text":
                 value = re.sub(r"\\(.)", r"\1", match.group()[1:-1])
