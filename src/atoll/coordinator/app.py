@@ -36,6 +36,7 @@ from atoll.coordinator.reach.service import ReachService
 from atoll.coordinator.recovery.service import RecoveryService
 from atoll.coordinator.registry.model import TIMERS
 from atoll.coordinator.registry.service import RegistryConfig, RegistryService
+from atoll.coordinator.repair.figures import RepairFigureService
 from atoll.coordinator.repair.offers import RepairOffers
 from atoll.coordinator.repair.rules import PROFILES
 from atoll.coordinator.repair.service import RepairService
@@ -253,6 +254,7 @@ class Coordinator:
         self._parts: list[Part] = [
             self.audit,
             self.offers,
+            RepairFigureService(clock, database, self.registry, self.placement, self.repair),
             self.sets,
             self.residency,
             self.policies,

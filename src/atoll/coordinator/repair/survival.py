@@ -17,9 +17,9 @@ from typing import Any
 from sqlalchemy.engine import Connection
 
 from atoll.coordinator.metadata.model import unpack_pieces
-from atoll.coordinator.placement.model import Candidate, NodeState
+from atoll.coordinator.placement.model import Candidate
 from atoll.coordinator.placement.service import PlacementService
-from atoll.coordinator.repair.rules import SUSPECT_WEIGHT
+from atoll.coordinator.repair.rules import SUSPECT_WEIGHT, judge_node
 from atoll.coordinator.sql import Statement
 from atoll.core.messages import Survival
 from atoll.core.ports import Clock, Database
@@ -135,8 +135,9 @@ def _worst_loss(
 
 def judge_groups(groups: Sequence[Group], nodes: Mapping[int, Candidate]) -> SurveyResult:
     """Judge all groups by the nodes as they are."""
-    alive = frozenset(a for a, n in nodes.items() if n.state is NodeState.ALIVE)
-    suspect = frozenset(a for a, n in nodes.items() if n.state is NodeState.SUSPECT)
+    weight = {alias: judge_node(node).weight for alias, node in nodes.items()}
+    alive = frozenset(alias for alias, one in weight.items() if one == 1.0)
+    suspect = frozenset(alias for alias, one in weight.items() if 0.0 < one < 1.0)
     segments = pieces = degraded = urgent = unreadable = missing = 0
     for group in groups:
         living = sum(alias in alive for alias in group.holders)
@@ -193,10 +194,15 @@ class Survey:
         ):
             await asyncio.shield(reading)
         nodes = self._placement.nodes()
-        key = (self._round, tuple((alias, node.state) for alias, node in nodes.items()))
+        key = (self._round, tuple((a, node.state, node.standing) for a, node in nodes.items()))
         if self._judged is None or self._judged[0] != key:
             self._judged = (key, judge_groups(self._groups, nodes))
         return self._judged[1]
+
+    async def groups(self) -> Sequence[Group]:
+        """Return the segments grouped by scheme and holders, a few seconds old at most."""
+        await self.look()
+        return self._groups
 
     def _stale(self) -> bool:
         if self._read_at is None:

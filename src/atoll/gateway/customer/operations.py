@@ -7,6 +7,7 @@ from atoll.gateway.customer.call import CustomerHandler
 
 OPERATIONS: dict[str, str] = {
     "whoami": "whoami:whoami",
+    "durability": "durability:durability",
     "policy-set": "policy:set_policy",
     "policy-show": "policy:show_policy",
     "policy-check": "policy:check_policy",
@@ -15,6 +16,7 @@ OPERATIONS: dict[str, str] = {
     "object-explain": "explain:explain",
     "residency-attest": "attest:attest",
     "lock": "lock:lock",
+    "proofs": "proofs:proofs",
 }
 """Name in the path to where its handler is."""
 
