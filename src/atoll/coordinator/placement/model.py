@@ -101,13 +101,21 @@ class Candidate:
         return self.online_share < FULL_TIME_SHARE_MIN
 
     @property
+    def relayed(self) -> bool:
+        """Whether it is reached through relays: those are rationed too."""
+        return bool(self.relays)
+
+    @property
     def place(self) -> Place:
         """What placement's rules look at."""
         return Place(self.subject, self.operator, self.network, self.site, self.relays)
 
     def __post_init__(self) -> None:
         if not self.network:
-            object.__setattr__(self, "network", network_of(self.address.host))
+            # Behind relays the address is a relay's and changes with it: such nodes are told apart
+            # by operator and site, and rationed as a whole.
+            network = f"relayed/{self.node_id.hex()}" if self.relays else ""
+            object.__setattr__(self, "network", network or network_of(self.address.host))
         if self.subject is NOBODY:
             object.__setattr__(self, "subject", declared_subject(self))
 

@@ -116,6 +116,15 @@ PART_TIME_SHARE_MAX = 3
 """One part-time operator for so many full-time ones counts when a scheme is chosen."""
 
 
+RELAYED_SHARE = 3
+"""At most one piece in so many lies behind relays: the loss of all relays at once costs no more."""
+
+
+def relayed_max(pieces: int) -> int:
+    """Return how many of a segment's pieces may lie on nodes behind relays."""
+    return max(1, pieces // RELAYED_SHARE)
+
+
 class Domains:
     """What a segment already occupies: operators, network groups, sites, nodes."""
 
@@ -126,6 +135,8 @@ class Domains:
         "_operators",
         "_part_time_left",
         "_regions",
+        "_relayed_left",
+        "_relays",
         "_sites",
         "_unvetted",
     )
@@ -135,11 +146,15 @@ class Domains:
         holders: Iterable[Candidate] = (),
         refused: Iterable[int] = (),
         part_time_max: int | None = None,
+        relayed_max: int | None = None,
     ) -> None:
         """Start from the nodes that hold a piece and aliases that must not be given again.
 
-        At most ``part_time_max`` of all are part-time; None for any number.
+        At most ``part_time_max`` of all are part-time, at most ``relayed_max`` behind relays; None
+        for any number.
         """
+        self._relayed_left = 1 << 30 if relayed_max is None else relayed_max
+        self._relays: set[bytes] = set()
         self._aliases = set(refused)
         self._part_time_left = 1 << 30 if part_time_max is None else part_time_max
         self._operators: set[str] = set()
@@ -159,6 +174,7 @@ class Domains:
             or node.network in self._networks
             or node.site in self._sites
             or (node.part_time and self._part_time_left <= 0)
+            or (node.relayed and self._relayed_left <= 0)
         )
 
     def take(self, node: Candidate) -> None:
@@ -171,16 +187,20 @@ class Domains:
         if node.asn:
             self._asns[node.asn] += 1
         self._part_time_left -= node.part_time
+        self._relayed_left -= node.relayed
+        self._relays.update(relay.node_id for relay in node.relays)
         self._unvetted += not node.vetted
 
     def crowded(self, node: Candidate, region_cap: int, asn_cap: int) -> bool:
         """Say whether the node's region or autonomous system, or unvetted nodes, have their share.
 
+        So have relays that all carry another piece already.
         ``UNVETTED_SHARE_MAX`` allows one of a segment, two from 40 pieces on.
         """
         return (
             self._regions[node.region] >= region_cap
             or self._asns[node.asn] >= asn_cap
+            or (node.relayed and all(r.node_id in self._relays for r in node.relays))
             or (
                 not node.vetted
                 and self._unvetted >= max(1, len(self._aliases) // UNVETTED_SHARE_MAX)
@@ -202,13 +222,16 @@ def independent(nodes: Sequence[Candidate]) -> int:
         key=lambda n: (operators[n.operator] + networks[n.network] + sites[n.site], n.alias),
     )
     domains = Domains()
-    full_time = part_time = 0
+    full_time = part_time = relayed = 0
     # Full-time nodes first: a part-time one must not take the place of one.
-    for node in sorted(order, key=lambda n: n.part_time):
+    for node in sorted(order, key=lambda n: (n.part_time, n.relayed)):
         if domains.admit(node):
             domains.take(node)
             part_time += node.part_time
-            full_time += not node.part_time
+            relayed += node.relayed and not node.part_time
+            full_time += not (node.part_time or node.relayed)
+    # Those behind relays are at most a third of all full-time ones.
+    full_time += min(relayed, full_time // (RELAYED_SHARE - 1))
     return full_time + min(part_time, full_time // PART_TIME_SHARE_MAX)
 
 
@@ -326,10 +349,11 @@ def choose(
         return []
     gone = set(refused)
 
-    def domains() -> Domains:
-        return Domains(holders, gone, part_time_max)
-
     whole = count + len(holders)
+
+    def domains() -> Domains:
+        return Domains(holders, gone, part_time_max, relayed_max(whole))
+
     region_cap = whole if pool.regions < 2 else _region_cap(whole, pool.regions)
     asn_cap = asn_cap_of(whole)
     if len(pool.nodes) > POOL_SCAN_MAX:
