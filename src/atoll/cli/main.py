@@ -49,6 +49,7 @@ _SECTIONS: dict[str, dict[str, Entry]] = {
         "node": ("atoll.cli.node:node", "Run a storage node."),
         "gateway": ("atoll.cli.gateway:gateway", "Run an S3 gateway."),
         "coordinator": ("atoll.cli.coordinator:coordinator", "Run a coordinator."),
+        "proof": ("atoll.cli.proof:proof", "Show, take home and check what nodes prove."),
         "verifier": ("atoll.cli.verifier:verifier", "Run a verifier of what nodes prove."),
         "relay": ("atoll.cli.relay:relay", "Carry connections to nodes behind a NAT."),
     },

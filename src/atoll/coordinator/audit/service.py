@@ -611,6 +611,7 @@ class AuditService(Part):
             verifiers=[row.place for row in rows],
             excluded=[row.place.key for row in rows if row.status != "good"],
             heads=[newest[owner] for owner in sorted(newest)][:RESULTS_MAX],
+            chains=[encode_statement(chain) for row in rows for chain in row.chains],
             evidence=evidence,
         )
 

@@ -207,6 +207,8 @@ class ProofList(Message, frozen=True):
     excluded: list[bytes]
     heads: list[bytes]
     """Encoded ``SignedHead``: the newest that is agreed, of each node asked for."""
+    chains: list[bytes]
+    """Encoded signed ``ChainCommit`` of every verifier."""
     evidence: list[bytes]
     """Encoded ``Evidence`` against verifiers and nodes, newest first."""
 
