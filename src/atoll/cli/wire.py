@@ -600,7 +600,9 @@ def node_config(settings: NodeSettings, tls: "TlsFiles | None", *, local: bool) 
         asn=settings.asn,
         # In a cloud on one machine the other work is mostly the cloud's own.
         yields_level_max=0 if local else _yields(settings),
-        coordinators=(address_of(settings.coordinator, settings.fingerprint),),
+        coordinators=tuple(
+            address_of(one, settings.fingerprint) for one in settings.coordinator.split()
+        ),
         store=store,
     )
 

@@ -33,6 +33,7 @@ from atoll.coordinator.placement.sources import BucketPolicies, KnownNodes
 from atoll.coordinator.policy.model import OwnPlace
 from atoll.coordinator.policy.service import PolicyService
 from atoll.coordinator.reach.service import ReachService
+from atoll.coordinator.recovery.adoption import AdoptionService
 from atoll.coordinator.recovery.service import RecoveryService
 from atoll.coordinator.registry.model import TIMERS
 from atoll.coordinator.registry.service import RegistryConfig, RegistryService
@@ -216,6 +217,9 @@ class Coordinator:
             placement=self.placement,
         )
         self.recovery = RecoveryService(clock, database)
+        self.adoption = AdoptionService(
+            clock, database, self.serials, self.registry, identity.public_key
+        )
         reach = ReachService(clock, transport)
         self.retention = RetentionService(
             clock, database, transport, self.placement, RETENTION_PROFILES[config.profile]
@@ -254,7 +258,14 @@ class Coordinator:
         self._parts: list[Part] = [
             self.audit,
             self.offers,
-            RepairFigureService(clock, database, self.registry, self.placement, self.repair),
+            RepairFigureService(
+                clock,
+                database,
+                self.registry,
+                self.placement,
+                self.repair,
+                TIMERS[config.profile].dead_ms,
+            ),
             self.sets,
             self.residency,
             self.policies,
@@ -263,6 +274,7 @@ class Coordinator:
             self.packing,
             self.terms,
             self.recovery,
+            self.adoption,
             self.retention,
             reach,
         ]

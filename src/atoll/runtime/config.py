@@ -132,7 +132,7 @@ class NodeSettings:
     host: str = _setting("127.0.0.1", "Address to listen on.")
     port: int = _port(9003, "Port to listen on.")
     advertise: str = _setting("", "Host (or host:port) that others reach it at; empty: as bound.")
-    coordinator: str = _setting("http://127.0.0.1:9001", "URL of the coordinator.")
+    coordinator: str = _setting("http://127.0.0.1:9001", "URL, or URLs, of coordinators.")
     fingerprint: str = _setting("", "SHA-256 of the coordinator's certificate, in hex.")
     capacity_bytes: int = _setting(100 << 30, "Room offered.", least=64 << 20)
     log_bytes: int = _setting(1 << 30, "Size at which the next log file starts.", least=40 << 20)

@@ -126,7 +126,7 @@ def _address_for_node(folder: Path) -> "Address":
     if running is not None:
         return wire.address_of(running.coordinator, "")
     settings = load_here(folder).config.node
-    return wire.address_of(settings.coordinator, settings.fingerprint)
+    return wire.address_of(settings.coordinator.split()[0], settings.fingerprint)
 
 
 async def _ask_as_node(folder: Path) -> NodeHealth:

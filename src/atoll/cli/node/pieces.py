@@ -99,7 +99,7 @@ async def _ask_as_node(folder: Path) -> NodeSet:
         address = wire.address_of(running.coordinator, "")
     else:
         settings = load_here(folder).config.node
-        address = wire.address_of(settings.coordinator, settings.fingerprint)
+        address = wire.address_of(settings.coordinator.split()[0], settings.fingerprint)
     identity = wire.identity_of(folder, NODE_SEED)
     transport = HttpPieceTransport()
     try:

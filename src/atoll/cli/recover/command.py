@@ -17,13 +17,10 @@ from atoll.core.units import show_bytes
 if TYPE_CHECKING:
     from atoll.client.recovery.model import NodePlace, RecoveryReport
 
-SCRATCH = "recover.sqlite"
-REPORT = "recover-report.json"
 NODES = "nodes.json"
 PHRASE_BYTES_MAX = 4096
 NODES_BYTES_MAX = 64 << 20
 PROGRESS_S = 1.0
-BUFFER_BYTES = 256 << 20
 PROBLEMS_SHOWN = 10
 
 
@@ -64,7 +61,14 @@ def recover(as_json: bool, **options: Any) -> None:
     if not (options["target"] or options["dry_run"] or options["into_coordinator"]):
         raise click.UsageError("say where with --to, or look around with --dry-run")
     phrase = _read_phrase(options["phrase_file"])
-    report = asyncio.run(_recover(phrase, options, as_json=as_json))
+    from atoll.core.crypto import root_from_phrase
+
+    run_recovery(root_from_phrase(phrase), options, as_json=as_json)
+
+
+def run_recovery(root: bytes, options: dict[str, Any], *, as_json: bool) -> None:
+    """Run it, tell how it went; leave with 1 if something could not be brought back."""
+    report = asyncio.run(_recover(root, options, as_json=as_json))
     _tell(report, as_json=as_json)
     if report.figures.failed or report.problems_total:
         sys.exit(1)
@@ -101,16 +105,18 @@ def _read_phrase(name: str) -> str:
         ) from cause
 
 
-async def _recover(phrase: str, options: dict[str, Any], *, as_json: bool) -> "RecoveryReport":
+async def _recover(root: bytes, options: dict[str, Any], *, as_json: bool) -> "RecoveryReport":
     from atoll.cli.recover.wiring import Recovery
 
     async with AsyncExitStack() as stack:
-        recovery = await Recovery.open(stack, phrase, await _places(options["nodes"]), options)
+        recovery = await Recovery.open(stack, root, await _places(options["nodes"]), options)
         telling = asyncio.create_task(_progress(recovery, as_json=as_json))
         try:
             await recovery.search(options["bucket"])
             if options["into_coordinator"]:
-                await recovery.take_over(options["into_coordinator"], options["bucket"])
+                await recovery.take_over(
+                    options["into_coordinator"], options["data"], options["bucket"]
+                )
             if options["target"] and not options["dry_run"]:
                 await recovery.restore(options["bucket"])
         finally:
@@ -208,7 +214,7 @@ def _tell(report: "RecoveryReport", *, as_json: bool) -> None:
     for problem in report.problems[:PROBLEMS_SHOWN]:
         say(f"  {problem.what}: {problem.why}")
     if report.problems_total > PROBLEMS_SHOWN:
-        say(f"  and {report.problems_total - PROBLEMS_SHOWN} more: see {REPORT}")
+        say(f"  and {report.problems_total - PROBLEMS_SHOWN} more: see recover-report.json")
     for node in report.nodes:
         if node.lies:
             say(f"  node n-{node.place.node_id[:10]} lied about {node.lies} pieces")

@@ -6,7 +6,6 @@ from typing import Any
 
 import msgspec
 
-from atoll.cli.recover.command import BUFFER_BYTES, REPORT, SCRATCH
 from atoll.cli.recover.targets import PARTIAL, BucketTarget, FolderTarget
 from atoll.client.keys import Keyring
 from atoll.client.objects import SegmentedObjects
@@ -23,7 +22,7 @@ from atoll.client.recovery.store import RecoveryStore
 from atoll.client.segment.buffers import BufferPool
 from atoll.client.transfer.download import SegmentDownloader
 from atoll.client.transfer.upload import SegmentUploader
-from atoll.core.crypto import first_account, root_from_phrase
+from atoll.core.crypto import first_account
 from atoll.core.errors import AtollError, Kind
 from atoll.core.identity import Identity
 from atoll.runtime.clock import SystemClock
@@ -33,6 +32,10 @@ from atoll.runtime.rng import SystemRng
 from atoll.runtime.transport import HttpPieceTransport
 
 S3 = "s3://"
+SCRATCH = "recover.sqlite"
+REPORT = "recover-report.json"
+BUFFER_BYTES = 256 << 20
+"""What all restores under way hold in memory."""
 
 
 class Recovery:
@@ -60,11 +63,10 @@ class Recovery:
 
     @classmethod
     async def open(
-        cls, stack: AsyncExitStack, phrase: str, places: list[NodePlace], options: dict[str, Any]
+        cls, stack: AsyncExitStack, root: bytes, places: list[NodePlace], options: dict[str, Any]
     ) -> "Recovery":
         """Wire everything; ``stack`` closes it. Raises ``BAD_REQUEST``, ``WRONG_FOLDER``."""
         allow_open_files()
-        root = root_from_phrase(phrase)
         account = first_account(root)
         keyring = Keyring(root, SystemRng())
         owner = Identity(keyring.account(account).owner_seed())
@@ -85,7 +87,7 @@ class Recovery:
         # Reads only: nothing is ever uploaded through it, there is nobody to order from.
         uploader = SegmentUploader(control, transport, made.compute, made.clock, owner, buffers)
         made.objects = SegmentedObjects(keyring, uploader, made.downloader)
-        made.transport = transport
+        made.transport, made.root, made.owner = transport, root, owner
         made.finder = Search(
             account,
             keyring,
@@ -101,6 +103,8 @@ class Recovery:
     objects: SegmentedObjects
     finder: Search
     transport: HttpPieceTransport
+    root: bytes
+    owner: Identity
 
     async def search(self, only: str) -> None:
         """Ask all nodes, then find what can be restored. Raises ``UNREACHABLE``."""
@@ -136,11 +140,11 @@ class Recovery:
         )
         await work.run(only)
 
-    async def take_over(self, where: str, only: str) -> None:
+    async def take_over(self, where: str, data: Path | None, only: str) -> None:
         """Let another coordinator keep the buckets from now on."""
         from atoll.cli.recover.takeover import take_over
 
-        await take_over(self, where, only)
+        await take_over(self, where, data, only)
 
     def finish(self) -> RecoveryReport:
         """Close the report and write it beside the objects."""

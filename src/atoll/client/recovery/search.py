@@ -106,6 +106,8 @@ class Search:
         self._figures = figures
         self._now_ms = now_ms
         self.buckets: dict[bytes, FoundBucket] = {}
+        self.catalogue_number = 0
+        """Of the catalogue that was read; 0 for none."""
         self.problems: list[Problem] = []
         self.notes: list[Problem] = []
         """What was left out on purpose."""
@@ -256,6 +258,7 @@ class Search:
                     entry.bucket.bucket, FoundBucket(entry.bucket.bucket)
                 )
                 known.info = entry
+            self.catalogue_number = run[0].capsule.part
             return
 
     async def _runs(self, found: FoundBucket) -> list[list[FoundSegment]]:

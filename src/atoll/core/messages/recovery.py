@@ -212,33 +212,50 @@ class SetManifestMode(Message, frozen=True):
 
 
 class AdoptBucket(Message, frozen=True):
-    """Make a bucket that exists elsewhere, under its own id. Errors: as ``CreateBucket``."""
+    """Make a bucket that exists elsewhere, under its own id and for its own account.
+
+    Errors: ``BUCKET_EXISTS`` (another bucket has the name).
+    """
 
     bucket: BucketInfo
+    owner_name: str
+    manifest_number: int
+    """The highest number of its manifests that was met: new ones get higher numbers."""
+    catalogue_number: int
+    """The same of the account's catalogue."""
 
 
 class AdoptSerials(Message, frozen=True):
-    """Ask for serials of segments to be adopted, and for the key their pieces will obey."""
+    """Ask for the serials that segments to be adopted have, or get now, at this coordinator."""
 
     bucket: bytes
-    count: int
+    segments: list[bytes]
 
 
 class AdoptedSerials(Message, frozen=True):
-    """Serials, one per segment, and the coordinator's public key."""
+    """Serials in the order of the segments, and what nodes need to know."""
 
     serials: list[int]
     coordinator_key: bytes
     nodes: dict[str, int] = {}
-    """Node id (hex) to its alias at this coordinator."""
+    """Id (hex) of each node registered here, and its alias."""
 
 
 class AdoptObjects(Message, frozen=True):
-    """Write objects whose segments' pieces obey this coordinator by now; keys that exist stay."""
+    """Write objects whose segments' pieces obey this coordinator by now; keys that exist stay.
+
+    Errors: ``BUCKET_NOT_FOUND``, ``BAD_REQUEST``.
+    """
 
     bucket: bytes
     entries: list[ObjectEntry]
     """With pieces and serials."""
+
+
+class ObjectsAdopted(Message, frozen=True):
+    """How many keys were written; the others were there already."""
+
+    written: int
 
 
 CONTROL_REQUESTS: dict[type[Message], type[Message]] = {
@@ -250,7 +267,7 @@ CONTROL_REQUESTS: dict[type[Message], type[Message]] = {
     SetManifestMode: BucketInfo,
     AdoptBucket: BucketInfo,
     AdoptSerials: AdoptedSerials,
-    AdoptObjects: Done,
+    AdoptObjects: ObjectsAdopted,
 }
 """Requests of gateways of this family and their answers."""
 NODE_REQUESTS: dict[type[Message], type[Message]] = {}

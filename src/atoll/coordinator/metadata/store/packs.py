@@ -27,6 +27,11 @@ _OF_PACK = Statement(
     WHERE packed.pack = :pack ORDER BY packed.pack_offset LIMIT :limit""",
     columns=_PLACE,
 )
+_ADOPT_ITEMS = Statement("""
+    INSERT INTO pack (segment, bucket, live_bytes, dead_bytes, items, created_ms)
+    VALUES (:segment, :bucket, :live_bytes, 0, :items, :now_ms)
+    ON CONFLICT (segment) DO UPDATE SET live_bytes = pack.live_bytes + excluded.live_bytes,
+        items = pack.items + excluded.items""")
 _INSERT_PACK = Statement("""
     INSERT INTO pack (segment, bucket, live_bytes, dead_bytes, items, created_ms)
     VALUES (:segment, :bucket, :live_bytes, :dead_bytes, :items, :now_ms)""")
@@ -114,6 +119,19 @@ def insert_pack(
         dead_bytes=pack.plain_bytes - live_bytes,
         items=items,
         now_ms=now_ms,
+    )
+
+
+def adopt_items(
+    connection: Connection, pack: bytes, bucket: bytes, live: tuple[int, int], now_ms: int
+) -> None:
+    """Count further items of a pack that comes from another coordinator, as live.
+
+    What of it is dead is not known here: nobody asks for it.
+    """
+    live_bytes, items = live
+    _ADOPT_ITEMS.run(
+        connection, segment=pack, bucket=bucket, live_bytes=live_bytes, items=items, now_ms=now_ms
     )
 
 

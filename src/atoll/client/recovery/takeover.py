@@ -1,0 +1,243 @@
+"""A bucket given to another coordinator: pieces obey it, its metadata knows them. No byte moves."""
+
+import asyncio
+import base64
+import logging
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from atoll.client.recovery.model import PROBLEMS_MAX, Problem, RecoveryReport
+from atoll.client.recovery.nodes import OwnerNodes
+from atoll.client.recovery.search import FoundBucket, Search
+from atoll.client.recovery.store import FoundObject, RecoveryStore
+from atoll.core.errors import AtollError, Kind
+from atoll.core.identity import Identity
+from atoll.core.ids import SegmentId, piece_id_of
+from atoll.core.messages import (
+    BucketInfo,
+    ControlPlane,
+    SegmentRecord,
+    StoredPiece,
+    decode,
+    encode,
+)
+from atoll.core.messages.recovery import (
+    AdoptBucket,
+    AdoptedSerials,
+    AdoptObjects,
+    AdoptPiece,
+    AdoptPieces,
+    AdoptSerials,
+    ObjectEntry,
+    ObjectsAdopted,
+    PiecesAdopted,
+    SignedAdoption,
+)
+from atoll.core.owner import ADOPT_PIECES_MAX, sign_adoption
+from atoll.core.piece_http import ORDER_HEADER, accepted
+from atoll.core.ports import PieceTransport
+
+log = logging.getLogger(__name__)
+
+ADOPT_PATH = "/v1/owned/adopt"
+ADOPT_TIMEOUT_S = 30.0
+BATCH_OBJECTS = 200
+BATCH_SEGMENTS = 2000
+PIECES_PER_CALL = ADOPT_PIECES_MAX // 2
+OWNER_NAME = "owner"
+
+
+class Takeover:
+    """Gives what a search found to the coordinator behind ``control``."""
+
+    def __init__(
+        self,
+        search: Search,
+        store: RecoveryStore,
+        nodes: OwnerNodes,
+        owner: Identity,
+        transport: PieceTransport,
+        control: ControlPlane,
+        report: RecoveryReport,
+    ) -> None:
+        """``control`` asks the coordinator that takes over; ``owner`` signs adoptions."""
+        self._search = search
+        self._store = store
+        self._nodes = nodes
+        self._owner = owner
+        self._transport = transport
+        self._control = control
+        self._report = report
+
+    async def run(self, only: str = "") -> None:
+        """Give all buckets (or one). Raises ``BUCKET_EXISTS`` and what ``control`` raises."""
+        self._report.figures.stage = "takeover"
+        for bucket, found in sorted(self._search.buckets.items()):
+            name = self._search.name_of(bucket)
+            if only and name != only:
+                continue
+            await self._give(bucket, found)
+            if name not in self._report.buckets:
+                self._report.buckets.append(name)
+        self._report.figures.stage = "done"
+
+    async def _give(self, bucket: bytes, found: FoundBucket) -> None:
+        request = AdoptBucket(
+            bucket=self._search.info_of(bucket),
+            owner_name=OWNER_NAME,
+            manifest_number=found.newest_number,
+            catalogue_number=self._search.catalogue_number,
+        )
+        await self._control.ask(request, BucketInfo)
+        if found.info is not None and found.info.policy_text:
+            self._problem(
+                self._search.name_of(bucket),
+                "its policy is not carried over: set it at the new coordinator",
+            )
+        batch: list[FoundObject] = []
+        named = 0
+        for one in self._store.objects(bucket):
+            batch.append(one)
+            named += len(one.entry.segments)
+            if len(batch) >= BATCH_OBJECTS or named >= BATCH_SEGMENTS:
+                await self._give_objects(bucket, batch)
+                batch, named = [], 0
+        if batch:
+            await self._give_objects(bucket, batch)
+
+    async def _give_objects(self, bucket: bytes, batch: Sequence[FoundObject]) -> None:
+        """Let the pieces of some objects obey the new coordinator, then let it know the objects."""
+        entries = [self._unmoved(one.entry) for one in batch]
+        records = {record.segment: record for record in _stored(entries)}
+        wanted = sorted(records)
+        answer = await self._control.ask(
+            AdoptSerials(bucket=bucket, segments=wanted), AdoptedSerials
+        )
+        serials = dict(zip(wanted, answer.serials, strict=True))
+        there = await self._adopt(serials, answer)
+        good, figures = [], self._report.figures
+        for found, entry in zip(batch, entries, strict=True):
+            missing = [r for r in _stored([entry]) if len(there.get(r.segment, ())) < r.k]
+            if missing:
+                figures.failed += 1
+                self._problem(
+                    f"{self._search.name_of(bucket)}/{found.key}",
+                    "too few of its pieces lie on nodes that serve the new coordinator",
+                )
+                continue
+            placed = [_placed(record, serials, there) for record in entry.segments]
+            good.append(msgspec.structs.replace(entry, segments=placed))
+        if good:
+            told = await self._control.ask(
+                AdoptObjects(bucket=bucket, entries=good), ObjectsAdopted
+            )
+            figures.restored += told.written
+            figures.skipped += len(good) - told.written
+
+    def _unmoved(self, entry: ObjectEntry) -> ObjectEntry:
+        """Return an entry with segments that were packed since at their places in packs."""
+        segments = []
+        for record in entry.segments:
+            move = self._store.move_of(record.segment)
+            if move is not None and len(self._store.holders(record.segment)) < record.k:
+                record = msgspec.structs.replace(record, packed=move.record.packed)
+            segments.append(record)
+        return msgspec.structs.replace(entry, segments=segments)
+
+    async def _adopt(
+        self, serials: dict[bytes, int], answer: AdoptedSerials
+    ) -> dict[bytes, list[StoredPiece]]:
+        """Ask nodes to let pieces obey the new coordinator; return those that do, by segment."""
+        by_node: dict[int, list[tuple[bytes, int]]] = {}
+        for segment in serials:
+            used: set[int] = set()
+            for index, aliases in self._store.holders(segment).items():
+                for alias in aliases:
+                    place = self._nodes.outcomes[alias - 1].place
+                    if alias not in used and place.node_id in answer.nodes:
+                        used.add(alias)
+                        by_node.setdefault(alias, []).append((segment, index))
+                        break
+        there: dict[bytes, list[StoredPiece]] = {}
+
+        async def one(alias: int, pieces: list[tuple[bytes, int]]) -> None:
+            new_alias = answer.nodes[self._nodes.outcomes[alias - 1].place.node_id]
+            for start in range(0, len(pieces), PIECES_PER_CALL):
+                part = pieces[start : start + PIECES_PER_CALL]
+                try:
+                    outcomes = await self._ask(alias, part, serials, answer.coordinator_key)
+                except AtollError as fault:
+                    log.warning("node %d adopts nothing: %s", alias, fault)
+                    self._nodes.outcomes[alias - 1].fault = str(fault)
+                    return
+                for (segment, index), outcome in zip(part, outcomes, strict=True):
+                    if not outcome:
+                        stored = StoredPiece(index=index, alias=new_alias)
+                        there.setdefault(segment, []).append(stored)
+
+        await asyncio.gather(*(one(alias, pieces) for alias, pieces in by_node.items()))
+        return there
+
+    async def _ask(
+        self,
+        alias: int,
+        pieces: Sequence[tuple[bytes, int]],
+        serials: dict[bytes, int],
+        coordinator_key: bytes,
+    ) -> list[str]:
+        body = encode(
+            AdoptPieces(
+                coordinator_key=coordinator_key,
+                pieces=[
+                    AdoptPiece(
+                        piece=piece_id_of(SegmentId(segment), index),
+                        segment_serial=serials[segment],
+                    )
+                    for segment, index in pieces
+                ],
+            )
+        )
+        proof = self._nodes.proof(alias)
+        signed = SignedAdoption(body=body, signature=sign_adoption(self._owner, proof, body))
+        address = self._nodes.outcomes[alias - 1].place.address
+        reply = await self._transport.call(
+            address,
+            "POST",
+            ADOPT_PATH,
+            {ORDER_HEADER: base64.b64encode(proof).decode()},
+            encode(signed),
+            ADOPT_TIMEOUT_S,
+        )
+        told: PiecesAdopted = decode(accepted(reply.status, reply.body, address), PiecesAdopted)
+        if len(told.outcomes) != len(pieces):
+            raise AtollError(Kind.CORRUPT, "adopt pieces", "the node's answer does not fit")
+        return told.outcomes
+
+    def _problem(self, what: str, why: str) -> None:
+        self._report.problems_total += 1
+        if len(self._report.problems) < PROBLEMS_MAX:
+            self._report.problems.append(Problem(what, why))
+
+
+def _stored(entries: Iterable[ObjectEntry]) -> list[SegmentRecord]:
+    """Return the segments that lie on nodes by themselves: objects' own, and packs."""
+    return [
+        record if record.packed is None else record.packed.record()
+        for entry in entries
+        for record in entry.segments
+    ]
+
+
+def _placed(
+    record: SegmentRecord, serials: dict[bytes, int], there: dict[bytes, list[StoredPiece]]
+) -> SegmentRecord:
+    packed = record.packed
+    if packed is None:
+        return msgspec.structs.replace(
+            record, pieces=there[record.segment], serial=serials[record.segment]
+        )
+    lying = msgspec.structs.replace(
+        packed, pieces=there[packed.segment], serial=serials[packed.segment]
+    )
+    return msgspec.structs.replace(record, pieces=[], packed=lying)
