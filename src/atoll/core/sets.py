@@ -156,14 +156,14 @@ class WindowChange:
     def note(self, number: int, before: RangeSet | None, after: RangeSet) -> None:
         """Take up a range (each once, ascending); ``before`` None where it is not known."""
         base = (number - self.first) << RANGE_BITS
-        old = {} if before is None else before.pieces()
-        new = after.pieces()
+        new = set(zip(after.lows, after.indexes, strict=True))
         if before is None:
             self.whole.add(number)
-        self.removed.update(base + low for low, index in old.items() if new.get(low) != index)
-        self.added.update(
-            (base + low, index) for low, index in new.items() if old.get(low) != index
-        )
+        else:
+            old = set(zip(before.lows, before.indexes, strict=True))
+            self.removed.update([base + low for low, _ in old - new])
+            new -= old
+        self.added.update((base + low, index) for low, index in sorted(new))
 
     def encode(self) -> tuple[bytes, bytes, bytes, bytes]:
         """Return whole ranges, removed, added, and the indexes of those added."""

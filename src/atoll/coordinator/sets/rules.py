@@ -44,9 +44,6 @@ def mark_of(serial: int, index: int) -> int:
 
 def range_mark(pieces: Iterable[tuple[int, int, int]]) -> RangeMark:
     """Return the mark of a range's pieces: (serial, index, bytes)."""
-    count = total = mark = 0
-    for serial, index, piece_bytes in pieces:
-        count += 1
-        total += piece_bytes
-        mark += mark_of(serial, index)
-    return RangeMark(count, total, mark)
+    listed = list(pieces)
+    mark = sum([mark_of(serial, index) for serial, index, _ in listed])
+    return RangeMark(len(listed), sum([piece_bytes for _, _, piece_bytes in listed]), mark)

@@ -54,8 +54,8 @@ log = logging.getLogger("atoll.coordinator.sets")
 
 COMPARISONS_AT_ONCE = 4
 """Answers put together at the same time; more wait."""
-STEP_PIECES = 8_192
-"""Pieces loaded in one go: about 20 ms of the loop, and at most one range more."""
+STEP_PIECES = 4_096
+"""Pieces loaded in one go: about 15 ms of the loop, and at most one range more."""
 ANSWER_PIECES = 131_072
 """Pieces loaded for one answer; the node then asks on."""
 KEPT_MAX = 100_000
