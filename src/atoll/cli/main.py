@@ -53,6 +53,13 @@ _SECTIONS: dict[str, dict[str, Entry]] = {
         "verifier": ("atoll.cli.verifier:verifier", "Run a verifier of what nodes prove."),
         "relay": ("atoll.cli.relay:relay", "Carry connections to nodes behind a NAT."),
     },
+    "What if": {
+        "durability": (
+            "atoll.cli.durability:durability",
+            "Compute how likely data is lost, and what other schemes would give.",
+        ),
+        "sim": ("atoll.cli.sim:sim", "Simulate clouds: every run follows from its seed."),
+    },
     "Settings": {
         "cert": (
             "atoll.cli.cert:cert",

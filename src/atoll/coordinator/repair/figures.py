@@ -56,7 +56,10 @@ class RepairFigureService(Part):
         registry: OneMachine,
         placement: PlacementService,
         repair: RepairService,
+        dead_ms: int,
     ) -> None:
+        """``dead_ms`` is that of the registry's timers."""
+        self._dead_ms = dead_ms
         self._clock = clock
         self._database = database
         self._registry = registry
@@ -90,6 +93,7 @@ class RepairFigureService(Part):
             healed=measured.healed,
             healed_hours_mean=measured.healed_ms / max(1, measured.healed) / hours,
             healed_hours_max=measured.healed_ms_max / hours,
+            noticed_hours=self._dead_ms / hours,
             holds=holds_of(groups, nodes, rows),
             workers=[_worker(one) for one in work],
             operators=len({node.operator for node in alive}),

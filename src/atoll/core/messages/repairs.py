@@ -116,6 +116,8 @@ class RepairFigures(Message, frozen=True):
     healed_hours_mean: float
     """How long segments waited until they were whole again."""
     healed_hours_max: float
+    noticed_hours: float
+    """After so long a silent node's pieces count as gone: comes before the healing."""
     holds: list[SchemeHold]
     workers: list[WorkerFigures]
     operators: int
