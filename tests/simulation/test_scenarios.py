@@ -21,6 +21,7 @@ FAULTS = [
     ("skip-merkle-check", "disks", "piece"),
     ("trusting-repair", "partition", "not at full strength"),
     ("careless-keeper", "sets", "nobody counts"),
+    ("lawless-placement", "sovereignty", "and the policy is"),
 ]
 SEEDS_TO_FIND_MAX = 8
 

@@ -4,6 +4,7 @@ They read the database and the nodes' disks themselves and trust nobody's report
 """
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from sqlalchemy.engine import Connection
 
 from atoll.coordinator.metadata.model import StoredSegment
 from atoll.coordinator.metadata.store.segments import segments_after
+from atoll.coordinator.policy.store import policies_of
 from atoll.coordinator.registry.store import all_nodes
 from atoll.core.errors import AtollError, Kind
 from atoll.core.ids import SegmentId, piece_id_of
@@ -19,6 +21,7 @@ from atoll.core.pieces import RecordChecker
 from atoll.node.store.log import HEAD_BYTES
 from atoll.node.store.model import Row, State
 from atoll.sim.agreement import until_sets_are_equal
+from atoll.sim.emigrants import abroad
 from atoll.sim.workload import Violation
 
 if TYPE_CHECKING:
@@ -57,6 +60,7 @@ def weaknesses(world: "World", *, deep: bool = False) -> list[Weakness]:
     """
     aliases, segments = world.database.run(_read_all, write=False)
     machines = {bytes(node.identity.node_id): node for node in world.nodes}
+    text = world.database.run(_policy_of(world.bucket.bucket), write=False)
     found: list[Weakness] = []
     for segment in segments:
         name, shape = segment.segment, f"{segment.k}/{segment.n}"
@@ -65,6 +69,8 @@ def weaknesses(world: "World", *, deep: bool = False) -> list[Weakness]:
         for piece in segment.pieces:
             node = machines.get(aliases.get(piece.alias, b""))
             why = "no such node" if node is None else _fault_of(node, segment, piece.index, deep)
+            if not why and text and node is not None:
+                why = abroad(text, node)
             if why:
                 where = node.name if node is not None else f"alias {piece.alias}"
                 found.append(Weakness(name, shape, why, piece, where))
@@ -76,6 +82,14 @@ def weaknesses(world: "World", *, deep: bool = False) -> list[Weakness]:
         elif len(holders) < segment.n:
             found.append(Weakness(name, shape, "several pieces on one node"))
     return found
+
+
+def _policy_of(bucket: bytes) -> Callable[[Connection], str]:
+    def read(connection: Connection) -> str:
+        versions = policies_of(connection, bucket, 1)
+        return versions[0][3] if versions else ""
+
+    return read
 
 
 def _read_all(connection: Connection) -> tuple[dict[int, bytes], list[StoredSegment]]:

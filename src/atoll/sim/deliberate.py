@@ -12,6 +12,7 @@ from unittest.mock import patch
 from typing_extensions import override
 
 from atoll.client.transfer import rebuild
+from atoll.coordinator.placement.model import Policy
 from atoll.core.pieces import RecordChecker, Trailer, parse_trailer
 from atoll.node.store import commit, upload
 from atoll.node.store.store import PieceStore
@@ -67,11 +68,21 @@ def _careless_keeper() -> list[Any]:
     return [patch.object(PieceStore, "discard", leave)]
 
 
+def _lawless_placement() -> list[Any]:
+    """Placement and repair take every node for one that the policy admits."""
+
+    def admit(self: Any, node: Any) -> bool:
+        return True
+
+    return [patch.object(Policy, "admits", admit)]
+
+
 DELIBERATE: dict[str, Callable[[], list[Any]]] = {
     "ack-before-sync": _ack_before_sync,
     "skip-merkle-check": _skip_merkle_check,
     "trusting-repair": _trusting_repair,
     "careless-keeper": _careless_keeper,
+    "lawless-placement": _lawless_placement,
 }
 """By name: what makes the patches."""
 

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 
 from atoll.core.errors import AtollError, Kind
 from atoll.sim.disk import DiskFaults
+from atoll.sim.emigrants import change_mind, emigrate
 from atoll.sim.leavers import dying_disk, leave, shrink
 from atoll.sim.machines import Machine, NodeMachine
 from atoll.sim.network import NetworkFaults
@@ -250,4 +251,6 @@ FAULTS: dict[str, FaultFunction] = {
     "leave": leave,
     "shrink": shrink,
     "dying-disk": dying_disk,
+    "emigrate": emigrate,
+    "change-mind": change_mind,
 }

@@ -86,6 +86,8 @@ class Scenario:
     """Standings are judged within seconds, and checked: ``sim.offenders``."""
     equal_sets: bool = False
     """In the end every node must hold exactly what the coordinator counts: ``sim.agreement``."""
+    policy: str = ""
+    """Policy of the bucket from its first moment on; what lies outside is a weakness."""
     workload: WorkloadPlan = field(default_factory=WorkloadPlan)
     faults: tuple[FaultPlan, ...] = ()
 

@@ -24,6 +24,7 @@ from atoll.sim import checkers
 from atoll.sim.customer import S3Customer
 from atoll.sim.database import DatabaseServer
 from atoll.sim.disk import DiskFaults
+from atoll.sim.emigrants import must_set_policy
 from atoll.sim.incarnation import Incarnation
 from atoll.sim.loop import SimLoop
 from atoll.sim.machines import ACCOUNT, CoordinatorMachine, GatewayMachine, Machine, NodeMachine
@@ -177,6 +178,8 @@ class World:
             await asyncio.sleep(POLL_S)
         question = CreateBucket(account=ACCOUNT, name="bucket", region="sim")
         self.bucket = await self.ask_gateway(self.gateway.ask(question, BucketInfo))
+        if self.scenario.policy:
+            await must_set_policy(self, self.scenario.policy)
         self.trace.note("phase", "safety")
 
     async def _safety(self) -> None:
