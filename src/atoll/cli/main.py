@@ -42,6 +42,7 @@ _SECTIONS: dict[str, dict[str, Entry]] = {
         ),
         "mb": ("atoll.cli.buckets:mb", "Make a bucket."),
         "rb": ("atoll.cli.buckets:rb", "Remove an empty bucket."),
+        "bucket": ("atoll.cli.bucket:bucket", "Manifests of a bucket; another coordinator for it."),
         "recover": ("atoll.cli.recover:recover", "Bring buckets back from nodes alone."),
     },
     "Parts, one by one": {

@@ -8,6 +8,7 @@ from atoll.core.crypto import (
     BucketKeys,
     SegmentCipher,
     account_keys,
+    first_account,
     unwrap_key,
     wrap_key,
 )
@@ -53,6 +54,8 @@ class Keyring:
     def __init__(self, root: bytes, rng: Rng) -> None:
         """Take the 32-byte root (``crypto.root_from_phrase``) and chance for new content keys."""
         self._root = root
+        self.first_account: bytes = first_account(root)
+        """The account that the phrase alone leads to."""
         self._rng = rng
         self._accounts: _Recent[bytes, AccountKeys] = _Recent(ACCOUNTS_CACHED_MAX)
         self._buckets: _Recent[tuple[bytes, bytes], BucketKeys] = _Recent(BUCKETS_CACHED_MAX)

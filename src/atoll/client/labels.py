@@ -56,12 +56,16 @@ class Labels:
     ) -> tuple[Tlv, ...]:
         """Return the TLVs of one segment. Raises ``TOO_LARGE``."""
         manifest = capsule.kind == CapsuleKind.MANIFEST
-        family = TagFamily.MANIFESTS if manifest else TagFamily.OBJECTS
+        family, finder = TagFamily.OBJECTS, account
+        if manifest and bucket == account:
+            family, finder = TagFamily.CATALOGUES, self._keyring.first_account
+        elif manifest:
+            family = TagFamily.MANIFESTS
         recovery = self._keyring.bucket(account, bucket).recovery_key()
         return label_tlvs(
-            self.tag(account, bucket, family, capsule.created_ms),
+            self.tag(finder, bucket, family, capsule.created_ms),
             seal_capsule(recovery, segment, capsule),
-            self.owner_hash(account),
+            self.owner_hash(finder),
         )
 
     def pack_tlvs(

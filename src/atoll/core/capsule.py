@@ -36,7 +36,10 @@ class TagFamily(IntEnum):
     OBJECTS = 1
     """Segments of a bucket's objects, parts and packs."""
     MANIFESTS = 2
-    """Segments of a bucket's manifests; those of an account's catalogue stand under its id."""
+    """Segments of a bucket's manifests."""
+    CATALOGUES = 3
+    """Segments of an account's catalogue: the tag of the account's id, made by the first account's
+    key and found by the first account's owner, so that the phrase alone leads to all accounts."""
 
 
 class CapsuleKind(IntEnum):

@@ -10,6 +10,7 @@ import os
 import random
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -20,6 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
 from botocore.config import Config
 
@@ -255,3 +257,98 @@ def test_a_live_coordinator_that_refuses_changes_nothing(
     finally:
         for process in frozen:
             process.resume()
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as found:
+        return int(found.getsockname()[1])
+
+
+def start(log: Path, *words: object) -> "subprocess.Popen[bytes]":
+    with log.open("ab") as out:
+        return subprocess.Popen(
+            [sys.executable, "-m", "atoll", *map(str, words)], stdout=out, stderr=out
+        )
+
+
+def wait_for_port(port: int) -> None:
+    deadline = time.monotonic() + WAIT_S_MAX
+    while True:
+        with contextlib.suppress(OSError):
+            socket.create_connection(("127.0.0.1", port), 1).close()
+            return
+        assert time.monotonic() < deadline, "it does not listen"
+        time.sleep(0.1)
+
+
+@pytest.mark.xdist_group("heavy")
+def test_a_new_coordinator_is_rebuilt_from_nodes(former: tuple[LocalCloud, Path, Path]) -> None:
+    cloud, place, phrase = former
+    stored = fill(cloud, "photos", OBJECTS // 2)
+    nodes = place / "nodes.json"
+    shutil.copy(wait_for_nodes(place / "cloud"), nodes)
+    time.sleep(LAG_S)
+    for process in [cloud.supervisor, *cloud.processes()]:
+        process.kill()
+    (place / "cloud" / "nodes").rename(place / "left")
+    shutil.rmtree(place / "cloud")
+    port, s3_port, home, log = free_port(), free_port(), place / "new", place / "log"
+    environment = {
+        "ATOLL_NODE_PORT": str(json.loads(nodes.read_text())["nodes"][0]["port"]),
+        "ATOLL_NODE_ADVERTISE": "",
+        "ATOLL_NODE_COORDINATOR": f"http://127.0.0.1:9 http://127.0.0.1:{port}",
+        "ATOLL_NODE_FINGERPRINT": "",
+    }
+    lone = LoneNodes(place / "left", list(range(1, NODES + 1)), environment)
+    running: list[subprocess.Popen[bytes]] = []
+    words = ("--nodes", str(nodes), "--into-coordinator", str(home))
+    try:
+        lone.wait()
+        code, _, talk = recover(*words, phrase=phrase)
+        assert code != 0
+        assert "coordinator run" in talk
+        flags = ("--data", home, "--port", port, "--page-port", 0, "--profile", "local")
+        running.append(start(log, "coordinator", "run", *flags))
+        wait_for_port(port)
+        wait_for_nodes(home)
+        code, report, talk = recover(*words, phrase=phrase)
+        assert code == 0, (report, talk, log.read_text()[-2000:])
+        assert report["figures"]["restored"] == len(stored.bodies)
+        code, again, talk = recover(*words, phrase=phrase)
+        assert (code, again["figures"]["skipped"]) == (0, len(stored.bodies)), talk
+        running.append(start(log, "gateway", "run", "--data", home, "--port", s3_port))
+        wait_for_port(s3_port)
+        access = json.loads((home / "secrets" / "access.json").read_text())
+        s3 = boto3.client(
+            "s3",
+            endpoint_url=f"http://127.0.0.1:{s3_port}",
+            aws_access_key_id=access["access_key"],
+            aws_secret_access_key=access["secret_key"],
+            region_name="us-east-1",
+            config=Config(retries={"max_attempts": 8}, s3={"addressing_style": "path"}),
+        )
+        for key, body in stored.bodies.items():
+            told = s3.get_object(Bucket="photos", Key=key)
+            assert told["Body"].read() == body, key
+            assert told["ETag"].strip('"') == stored.etags[key]
+            assert told["Metadata"] == stored.metadata[key]
+        # It is a bucket like any other: written, deleted, and recoverable again.
+        s3.put_object(Bucket="photos", Key="new", Body=b"written after the move")
+        gone = next(iter(stored.bodies))
+        s3.delete_object(Bucket="photos", Key=gone)
+        time.sleep(LAG_S)
+        del stored.bodies[gone]
+        stored.bodies["new"], stored.metadata["new"] = b"written after the move", {}
+        stored.types["new"] = "binary/octet-stream"
+        stored.etags["new"] = hashlib.md5(stored.bodies["new"]).hexdigest()
+        code, report, talk = recover(
+            "--nodes", str(nodes), "--to", str(place / "back"), phrase=phrase
+        )
+        assert code == 0, (report, talk)
+        check(place / "back", "photos", stored)
+    finally:
+        for child in running:
+            child.send_signal(signal.SIGTERM)
+        for child in running:
+            child.wait(timeout=30)
+        lone.stop()

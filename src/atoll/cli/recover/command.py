@@ -16,6 +16,7 @@ from atoll.core.units import show_bytes
 
 if TYPE_CHECKING:
     from atoll.client.recovery.model import NodePlace, RecoveryReport
+    from atoll.client.recovery.search import Catalogue
 
 NODES = "nodes.json"
 PHRASE_BYTES_MAX = 4096
@@ -106,10 +107,38 @@ def _read_phrase(name: str) -> str:
 
 
 async def _recover(root: bytes, options: dict[str, Any], *, as_json: bool) -> "RecoveryReport":
+    """Recover the phrase's first account, then every other that it leads to, into one report."""
+    from atoll.cli.recover.wiring import write_report
+
+    places = await _places(options["nodes"])
+    report, catalogues = await _recover_one(root, places, options, None, as_json=as_json)
+    for other in catalogues.items():
+        more, _ = await _recover_one(root, places, options, other, as_json=as_json)
+        report = report.joined(more)
+    write_report(report, options)
+    if options["bucket"] and not report.buckets:
+        raise AtollError(
+            Kind.BUCKET_NOT_FOUND,
+            "recover",
+            f"there is no bucket {options['bucket']!r} of this phrase on these nodes",
+            hint="look what there is: the same without --bucket, with --dry-run",
+        )
+    return report
+
+
+async def _recover_one(
+    root: bytes,
+    places: "list[NodePlace]",
+    options: dict[str, Any],
+    other: "tuple[bytes, Catalogue] | None",
+    *,
+    as_json: bool,
+) -> "tuple[RecoveryReport, dict[bytes, Catalogue]]":
+    """Recover one account; return the report, and the catalogues of others that were met."""
     from atoll.cli.recover.wiring import Recovery
 
     async with AsyncExitStack() as stack:
-        recovery = await Recovery.open(stack, root, await _places(options["nodes"]), options)
+        recovery = await Recovery.open(stack, root, places, options, other)
         telling = asyncio.create_task(_progress(recovery, as_json=as_json))
         try:
             await recovery.search(options["bucket"])
@@ -122,7 +151,9 @@ async def _recover(root: bytes, options: dict[str, Any], *, as_json: bool) -> "R
         finally:
             telling.cancel()
             await asyncio.gather(telling, return_exceptions=True)
-        return recovery.finish()
+        met = dict(recovery.finder.catalogues)
+        met.pop(recovery.account, None)
+        return recovery.finish(options["bucket"]), met
 
 
 def _read_nodes(name: str) -> "list[NodePlace]":

@@ -17,12 +17,11 @@ from atoll.client.recovery.model import (
 )
 from atoll.client.recovery.nodes import OwnerControl, OwnerNodes
 from atoll.client.recovery.restore import Restore, Target
-from atoll.client.recovery.search import Search
+from atoll.client.recovery.search import Catalogue, Search
 from atoll.client.recovery.store import RecoveryStore
 from atoll.client.segment.buffers import BufferPool
 from atoll.client.transfer.download import SegmentDownloader
 from atoll.client.transfer.upload import SegmentUploader
-from atoll.core.crypto import first_account
 from atoll.core.errors import AtollError, Kind
 from atoll.core.identity import Identity
 from atoll.runtime.clock import SystemClock
@@ -63,18 +62,28 @@ class Recovery:
 
     @classmethod
     async def open(
-        cls, stack: AsyncExitStack, root: bytes, places: list[NodePlace], options: dict[str, Any]
+        cls,
+        stack: AsyncExitStack,
+        root: bytes,
+        places: list[NodePlace],
+        options: dict[str, Any],
+        other: tuple[bytes, Catalogue] | None = None,
     ) -> "Recovery":
-        """Wire everything; ``stack`` closes it. Raises ``BAD_REQUEST``, ``WRONG_FOLDER``."""
+        """Wire everything; ``stack`` closes it. Raises ``BAD_REQUEST``, ``WRONG_FOLDER``.
+
+        ``other`` is an account of the same phrase beside its first, and what its catalogue says.
+        """
         allow_open_files()
-        account = first_account(root)
         keyring = Keyring(root, SystemRng())
+        account, catalogue = other or (keyring.first_account, None)
         owner = Identity(keyring.account(account).owner_seed())
         transport = HttpPieceTransport()
         stack.push_async_callback(transport.close)
         nodes = OwnerNodes(places, owner, transport, SystemClock())
         folder, target = await _target_of(stack, options)
-        store = RecoveryStore(":memory:" if folder is None else str(folder / PARTIAL / SCRATCH))
+        store = RecoveryStore(
+            ":memory:" if folder is None else str(folder / PARTIAL / f"{account.hex()}-{SCRATCH}")
+        )
         stack.callback(store.close)
         made = cls(account, keyring, nodes, store, folder, target)
         stack.callback(made.compute.close)
@@ -96,6 +105,7 @@ class Recovery:
             made.downloader,
             made.report.figures,
             made.clock.now_ms(),
+            catalogue,
         )
         return made
 
@@ -114,7 +124,7 @@ class Recovery:
         await self.nodes.survey(self.store.add_pieces)
         figures.nodes_answered = sum(not one.fault for one in self.nodes.outcomes)
         figures.pieces, figures.segments = self.store.counts()
-        if not figures.pieces:
+        if not figures.pieces and self.account == self.keyring.first_account:
             faults = {one.fault for one in self.nodes.outcomes if one.fault}
             raise AtollError(
                 Kind.NOT_FOUND if not faults else Kind.UNREACHABLE,
@@ -123,14 +133,6 @@ class Recovery:
                 hint=next(iter(faults), "check the phrase, and that these are your cloud's nodes"),
             )
         await self.finder.run(only)
-        names = [self.finder.name_of(bucket) for bucket in self.finder.buckets]
-        if only and only not in names:
-            raise AtollError(
-                Kind.BUCKET_NOT_FOUND,
-                "recover",
-                f"there is no bucket {only!r}",
-                hint=f"found: {', '.join(sorted(names)) or 'none'}",
-            )
 
     async def restore(self, only: str) -> None:
         """Bring the objects to the target. Raises what makes going on useless."""
@@ -146,19 +148,24 @@ class Recovery:
 
         await take_over(self, where, data, only)
 
-    def finish(self) -> RecoveryReport:
-        """Close the report and write it beside the objects."""
+    def finish(self, only: str) -> RecoveryReport:
+        """Close the report."""
         report = self.report
         report.nodes = self.nodes.outcomes
         report.problems = [*self.finder.problems, *report.problems]
         report.problems_total += len(self.finder.problems)
         report.notes = self.finder.notes[:PROBLEMS_MAX]
-        if not report.buckets:
-            report.buckets = sorted(self.finder.name_of(one) for one in self.finder.buckets)
-        if self._folder is not None:
-            body = msgspec.json.format(msgspec.json.encode(report), indent=1)
-            (self._folder / REPORT).write_bytes(body)
+        names = {self.finder.name_of(bucket) for bucket in self.finder.buckets}
+        report.buckets = sorted(names & {only} if only else names)
         return report
+
+
+def write_report(report: RecoveryReport, options: dict[str, Any]) -> None:
+    """Write the report beside the objects, where they went to a folder."""
+    name = options["target"]
+    if name and not name.startswith(S3):
+        body = msgspec.json.format(msgspec.json.encode(report), indent=1)
+        (Path(name) / REPORT).write_bytes(body)
 
 
 async def _target_of(

@@ -115,6 +115,41 @@ class RecoveryReport:
     """What was left out on purpose: it was never acknowledged as far as is known."""
     buckets: list[str] = field(default_factory=list)
 
+    def joined(self, other: "RecoveryReport") -> "RecoveryReport":
+        """Return this report and that of another account of the same phrase as one."""
+        ours, theirs = self.figures, other.figures
+        figures = RecoveryFigures(
+            nodes=ours.nodes, nodes_answered=ours.nodes_answered, stage="done"
+        )
+        for name in _SUMMED:
+            setattr(figures, name, getattr(ours, name) + getattr(theirs, name))
+        for mine, more in zip(self.nodes, other.nodes, strict=True):
+            mine.pieces += more.pieces
+            mine.lies += more.lies
+            mine.fault = mine.fault or more.fault
+        return RecoveryReport(
+            figures=figures,
+            nodes=self.nodes,
+            problems=(self.problems + other.problems)[:PROBLEMS_MAX],
+            problems_total=self.problems_total + other.problems_total,
+            notes=(self.notes + other.notes)[:PROBLEMS_MAX],
+            buckets=sorted({*self.buckets, *other.buckets}),
+        )
+
+
+_SUMMED = (
+    "pieces",
+    "segments",
+    "buckets",
+    "manifests",
+    "objects",
+    "objects_from_capsules",
+    "object_bytes",
+    "restored",
+    "restored_bytes",
+    "skipped",
+    "failed",
+)
 
 PROBLEMS_MAX = 10_000
 """Problems told one by one; further ones are counted."""

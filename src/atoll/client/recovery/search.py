@@ -76,12 +76,21 @@ class FoundBucket:
     """A bucket whose pieces were met."""
 
     bucket: bytes
+    account: bytes
     info: CatalogueEntry | None = None
     object_tags: list[bytes] = field(default_factory=list)
     manifest_tags: list[bytes] = field(default_factory=list)
     newest_ms: int = 0
     """When its newest manifest was written; 0 for none."""
     newest_number: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Catalogue:
+    """An account's buckets, as its newest catalogue says."""
+
+    number: int
+    entries: tuple[CatalogueEntry, ...]
 
 
 class Search:
@@ -96,8 +105,12 @@ class Search:
         downloader: SegmentDownloader,
         figures: RecoveryFigures,
         now_ms: int,
+        catalogue: Catalogue | None = None,
     ) -> None:
-        """``downloader`` asks an ``OwnerControl`` of the same nodes."""
+        """``downloader`` asks an ``OwnerControl`` of the same nodes.
+
+        ``catalogue`` is given for all accounts but the first, whose owner finds all catalogues.
+        """
         self.account = account
         self._keyring = keyring
         self._nodes = nodes
@@ -106,8 +119,11 @@ class Search:
         self._figures = figures
         self._now_ms = now_ms
         self.buckets: dict[bytes, FoundBucket] = {}
-        self.catalogue_number = 0
-        """Of the catalogue that was read; 0 for none."""
+        self.catalogues: dict[bytes, Catalogue] = {}
+        """By account: what the phrase's first account finds of itself and of others."""
+        if catalogue is not None:
+            self.catalogues[account] = catalogue
+        self._catalogue_tags: dict[bytes, FoundBucket] = {}
         self.problems: list[Problem] = []
         self.notes: list[Problem] = []
         """What was left out on purpose."""
@@ -120,7 +136,7 @@ class Search:
         self._figures.stage = "tags"
         await self._sort_tags()
         self._figures.stage = "catalogue"
-        await self._read_catalogue()
+        await self._read_catalogues()
         self._figures.stage = "manifests"
         wanted = [
             found
@@ -162,8 +178,14 @@ class Search:
             created_ms=0,
         )
 
-    def _keys(self, bucket: bytes) -> BucketKeys:
-        return self._keyring.bucket(self.account, bucket)
+    @property
+    def catalogue_number(self) -> int:
+        """Number of the catalogue that was read; 0 for none."""
+        known = self.catalogues.get(self.account)
+        return 0 if known is None else known.number
+
+    def _keys(self, found: FoundBucket) -> BucketKeys:
+        return self._keyring.bucket(found.account, found.bucket)
 
     # --- tags -------------------------------------------------------------------------------------
 
@@ -185,15 +207,18 @@ class Search:
                 for month in months:
                     for family in TagFamily:
                         bucket = bucket_of_tag(recovery, family, tag, month)
-                        if _opens(self._keys(bucket), segment, sealed):
-                            self._note_tag(bucket, family, tag)
+                        account = bucket if family is TagFamily.CATALOGUES else self.account
+                        found = FoundBucket(bucket, account)
+                        if _opens(self._keys(found), segment, sealed):
+                            self._note_tag(found, family, tag)
                             return
         self.problems.append(
             Problem(f"tag {tag.hex()}", "no holder serves a capsule that opens under your keys")
         )
 
-    def _note_tag(self, bucket: bytes, family: TagFamily, tag: bytes) -> None:
-        found = self.buckets.setdefault(bucket, FoundBucket(bucket))
+    def _note_tag(self, found: FoundBucket, family: TagFamily, tag: bytes) -> None:
+        known = self._catalogue_tags if family is TagFamily.CATALOGUES else self.buckets
+        found = known.setdefault(found.bucket, found)
         tags = found.object_tags if family is TagFamily.OBJECTS else found.manifest_tags
         tags.append(tag)
 
@@ -216,7 +241,7 @@ class Search:
                 if sealed is not None:
                     yield sealed, header
 
-    async def _find(self, bucket: bytes, segment: bytes) -> FoundSegment | None:
+    async def _find(self, bucket: FoundBucket, segment: bytes) -> FoundSegment | None:
         """Return a segment by the first holder whose head opens."""
         recovery = self._keys(bucket).recovery_key()
         async for sealed, header in self._sealed_capsules(segment):
@@ -227,7 +252,7 @@ class Search:
                     raise
         return None
 
-    async def _find_all(self, bucket: bytes, segments: Iterable[bytes]) -> list[FoundSegment]:
+    async def _find_all(self, bucket: FoundBucket, segments: Iterable[bytes]) -> list[FoundSegment]:
         turns = asyncio.Semaphore(HEADS_AT_ONCE)
 
         async def one(segment: bytes) -> FoundSegment | None:
@@ -239,33 +264,37 @@ class Search:
 
     # --- manifests --------------------------------------------------------------------------------
 
-    async def _read_catalogue(self) -> None:
-        found = self.buckets.pop(self.account, None)
-        if found is None:
+    async def _read_catalogues(self) -> None:
+        """Read the newest catalogue of every account that is found; ours says what buckets are."""
+        for account, found in self._catalogue_tags.items():
+            await self._read_catalogue(account, found)
+        ours = self.catalogues.get(self.account)
+        if ours is None:
             self.problems.append(
                 Problem("the account's catalogue", "no node has it: buckets are named by their ids")
             )
             return
+        for entry in ours.entries:
+            bucket = entry.bucket.bucket
+            self.buckets.setdefault(bucket, FoundBucket(bucket, self.account)).info = entry
+
+    async def _read_catalogue(self, account: bytes, found: FoundBucket) -> None:
         runs = await self._runs(found)
         for run in sorted(runs, key=lambda run: -run[0].capsule.part):
             try:
-                parts = [await self._read_part(found.bucket, one) for one in run]
+                parts = [await self._read_part(found, one) for one in run]
             except AtollError as fault:
                 self.problems.append(Problem("a catalogue", str(fault)))
                 continue
-            for entry in (entry for part in parts for entry in part.buckets):
-                known = self.buckets.setdefault(
-                    entry.bucket.bucket, FoundBucket(entry.bucket.bucket)
-                )
-                known.info = entry
-            self.catalogue_number = run[0].capsule.part
+            entries = tuple(entry for part in parts for entry in part.buckets)
+            self.catalogues[account] = Catalogue(run[0].capsule.part, entries)
             return
 
     async def _runs(self, found: FoundBucket) -> list[list[FoundSegment]]:
         """Return a bucket's manifests of which all segments are known, in order of position."""
         segments = {s for tag in found.manifest_tags for s in self._store.segments_of_tag(tag)}
         streams: dict[bytes, dict[int, FoundSegment]] = {}
-        for one in await self._find_all(found.bucket, sorted(segments)):
+        for one in await self._find_all(found, sorted(segments)):
             if one.capsule.kind == CapsuleKind.MANIFEST:
                 stream = one.capsule.stream or one.segment
                 streams.setdefault(stream, {})[one.capsule.position] = one
@@ -297,7 +326,7 @@ class Search:
         async def read(run: list[FoundSegment]) -> list[ManifestPart] | AtollError:
             async with turns:
                 try:
-                    return [await self._read_part(found.bucket, one) for one in run]
+                    return [await self._read_part(found, one) for one in run]
                 except AtollError as fault:
                     return fault
 
@@ -314,7 +343,7 @@ class Search:
     async def _read_snapshot(self, found: FoundBucket, run: Sequence[FoundSegment]) -> int:
         covers = 0
         for one in run:
-            part = await self._read_part(found.bucket, one)
+            part = await self._read_part(found, one)
             self._apply(found, part, one.capsule)
             covers = max(covers, part.covers)
         return covers
@@ -333,7 +362,7 @@ class Search:
                     found.bucket, item.entry, part.number, Source.MANIFEST, _stamp(item.entry)
                 )
 
-    async def _read_part(self, bucket: bytes, found: FoundSegment) -> ManifestPart:
+    async def _read_part(self, bucket: FoundBucket, found: FoundSegment) -> ManifestPart:
         """Return the content of one manifest segment; holders and claimed roots are tried in turn.
 
         Raises the last fault.
@@ -375,7 +404,7 @@ class Search:
             after = b""
             while page := self._store.unnamed_of_tag(tag, after):
                 after = page[-1]
-                for one in await self._find_all(found.bucket, page):
+                for one in await self._find_all(found, page):
                     if one.capsule.kind == CapsuleKind.OBJECT and self._may_count(found, one):
                         stream = one.capsule.stream or one.segment
                         streams.setdefault(stream, {})[one.capsule.position] = one

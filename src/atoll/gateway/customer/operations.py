@@ -7,6 +7,7 @@ from atoll.gateway.customer.call import CustomerHandler
 
 OPERATIONS: dict[str, str] = {
     "whoami": "whoami:whoami",
+    "bucket-mode": "manifests:bucket_mode",
     "durability": "durability:durability",
     "policy-set": "policy:set_policy",
     "policy-show": "policy:show_policy",
