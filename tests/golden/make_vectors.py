@@ -18,6 +18,7 @@ from typing import Any
 
 import msgspec
 from tests.golden.policy_vectors import attestations, credentials, policies
+from tests.golden.proof_vectors import proofs
 
 from atoll.core import crypto, erasure, merkle, messages, orders, pieces, retention, scheme
 from atoll.core.errors import AtollError
@@ -545,6 +546,7 @@ VECTORS = {
     "policy": policies,
     "certificates": credentials,
     "attestation": attestations,
+    "proofs": proofs,
     "messages": wire,
 }
 

@@ -1,0 +1,108 @@
+"""The beacon: its values follow their chains, and one honest verifier makes it unforeseeable."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.unit.core.proofs.world import (
+    CHAIN_LENGTH,
+    COORDINATOR,
+    VERIFIERS,
+    beacon_of,
+    chain_of,
+    reveal_of,
+    secret_of,
+)
+
+from atoll.core.errors import AtollError, Kind
+from atoll.core.proofs.beacon import (
+    BEACON_PURPOSE,
+    BeaconValue,
+    ChainCheck,
+    chain_value,
+    check_beacon,
+    draw_committee,
+    quorum,
+    read_chain,
+)
+from atoll.core.proofs.signed import Signed, decode_statement, encode_statement, sign_statement
+
+
+def test_every_value_of_a_chain_is_accepted_in_any_order() -> None:
+    commit = read_chain(chain_of(VERIFIERS[0]))
+    check = ChainCheck(commit)
+    slots = [8, 20, 9, 8 + CHAIN_LENGTH - 1, 30, 30]
+    for slot in slots:
+        assert check.accepts(slot, chain_value(secret_of(VERIFIERS[0]), commit, slot))
+
+
+@given(st.integers(0, 200), st.binary(min_size=32, max_size=32))
+def test_nothing_else_is_accepted(slot: int, value: bytes) -> None:
+    commit = read_chain(chain_of(VERIFIERS[0]))
+    assert not ChainCheck(commit).accepts(slot, value)
+
+
+def test_a_value_is_good_for_its_slot_only() -> None:
+    commit = read_chain(chain_of(VERIFIERS[0]))
+    value = chain_value(secret_of(VERIFIERS[0]), commit, 12)
+    assert not ChainCheck(commit).accepts(13, value)
+    assert not ChainCheck(commit).accepts(11, value)
+
+
+def test_each_verifier_changes_the_value() -> None:
+    all_three = check_beacon(beacon_of(9)).value
+    assert len({all_three, check_beacon(beacon_of(9, VERIFIERS[:2])).value}) == 2
+    assert all_three != check_beacon(beacon_of(10)).value
+
+
+def test_too_few_values_are_no_beacon() -> None:
+    with pytest.raises(AtollError) as refused:
+        check_beacon(beacon_of(9, VERIFIERS[:1]))
+    assert refused.value.kind is Kind.CORRUPT
+
+
+def test_a_beacon_of_another_coordinator_or_altered_is_refused() -> None:
+    signed = beacon_of(9)
+    with pytest.raises(AtollError) as refused:
+        check_beacon(signed, b"x" * 32)
+    assert refused.value.kind is Kind.UNAUTHENTICATED
+    with pytest.raises(AtollError) as refused:
+        check_beacon(Signed(signed.body[:-1] + b"\0", signed.key, signed.signature))
+    assert refused.value.kind is Kind.UNAUTHENTICATED
+
+
+def test_a_value_whose_verifier_did_not_sign_is_refused() -> None:
+    value = decode_statement(beacon_of(9).body, BeaconValue)
+    forged = [*value.reveals[:-1], value.reveals[-1].__class__(
+        value.reveals[-1].verifier_key, 9, b"z" * 32, value.reveals[-1].signature
+    )]  # fmt: skip
+    body = encode_statement(
+        BeaconValue(COORDINATOR.public_key, 9, value.opened_ms, value.verifiers, forged)
+    )
+    with pytest.raises(AtollError) as refused:
+        check_beacon(sign_statement(COORDINATOR, BEACON_PURPOSE, body))
+    assert refused.value.kind is Kind.UNAUTHENTICATED
+
+
+def test_committees_are_drawn_evenly_and_by_the_beacon_alone() -> None:
+    keys = [bytes([n]) * 32 for n in range(60)]
+    counts = dict.fromkeys(keys, 0)
+    for number in range(400):
+        committee = draw_committee(number.to_bytes(32, "big"), b"n" * 32, keys)
+        assert committee == sorted(set(committee))
+        assert len(committee) == 15
+        for key in committee:
+            counts[key] += 1
+    assert min(counts.values()) > 60
+    assert max(counts.values()) < 140
+    assert draw_committee(b"1" * 32, b"n" * 32, keys) == draw_committee(
+        b"1" * 32, b"n" * 32, keys[::-1]
+    )
+
+
+@pytest.mark.parametrize(("members", "needed"), [(1, 1), (2, 2), (3, 2), (4, 3), (6, 4), (15, 10)])
+def test_two_thirds_decide(members: int, needed: int) -> None:
+    assert quorum(members) == needed
+
+
+def test_a_reveal_is_not_another_verifiers() -> None:
+    assert reveal_of(VERIFIERS[0], 9).value != reveal_of(VERIFIERS[1], 9).value
