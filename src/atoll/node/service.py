@@ -154,6 +154,7 @@ class NodeService:
         for part in self.parts:
             self._app.routes.update(part.routes)
         self._tasks: list[asyncio.Task[None]] = []
+        self._announced = 0
         self._requests = 0
         self._idle = asyncio.Event()
         self._serving = False
@@ -179,6 +180,7 @@ class NodeService:
 
     def announce(self) -> None:
         """Register again at once: the facts have changed."""
+        self._announced += 1
         for link in self.links:
             link.registered = False
             link.wake.set()
@@ -324,13 +326,15 @@ class NodeService:
         link.wake.clear()
 
     async def _register(self, link: Link) -> None:
+        announced = self._announced
         facts = encode(self._facts())
         signed = SignedFacts(facts=facts, signature=self._identity.sign(FACTS_PURPOSE, facts))
         answer = await self.ask(link, REGISTER_PATH, Register(signed_facts=signed), Registered)
         await self._learn_keys(link, answer.coordinator_key, answer.link_key)
         link.alias = answer.alias
         link.heartbeat_interval_ms = answer.heartbeat_interval_ms
-        link.registered = True
+        # Facts that changed while these were under way are still to be told.
+        link.registered = announced == self._announced
         self._watch_clock(link, answer.time_ms)
         _LOG.info("registered at %s as node %d", link.address, link.alias)
 
