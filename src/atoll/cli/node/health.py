@@ -65,7 +65,7 @@ _LEVEL_COLOURS = {
     "suspect": "yellow",
     "breach": "red",
 }
-_NAMES = {"capacity": "capacity told truly", "lifecycle": "vetting"}
+_NAMES = {"answers": "proofs answered", "capacity": "capacity told truly", "lifecycle": "vetting"}
 
 
 @click.command()

@@ -143,6 +143,7 @@ def views(record: Record, limits: Limits, about: Surroundings) -> tuple[AxisView
     """Return how every axis stands."""
     return (
         possession_view(record, limits),
+        answers_view(record, limits),
         availability_view(record, limits, about),
         retrieval_view(record, limits),
         capacity_view(record, limits),
@@ -201,6 +202,32 @@ def possession_view(record: Record, limits: Limits) -> AxisView:
         "since registration",
         remedy,
         used=_used(score, test),
+    )
+
+
+def answers_view(record: Record, limits: Limits) -> AxisView:
+    """Say whether proofs come at all: a whole answer that is missing is one failure."""
+    test, score = limits.possession, record.answers
+    rule, figure, threshold, margin = _score_words(score, test, "samples")
+    level = _score_level(score, test)
+    remedy = ""
+    if level in (Level.WARNING, Level.SUSPECT, Level.BREACH):
+        passes = ceil(score.score / -test.pass_step)
+        remedy = (
+            "let the node send its proofs (it pushes them to the verifiers; look at its log); "
+            f"{passes:,} passed samples bring the figure to 0"
+        )
+    return AxisView(
+        Axis.ANSWERS,
+        level,
+        f"{rule}; a slot left unanswered is one failure",
+        figure,
+        threshold,
+        margin,
+        "since registration",
+        remedy,
+        record.deadline_ms if record.cause is Axis.ANSWERS else 0,
+        _used(score, test),
     )
 
 

@@ -27,6 +27,8 @@ class Axis(Enum):
     """What a node is judged by; each axis has its own window and rule."""
 
     POSSESSION = "possession"
+    ANSWERS = "answers"
+    """Proofs that came at all: silence is no evidence of loss, but no proof either."""
     AVAILABILITY = "availability"
     RETRIEVAL = "retrieval"
     CAPACITY = "capacity"
@@ -125,6 +127,14 @@ class Windows:
         counted = self.counted.bit_count()
         return (self.online & self.counted).bit_count() / counted if counted else 1.0
 
+    def only_latest(self, most: int) -> "Windows":
+        """Let no more than the latest ``most`` counted windows count."""
+        counted, kept = self.counted, 0
+        for _ in range(most):
+            kept |= counted & -counted
+            counted &= counted - 1
+        return Windows(self.current, kept, self.online & kept, self.seen, self.here)
+
     def latest(self, most: int) -> tuple[int, float]:
         """Return how many of the latest ``most`` counted windows there are, and their share."""
         counted, online, found, there = self.counted, self.online, 0, 0
@@ -217,9 +227,8 @@ class Record:
     """End of a suspension's grace; 0 where there is none."""
     overdue: bool = False
     """Suspended beyond its grace: its pieces are rebuilt elsewhere."""
-    mark: int = 0
-    """Samples of the suspending axis when the suspension began."""
     possession: Score = field(default_factory=Score)
+    answers: Score = field(default_factory=Score)
     retrieval: Score = field(default_factory=Score)
     capacity: Score = field(default_factory=Score)
     windows: Windows = field(default_factory=Windows)

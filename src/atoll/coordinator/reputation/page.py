@@ -28,6 +28,7 @@ HISTORY_SHOWN_MAX = 100
 FORGIVEN_SHOWN_MAX = 20
 _WORDS = {
     "possession": "Possession",
+    "answers": "Proofs answered",
     "availability": "Availability",
     "retrieval": "Retrieval",
     "capacity": "Capacity told truly",

@@ -1,7 +1,8 @@
 """From observations to a standing: the lifecycle of a node, pure.
 
-Only what anybody can check takes a node's name for good: possession, by signed verdicts. All else
-(absence, refused reads) suspends, with a remedy and a deadline, and ends by itself.
+Only what anybody can check takes a node's name for good: possession, by signed verdicts on wrong
+answers. All else (absence, proofs that do not come, refused reads) suspends, with a remedy and a
+deadline, and ends by itself.
 """
 
 from collections.abc import Mapping
@@ -148,7 +149,7 @@ def _next(
             overdue = now_ms >= record.deadline_ms
             return replace(record, overdue=overdue), found[record.cause]
         return _released(record, limits, about, found)
-    for axis in (Axis.AVAILABILITY, Axis.RETRIEVAL):
+    for axis in (Axis.AVAILABILITY, Axis.ANSWERS, Axis.RETRIEVAL):
         if found[axis].level is Level.BREACH:
             return _suspended(record, axis, limits, now_ms), found[axis]
     return _lifecycle(record, limits, about, found)
@@ -166,21 +167,25 @@ def _suspended(record: Record, axis: Axis, limits: Limits, now_ms: int) -> Recor
     if axis is Axis.AVAILABILITY:
         # The remedy is measured from now on: nobody can make up for last month.
         return replace(moved, windows=Windows(current=record.windows.current))
-    return replace(moved, mark=record.retrieval.count)
+    return moved
 
 
 def _remedied(record: Record, limits: Limits, about: Surroundings) -> bool:
     if record.cause is Axis.AVAILABILITY:
         count, share = record.windows.latest(limits.recovery_windows)
         return count >= limits.recovery_windows and share >= online_min(about.tier) - 1e-9
-    return record.retrieval.score <= 0
+    score = record.answers if record.cause is Axis.ANSWERS else record.retrieval
+    return score.score <= 0
 
 
 def _released(
     record: Record, limits: Limits, about: Surroundings, found: Mapping[Axis, AxisView]
 ) -> tuple[Record, AxisView]:
     reason = replace(found[record.cause], rule="the suspension's remedy is done")
-    free = replace(record, deadline_ms=0, overdue=False, mark=0)
+    free = replace(record, deadline_ms=0, overdue=False)
+    if record.cause is Axis.AVAILABILITY:
+        # What it has remedied must not suspend it again.
+        free = replace(free, windows=record.windows.only_latest(limits.recovery_windows))
     after, _ = _lifecycle(free, limits, about, found)
     return after, reason
 

@@ -374,20 +374,21 @@ class ReputationService(Part):
             record = self._records.get(alias)
             if record is None:
                 continue
-            counted = 0
+            wrong_count = missing = 0
             for sample in slot.failed.get(alias, ()):
                 excuse = slot.excuse or wrong or (silent if sample.reason == UNANSWERED else "")
                 excuse = excuse or self._excused(alias, sample)
-                counted += not excuse
+                missing += not excuse and sample.reason == UNANSWERED
+                wrong_count += not excuse and sample.reason != UNANSWERED
                 self._note_sample(alias, sample, number, excuse)
-            score = tested(
-                record.possession,
-                self._limits.possession,
-                slot.passed.get(alias, 0),
-                counted,
-                now_ms,
+            test, passed = self._limits.possession, slot.passed.get(alias, 0)
+            self._put(
+                replace(
+                    record,
+                    possession=tested(record.possession, test, passed, wrong_count, now_ms),
+                    answers=tested(record.answers, test, passed, missing, now_ms),
+                )
             )
-            self._put(replace(record, possession=score))
 
     def _mass_of(self, slot: _Slot, number: int, *, only: str) -> str:
         """Return why a slot's failures do not count, or nothing.
@@ -424,7 +425,7 @@ class ReputationService(Part):
         self._notes.append(
             SampleNote(
                 alias=alias,
-                axis=Axis.POSSESSION,
+                axis=Axis.ANSWERS if sample.reason == UNANSWERED else Axis.POSSESSION,
                 at_ms=at_ms,
                 slot=number,
                 piece=sample.piece,

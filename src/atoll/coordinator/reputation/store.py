@@ -110,8 +110,8 @@ class _Facts(msgspec.Struct, frozen=True, array_like=True):
     cause: Axis
     deadline_ms: int
     overdue: bool
-    mark: int
     possession: Score
+    answers: Score
     retrieval: Score
     capacity: Score
     window: int
@@ -143,8 +143,8 @@ def _encoded(record: Record) -> bytes:
             cause=record.cause,
             deadline_ms=record.deadline_ms,
             overdue=record.overdue,
-            mark=record.mark,
             possession=record.possession,
+            answers=record.answers,
             retrieval=record.retrieval,
             capacity=record.capacity,
             window=windows.current,
@@ -172,8 +172,8 @@ def _record(row: Any) -> Record:
         cause=facts.cause,
         deadline_ms=facts.deadline_ms,
         overdue=facts.overdue,
-        mark=facts.mark,
         possession=facts.possession,
+        answers=facts.answers,
         retrieval=facts.retrieval,
         capacity=facts.capacity,
         windows=Windows(

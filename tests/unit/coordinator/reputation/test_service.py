@@ -205,7 +205,25 @@ async def test_fresh_keys_make_no_mass(database: SqlDatabase) -> None:
     for alias in old[1:]:
         world.service.observe_possession(alias, 32, [], slot=1)
     await world.settle()
-    assert world.standing(old[0]) is Standing.DISQUALIFIED
+    assert world.standing(old[0]) is Standing.SUSPENDED
+
+
+async def test_proofs_that_do_not_come_suspend_and_never_disqualify(world: World) -> None:
+    (mute, *others) = await world.join(6)
+    for slot in range(30):
+        world.service.observe_possession(mute, 0, failures(1, slot, UNANSWERED), slot=slot)
+        for alias in others:
+            world.service.observe_possession(alias, 32, [], slot=slot)
+        await world.settle()
+    assert world.standing(mute) is Standing.SUSPENDED
+    found = await health(world, mute)
+    assert (found.history[0].axis, found.failed[0].axis) == ("answers", "answers")
+    assert "send its proofs" in found.history[0].remedy
+    for slot in range(100, 160):
+        world.service.observe_possession(mute, 32, [], slot=slot)
+    await world.settle()
+    assert world.standing(mute) is Standing.VETTED
+    assert {world.standing(alias) for alias in others} == {Standing.VETTED}
 
 
 async def test_an_absent_node_is_suspended_and_remedies_it(world: World) -> None:
@@ -224,6 +242,8 @@ async def test_an_absent_node_is_suspended_and_remedies_it(world: World) -> None
     await world.windows(9)
     assert world.standing(away) is Standing.VETTED
     assert not world.service.judgement(away).forfeit
+    await world.windows(20)
+    assert world.standing(away) is Standing.VETTED  # what is remedied is not held against it again
     assert {world.standing(alias) for alias in nodes[1:]} == {Standing.VETTED}
 
 
