@@ -159,6 +159,8 @@ class Coordinator:
         if not metadata_config.secrets_key:
             secret = identity.sign(b"secrets-root/1", b"")
             metadata_config = replace(metadata_config, secrets_key=hashlib.sha256(secret).digest())
+        segment_key = hashlib.sha256(identity.sign(b"segment-ids/1", b"")).digest()
+        metadata_config = replace(metadata_config, segment_key=segment_key)
         self._secrets_key = metadata_config.secrets_key
         self.metadata = MetadataService(clock, rng, database, metadata_config)
         self.serials = SerialAllocator(database)
@@ -187,6 +189,7 @@ class Coordinator:
             identity,
             KnownNodes(self.registry, self.policies, self.reputation),
             policies=BucketPolicies(self.policies),
+            segment_key=segment_key,
             link_secret=link_secret,
         )
         self.repair = RepairService(
@@ -197,6 +200,7 @@ class Coordinator:
             compute=compute,
             placement=self.placement,
             profile=PROFILES[config.profile],
+            accuse=self._accuse,
         )
         self.collection = CollectionService(
             clock=clock,
@@ -206,7 +210,7 @@ class Coordinator:
             limits=LIMITS[config.profile],
         )
         self.packing = PackingService(
-            clock, database, config.packing or PACKING_PROFILES[config.profile]
+            clock, database, config.packing or PACKING_PROFILES[config.profile], segment_key
         )
         self.terms = TermsService(
             clock=clock,
@@ -414,6 +418,11 @@ class Coordinator:
     async def _grant_reads(self, request: GrantReads) -> Message:
         await self._fresh()
         return self.placement.grant_reads(request)
+
+    def _accuse(self, alias: int, piece: bytes, reason: str) -> None:
+        self.reputation.observe_retrieval(
+            alias, False, piece=piece, reason=f"a reader got wrong bytes, and so did we: {reason}"
+        )
 
     async def _report_liar(self, request: ReportLiar) -> Message:
         if self._loops:

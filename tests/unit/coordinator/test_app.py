@@ -34,6 +34,7 @@ from atoll.core.messages import (
     ReadObject,
     Register,
     Registered,
+    ReplaceGrants,
     ReportLiar,
     SegmentGrant,
     SegmentRecord,
@@ -222,6 +223,19 @@ async def test_a_segment_is_ordered_committed_read_and_counted(world: World) -> 
         pieces=[StoredPiece(index=g.index, alias=g.alias) for g in grant.grants[:8]],
     )
     facts = ObjectFacts(size=MIB, etag="e", content_type="text/plain")
+    taken = msgspec.structs.replace(record, serial=grant.serial + 1)
+    with pytest.raises(AtollError, match="was not given for it"):
+        await ask(
+            CommitObject(bucket=bucket.bucket, key="a", facts=facts, segments=[taken]), ObjectInfo
+        )
+    with pytest.raises(AtollError, match="was not given for it"):
+        await ask(
+            ReplaceGrants(
+                bucket=bucket.bucket, segment=grant.segment, serial=grant.serial + 1,
+                plain_bytes=MIB, k=4, n=8, indexes=[0], used_aliases=[], gateway_key=b"k" * 32,
+            ),
+            GrantList,
+        )  # fmt: skip
     await ask(
         CommitObject(bucket=bucket.bucket, key="a/b", facts=facts, segments=[record]), ObjectInfo
     )

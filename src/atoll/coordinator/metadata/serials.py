@@ -6,15 +6,42 @@ twice.
 """
 
 import asyncio
+import hmac
+from collections.abc import Iterable
 from functools import partial
 
+from atoll.coordinator.metadata.rules import bad_request
 from atoll.coordinator.metadata.store.segments import take_counter
+from atoll.core.ids import SegmentId
 from atoll.core.ports import Database
 
 BLOCK_SERIALS = 1000
 """Serials per lease."""
 COUNTER = "segment_serial"
 """Row of the table ``counter``: the highest serial leased."""
+
+
+NOISE_BYTES = 8
+"""Of a segment's id: chance; the other half binds it to its serial."""
+
+
+def segment_id(key: bytes, serial: int, noise: bytes) -> SegmentId:
+    """Return an id that only who has ``key`` can make for this serial; ``noise`` is 8 bytes.
+
+    So a commit cannot take a serial that was given to another segment, or to none yet.
+    """
+    bound = hmac.digest(key, serial.to_bytes(8, "big") + noise, "sha256")
+    return SegmentId(noise + bound[: 16 - NOISE_BYTES])
+
+
+def check_serials(key: bytes, segments: Iterable[tuple[bytes, int]]) -> None:
+    """Raise ``BAD_REQUEST`` unless every (segment id, serial) was given out together.
+
+    Without a key nothing is checked.
+    """
+    for segment, serial in segments if key else ():
+        if not hmac.compare_digest(segment_id(key, serial, segment[:NOISE_BYTES]), segment):
+            raise bad_request("a segment is named with a serial that was not given for it")
 
 
 class SerialAllocator:

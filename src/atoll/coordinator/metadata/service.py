@@ -31,6 +31,7 @@ from atoll.coordinator.metadata.rules import (
     successor,
     text_bytes,
 )
+from atoll.coordinator.metadata.serials import check_serials
 from atoll.coordinator.metadata.store import buckets, changes, locks, manifests, objects, segments
 from atoll.coordinator.metadata.store.objects import ObjectRow
 from atoll.coordinator.metadata.store.segments import POSITION_END
@@ -99,6 +100,8 @@ class MetadataConfig:
     """How long a completed upload's answer is repeated, and a collected segment remembered."""
     secrets_key: bytes = field(default=b"", repr=False)
     """32 bytes under which secrets are sealed at rest."""
+    segment_key: bytes = field(default=b"", repr=False)
+    """Binds the ids of segments to their serials; empty: they are taken as they come."""
 
 
 class MetadataService:
@@ -294,6 +297,7 @@ class MetadataService:
         """
         key = key_bytes(request.key)
         check_segments(request.segments, request.facts.size)
+        check_serials(self._config.segment_key, ((s.segment, s.serial) for s in request.segments))
         row = ObjectRow(
             key=key,
             modified_ms=self._clock.now_ms(),

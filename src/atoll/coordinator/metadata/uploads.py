@@ -31,6 +31,7 @@ from atoll.coordinator.metadata.rules import (
     roll_up,
     text_bytes,
 )
+from atoll.coordinator.metadata.serials import check_serials
 from atoll.coordinator.metadata.service import (
     MetadataConfig,
     MetadataService,
@@ -136,6 +137,7 @@ class UploadService:
             raise bad_request(f"a part's number is 1..{PART_NUMBER_MAX}")
         key = key_bytes(request.key)
         check_segments(request.segments, request.part.size)
+        check_serials(self._config.segment_key, ((s.segment, s.serial) for s in request.segments))
         now_ms = self._clock.now_ms()
         try:
             await self._database.write(

@@ -6,6 +6,7 @@ from sqlalchemy.engine import Connection
 
 from atoll.coordinator.metadata.model import Usage
 from atoll.coordinator.metadata.rules import bad_request, check_segments
+from atoll.coordinator.metadata.serials import check_serials
 from atoll.coordinator.metadata.service import no_bucket
 from atoll.coordinator.metadata.store import buckets, changes, packs, segments
 from atoll.coordinator.packing import store
@@ -36,7 +37,10 @@ FORGET_INTERVAL_S = 3_600.0
 class PackingService(Part):
     """Answers ``LeasePack`` and ``CommitPack``."""
 
-    def __init__(self, clock: Clock, database: Database, profile: PackingProfile) -> None:
+    def __init__(
+        self, clock: Clock, database: Database, profile: PackingProfile, segment_key: bytes = b""
+    ) -> None:
+        self._segment_key = segment_key
         self._clock = clock
         self._database = database
         self._profile = profile
@@ -112,6 +116,7 @@ class PackingService(Part):
     async def commit(self, request: CommitPack) -> PackCommitted:
         """Swap the places of a pack's items. Raises ``BUCKET_NOT_FOUND``, ``BAD_REQUEST``."""
         _check(request)
+        check_serials(self._segment_key, [(request.pack.segment, request.pack.serial)])
         now_ms = self._clock.now_ms()
         moved = await self._database.write(lambda c: _commit(c, request, now_ms))
         return PackCommitted(moved=moved)

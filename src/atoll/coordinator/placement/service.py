@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from atoll.coordinator.metadata.serials import NOISE_BYTES, check_serials, segment_id
 from atoll.coordinator.placement.model import (
     EVERYWHERE,
     POLICY_EVERYWHERE,
@@ -141,11 +142,14 @@ class PlacementService:
         policies: PolicySource | None = None,
         times: OrderTimes | None = None,
         link_secret: bytes = b"",
+        segment_key: bytes = b"",
     ) -> None:
         """Sign with ``identity``: nodes obey the orders of its key.
 
-        With ``link_secret`` (that of the registry) an order also carries a MAC for its node.
+        With ``link_secret`` (that of the registry) an order also carries a MAC for its node; with
+        ``segment_key`` (that of the metadata) a commit can tell what serial a segment was given.
         """
+        self._segment_key = segment_key
         self._clock = clock
         self._rng = rng
         self._identity = identity
@@ -267,7 +271,7 @@ class PlacementService:
             )
         pool, scheme = self.pool_for(request.plain_bytes, policy)
         chosen = choose(pool, scheme.ask, self._rng, part_time_max=part_time_max(scheme))
-        segment = SegmentId(self._rng.bytes(16))
+        segment = segment_id(self._segment_key, serial, self._rng.bytes(NOISE_BYTES))
         grants = self.sign(
             Action.PUT,
             [
@@ -303,6 +307,7 @@ class PlacementService:
             or any(not (0 <= i < scheme.n or i == ANY_INDEX) for i in request.indexes)
         ):
             raise AtollError(Kind.BAD_REQUEST, "replace nodes", "not pieces of such a segment")
+        check_serials(self._segment_key, [(request.segment, request.serial)])
         nodes = self.nodes()
         used = [nodes[alias] for alias in request.used_aliases if alias in nodes]
         pool = self.pool_of_scheme(request.plain_bytes, scheme, policy)
