@@ -82,6 +82,8 @@ class NodeConfig:
     yields_level_max: int = 3
     """How far it gives way to other work on the machine (``node.pressure``): 0 not at all, 2 with
     its background work, 3 with transfers, too."""
+    watch_interval_s: float = 10.0
+    """How often the disk's room and health are looked at."""
     moves_at_once: int = 4
     """Pieces on their way to other nodes when this one leaves or shrinks."""
     repair_tasks: int = 1

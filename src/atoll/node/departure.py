@@ -128,6 +128,8 @@ class Departures(NodePart):
         self._detail = ""
         self.moved_pieces = 0
         self.moved_bytes = 0
+        self._wake = asyncio.Event()
+        settings.listeners.append(self._wake.set)
         self.steps = (Step("move pieces", self.step, POLL_S),)
 
     # --- what there is to do ----------------------------------------------------------------
@@ -207,11 +209,14 @@ class Departures(NodePart):
     # --- the loop ---------------------------------------------------------------------------
 
     async def step(self) -> None:
-        """Do one round, if there is anything to do."""
+        """Do one round; where there is nothing to do, wait until something changes."""
         await self._purge()
         reason = self.reason
         if not reason:
             await self._settle()
+            if not self._released and not self.reason:
+                self._wake.clear()
+                await self._wake.wait()
             return
         if self._clock.monotonic() < self._rest_until_s or self._done():
             return

@@ -19,7 +19,6 @@ from atoll.node.settings import Settings
 from atoll.node.store.store import PieceStore
 
 _LOG = logging.getLogger(__name__)
-LOOK_S = 2.0
 SMART_S = 3600.0
 ROT_WINDOW_MS = 24 * 3_600_000
 ROTTEN_PIECES_MIN = 5
@@ -78,6 +77,7 @@ class DiskWatch(NodePart):
         host: Host,
         settings: Settings,
         released_bytes: Callable[[], int],
+        interval_s: float,
     ) -> None:
         """``released_bytes`` are pieces moved away whose bytes are still there."""
         self._store = store
@@ -93,7 +93,7 @@ class DiskWatch(NodePart):
         self._smart_s = float("-inf")
         self.squeeze_bytes: int | None = None
         """What the owner's own files leave for pieces; None where there is room."""
-        self.steps = (Step("watch the disk", self.look, LOOK_S),)
+        self.steps = (Step("watch the disk", self.look, interval_s),)
 
     async def look(self) -> None:
         """Look once."""

@@ -42,8 +42,8 @@ PROOF_HEADER = RequestProof.HEADER.encode()
 SKEW_MS_MAX = 60_000
 PROOFS_KEPT_MAX = 10_000
 BODY_BYTES_MAX = 64 << 10
-SAVE_S = 60.0
-APPLY_S = 1.0
+SAVE_LOOKS = 6
+"""The month's traffic is kept as often as the disk is looked at, over this."""
 
 
 class ProofDesk:
@@ -98,6 +98,7 @@ class ProviderDoor(NodePart):
         departures: Departures,
         watch: DiskWatch,
         announce: Callable[[], None],
+        save_s: float,
     ) -> None:
         """``announce`` has the coordinators told of new facts."""
         self._store = store
@@ -119,10 +120,8 @@ class ProviderDoor(NodePart):
             ("POST", TERMS_PATH): self._set,
             ("POST", EXIT_PATH): self._exit,
         }
-        self.steps = (
-            Step("apply terms", self._look, APPLY_S),
-            Step("keep the month's traffic", meter.save, SAVE_S),
-        )
+        pressure.listeners.append(self._ease)
+        self.steps = (Step("keep the month's traffic", meter.save, save_s),)
 
     async def start(self) -> None:
         """Let the kept terms be in force."""
@@ -153,12 +152,12 @@ class ProviderDoor(NodePart):
             self._announce()
         self._told = facts
 
-    async def _look(self) -> None:
-        """Follow the machine's pressure; count traffic that came quickly."""
+    def _ease(self) -> None:
+        """Follow the machine's pressure."""
+        _LOG.info("the machine's pressure is at level %d", self._pressure.level)
         self._meter.eased_bytes_per_s = self._pressure.eased_bytes_per_s
-        self._store.volume.background_share = self._pressure.background_share
-        if self._meter.save_due:
-            await self._meter.save()
+        if self._store.is_open:
+            self._store.volume.background_share = self._pressure.background_share
 
     @property
     def refuses(self) -> str:
@@ -282,9 +281,25 @@ def make_door(
         pace=lambda: pressure.background_share,
     )
     watch = DiskWatch(
-        store, disk, compute, clock, host, settings, lambda: departures.released_bytes
+        store,
+        disk,
+        compute,
+        clock,
+        host,
+        settings,
+        lambda: departures.released_bytes,
+        config.watch_interval_s,
     )
     door = ProviderDoor(
-        store, identity, clock, settings, meter, pressure, departures, watch, announce
+        store,
+        identity,
+        clock,
+        settings,
+        meter,
+        pressure,
+        departures,
+        watch,
+        announce,
+        config.watch_interval_s * SAVE_LOOKS,
     )
     return door

@@ -6,6 +6,7 @@ customers' transfers only at level 3. Nothing ever stops altogether: a node on a
 always busy still serves, checks and heals, only slowly.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from atoll.core.messages.terms import PressureShown
@@ -67,6 +68,18 @@ def level_of(pressure: HostPressure, share: float) -> int:
     )
 
 
+class CalmHost:
+    """A machine that tells nothing."""
+
+    def pressure(self) -> HostPressure:
+        """Nothing is known."""
+        return HostPressure()
+
+    def disk_warning(self) -> str:
+        """Nothing is known."""
+        return ""
+
+
 class Pressure(NodePart):
     """Looks at the machine; others ask it how fast they may go."""
 
@@ -77,12 +90,19 @@ class Pressure(NodePart):
         self._compute = compute
         self._level = Level()
         self._seen = HostPressure()
-        self.steps = (Step("look at the machine's pressure", self.look, LOOK_S),)
+        self.listeners: list[Callable[[], None]] = []
+        """Hear of every change of the level."""
+        if not isinstance(host, CalmHost):
+            self.steps = (Step("look at the machine's pressure", self.look, LOOK_S),)
 
     async def look(self) -> None:
         """Look once."""
         self._seen = await self._compute.run(self._host.pressure)
+        before = self.level
         self._level.look(self._seen)
+        if self.level != before:
+            for listener in self.listeners:
+                listener()
 
     @property
     def level(self) -> int:
@@ -109,15 +129,3 @@ class Pressure(NodePart):
             memory_percent=seen.memory_percent,
             known=seen.known,
         )
-
-
-class CalmHost:
-    """A machine that tells nothing."""
-
-    def pressure(self) -> HostPressure:
-        """Nothing is known."""
-        return HostPressure()
-
-    def disk_warning(self) -> str:
-        """Nothing is known."""
-        return ""

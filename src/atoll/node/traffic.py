@@ -1,6 +1,6 @@
 """What the line may carry: bytes per second in each direction, bytes in a calendar month.
 
-The month's figure is kept on disk every minute and every 64 MiB, so a crash forgets at most that.
+The month's figure is kept on disk every minute, so a crash forgets at most that.
 Ninety percent of it are for everybody; from there on nothing new is taken, so that what is held can
 still be read to the end of the month. At a hundred percent only those are served who keep data
 alive: repair, verifiers, the data's owner.
@@ -15,7 +15,6 @@ from atoll.core.orders import Action
 from atoll.core.ports import Clock, Compute, Disk
 
 TRAFFIC_FILE = "node.traffic"
-SAVE_BYTES = 64 << 20
 NEW_PIECES_PERCENT = 90
 """Share of the month's traffic from which no new pieces are taken."""
 BURST_S = 1.0
@@ -77,11 +76,6 @@ class TrafficMeter:
         disk, compute = self._file
         self._saved_bytes = kept.byte_count
         await compute.run(disk.replace, TRAFFIC_FILE, msgspec.msgpack.encode(kept))
-
-    @property
-    def save_due(self) -> bool:
-        """Whether much has passed since the figure was written down."""
-        return self.month_bytes - self._saved_bytes >= SAVE_BYTES
 
     @property
     def month(self) -> str:

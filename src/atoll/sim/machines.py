@@ -157,6 +157,7 @@ class NodeMachine(Machine):
             host=self.address.host,
             port=self.address.port,
             coordinators=(COORDINATOR_ADDRESS,),
+            watch_interval_s=2.0,
             store=StoreConfig(
                 capacity_bytes=capacity_bytes,
                 log_bytes=4 << 20,
