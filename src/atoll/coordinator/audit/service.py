@@ -21,13 +21,13 @@ from atoll.coordinator.audit.model import (
     Verifier,
 )
 from atoll.coordinator.audit.panel import Panel
+from atoll.coordinator.audit.rules import followed, samples_due
 from atoll.coordinator.audit.trees import PAGE_ROWS, Freezer, FrozenSet
 from atoll.coordinator.part import Part, Step
 from atoll.coordinator.registry.model import NodeState, NodeView
 from atoll.coordinator.registry.service import RegistryService
-from atoll.coordinator.reputation.axes import tested
 from atoll.coordinator.reputation.model import FailedSample as Failure
-from atoll.coordinator.reputation.model import Score, SequentialTest
+from atoll.coordinator.reputation.model import Score
 from atoll.core.errors import AtollError, Kind
 from atoll.core.identity import Identity
 from atoll.core.ids import SegmentId, node_id_of, piece_id_of
@@ -76,8 +76,6 @@ STEP_S = 0.5
 EVIDENCE_SHOWN_MAX = 50
 UNANSWERED = "unanswered"
 """Reason of a missed proof, as the reputation knows it."""
-FOLLOW_UP = SequentialTest(honest=0.001, faulty=0.01)
-"""Decides when the additional samples after a failed one end: the test of the reputation."""
 FAILED_SLOTS = 1_000
 """So long it is remembered which pieces failed."""
 SUSPICION_SLOTS = 48
@@ -240,8 +238,7 @@ class AuditService(Part):
     def _samples_due(self, alias: int, slot: int) -> int:
         due = self._due.setdefault(slot, {})
         if alias not in due:
-            more = self.times.samples_more if alias in self._suspicion else 0
-            due[alias] = self.times.samples + more
+            due[alias] = samples_due(self._suspicion.get(alias), self.times)
         return due[alias]
 
     def _pause_ms(self, alias: int, slot: int, beacon: bool) -> int:
@@ -479,11 +476,8 @@ class AuditService(Part):
             await self._strike(alias, pieces)
 
     def _follow_up(self, alias: int, passed: int, failed: int) -> None:
-        score = self._suspicion.get(alias)
-        if score is None and not failed:
-            return
-        score = tested(score or Score(), FOLLOW_UP, passed, failed, self._clock.now_ms())
-        if FOLLOW_UP.clean < score.score < FOLLOW_UP.out:
+        score = followed(self._suspicion.get(alias), passed, failed, self._clock.now_ms())
+        if score is not None:
             self._suspicion[alias] = score
         else:
             self._suspicion.pop(alias, None)
