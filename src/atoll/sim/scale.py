@@ -32,8 +32,8 @@ HOURS_PER_DAY = 24
 MS_PER_HOUR = 3_600_000
 DRAWS_MAX = 6
 """Rounds in which a new holder is drawn for a piece before it is left for the next hour."""
-RESORT_HOURS = 30 * HOURS_PER_DAY
-"""How often the index of pieces by node is made anew."""
+MOVED_SHARE_MAX = 0.05
+"""The index of pieces by node is made anew when so many of all pieces have moved since."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +161,7 @@ class ScaleSimulation:
         self._order = np.argsort(flat, kind="stable")
         self._starts = np.searchsorted(flat[self._order], np.arange(self.config.nodes + 1))
         self._moved: list[Ints] = []
+        self._moved_count = 0
 
     def _pieces_of(self, nodes: Ints) -> Ints:
         """Return the places (segment x n + index) of the pieces recorded at some nodes."""
@@ -170,6 +171,8 @@ class ScaleSimulation:
         wanted = np.zeros(self.config.nodes, np.bool_)
         wanted[nodes] = True
         flat = self._holders.ravel()
+        if len(self._moved) > 1:
+            self._moved = [np.concatenate(self._moved)]
         places = np.concatenate([*spans, *self._moved])
         holders = flat[places]
         held = places[(holders >= 0) & wanted[holders]]
@@ -205,6 +208,7 @@ class ScaleSimulation:
             placed += int(good.sum())
             if hasattr(self, "_moved"):
                 self._moved.append(chosen * n + index[good])
+                self._moved_count += len(chosen)
         return placed
 
     # --- an hour ----------------------------------------------------------------------------
@@ -309,7 +313,7 @@ class ScaleSimulation:
         for number in range(self.config.days):
             day = Day()
             for hour in range(number * HOURS_PER_DAY, (number + 1) * HOURS_PER_DAY):
-                if hour % RESORT_HOURS == RESORT_HOURS - 1:
+                if self._moved_count > MOVED_SHARE_MAX * self._holders.size:
                     self._index_pieces()
                 self._come_back(hour, day)
                 self._fall_silent(hour)
