@@ -20,7 +20,17 @@ import msgspec
 from tests.golden.policy_vectors import attestations, credentials, policies
 from tests.golden.proof_vectors import proofs
 
-from atoll.core import crypto, erasure, merkle, messages, orders, pieces, retention, scheme
+from atoll.core import (
+    crypto,
+    erasure,
+    merkle,
+    messages,
+    orders,
+    pieces,
+    relay,
+    retention,
+    scheme,
+)
 from atoll.core.errors import AtollError
 from atoll.core.identity import Identity, prove_request
 from atoll.core.ids import (
@@ -534,6 +544,87 @@ def _order_of(kept: retention.RetentionRecord, new: retention.RetentionRecord) -
         return error.kind.value
 
 
+def compared_sets() -> dict[str, Any]:
+    """Two contents of a window and the change between them; range 9 is told whole."""
+    first = 7
+    before = {
+        7: {0: 0, 1: 7, 40_000: 3, 65_535: 254},
+        8: {low: low % 8 for low in range(100, 400)},
+        9: {5: 5},
+        11: {9: 1},
+    }
+    after = {
+        7: {0: 0, 1: 6, 40_000: 3},
+        8: {low: low % 8 for low in range(110, 400)} | {500: 1},
+        9: {6: 2, 7: 3},
+        12: {low: 1 for low in range(0, 60_000, 600)},
+    }
+    change = sets.WindowChange.empty(first)
+    for number in range(first, first + 6):
+        old = None if number == 9 else sets.RangeSet.of(before.get(number, {}))
+        change.note(number, old, sets.RangeSet.of(after.get(number, {})))
+    whole, removed, added, indexes = change.encode()
+    return {
+        "first_range": first,
+        "before": _window(before),
+        "after": _window(after),
+        "change": {
+            "whole": whole.hex(),
+            "removed": removed.hex(),
+            "added": added.hex(),
+            "indexes": indexes.hex(),
+        },
+        "missing": sets.pack_missing([(7, 3), (1 << 40, 0)]).hex(),
+    }
+
+
+def _window(held: dict[int, dict[int, int]]) -> dict[str, Any]:
+    digests = {n: sets.RangeSet.of(pieces).digest(n) for n, pieces in held.items()}
+    return {
+        "digest": sets.window_digest(digests.items()).hex(),
+        "ranges": [
+            {
+                "number": number,
+                "pieces": {str(low): index for low, index in pieces.items()},
+                "digest": digests[number].hex(),
+            }
+            for number, pieces in held.items()
+        ],
+    }
+
+
+def relays() -> dict[str, Any]:
+    carrier, node = Identity(b"r" * 32), Identity(b"p" * 32)
+    challenge = relay.Challenge(pattern(32, 5), carrier.public_key)
+    nonce = pattern(32, 6)
+    welcome = relay.Welcome(9100, "Reef Carriers")
+    return {
+        "relay_seed": (b"r" * 32).hex(),
+        "node_seed": (b"p" * 32).hex(),
+        "challenge": relay.encode_challenge(challenge).hex(),
+        "node_nonce": nonce.hex(),
+        "hello": relay.encode_hello(node, challenge, nonce).hex(),
+        "port": welcome.port,
+        "operator": welcome.operator,
+        "welcome": relay.encode_welcome(carrier, node.public_key, nonce, welcome).hex(),
+        "frame_heads": [
+            {
+                "type": int(kind),
+                "stream": stream,
+                "payload_bytes": count,
+                "head": relay.frame_head(kind, stream, count).hex(),
+            }
+            for kind, stream, count in (
+                (relay.FrameType.OPEN, 1, 0),
+                (relay.FrameType.DATA, 1, 65_536),
+                (relay.FrameType.DATA, 7, 100),
+                (relay.FrameType.CREDIT, 7, 4),
+                (relay.FrameType.PING, 0, 0),
+            )
+        ],
+    }
+
+
 VECTORS = {
     "identifiers": identifiers,
     "keys": keys,
@@ -543,6 +634,7 @@ VECTORS = {
     "piece": piece,
     "orders": order,
     "retention": locks,
+    "relay": relays,
     "policy": policies,
     "certificates": credentials,
     "attestation": attestations,
