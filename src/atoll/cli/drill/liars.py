@@ -10,6 +10,7 @@ import json
 import os
 import time
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,16 @@ from typing_extensions import Buffer
 from atoll.cli.options import config_option, data_option
 from atoll.core.errors import AtollError, Kind
 from atoll.core.identity import Identity, RequestProof, prove_request
-from atoll.core.messages import Heartbeat, NodeRequest, decode, encode, failure_of
+from atoll.core.messages import (
+    Heartbeat,
+    NodeFacts,
+    NodeRequest,
+    Register,
+    SignedFacts,
+    decode,
+    encode,
+    failure_of,
+)
 from atoll.core.messages.proofs import AgreeHead, VerifierSync
 from atoll.core.ports import Address, Reply
 from atoll.core.proofs.samples import SlotProof, sign_proof
@@ -31,6 +41,7 @@ from atoll.core.proofs.verdicts import (
     read_verdict,
     sign_verdict,
 )
+from atoll.node.service import FACTS_PURPOSE
 from atoll.runtime.config import load_here
 
 if TYPE_CHECKING:
@@ -53,6 +64,9 @@ LIARS_VARIABLE = "ATOLL_DRILL_LIARS"
 LOST_BLOCK_BYTES = 16 << 10
 LOST_SHARE_PERCENT = 20
 BOASTED_BYTES = 1 << 50
+BOASTER_BYTES = 64 << 20
+"""What a boaster really has room for."""
+
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -119,9 +133,16 @@ class Disguise:
                 )
                 changed = msgspec.structs.replace(changed, counters=counters, full=False)
             return encode(changed)
+        if isinstance(request, Register) and self._lie == "lying-figures":
+            return encode(Register(signed_facts=self._boast(request.signed_facts)))
         if isinstance(request, AgreeHead) and request.missing:
             return encode(msgspec.structs.replace(request, missing=[]))
         return body
+
+    def _boast(self, signed: SignedFacts) -> SignedFacts:
+        facts: NodeFacts = decode(signed.facts, NodeFacts)
+        boast = encode(msgspec.structs.replace(facts, capacity_bytes=BOASTED_BYTES))
+        return SignedFacts(facts=boast, signature=self._identity.sign(FACTS_PURPOSE, boast))
 
     def _forge(self, body: bytes) -> bytes:
         proof = decode_statement(body, SlotProof)
@@ -280,6 +301,9 @@ def liar(lie: str, data: Path, config_file: Path | None) -> None:
     verifier = lie == VERIFIER_LIE
     kind, seed = ("verifier", VERIFIER_SEED) if verifier else ("node", NODE_SEED)
     config = load_here(data, config_file, {}).config
+    if lie == "lying-figures":
+        small = replace(config.node, capacity_bytes=BOASTER_BYTES, log_bytes=40 << 20)
+        config = replace(config, node=small)
     folder = open_folder(data, kind, SystemClock().now_ms())
     disguise = Disguise(lie, wire.identity_of(folder.path, seed))
     run = wire.run_verifier if verifier else wire.run_node

@@ -73,6 +73,14 @@ class _Report:
     piece: StoredPiece
 
 
+Accuse = Callable[[int, bytes, str], None]
+"""Hears what was found: the node's alias, the piece's id, and what was wrong with it."""
+
+
+def _nobody(alias: int, piece: bytes, reason: str) -> None:
+    """Tell nobody."""
+
+
 class RepairService:
     """Everything repair does. ``start`` it in one or several processes over a database."""
 
@@ -87,8 +95,13 @@ class RepairService:
         placement: PlacementService,
         profile: Profile,
         survey: Survey | None = None,
+        accuse: Accuse | None = None,
     ) -> None:
-        """Make it; nothing runs before ``start``."""
+        """Make it; nothing runs before ``start``.
+
+        ``accuse`` hears of nodes that served wrong bytes to a client and then to us.
+        """
+        self._accuse = accuse or _nobody
         self._clock = clock
         self._database = database
         self._placement = placement
@@ -416,6 +429,8 @@ class RepairService:
             return
         reason = await self.repairer.check_piece(segment, report.piece)
         if reason:
+            piece_id = piece_id_of(SegmentId(segment.segment), report.piece.index)
+            self._accuse(report.piece.alias, piece_id, reason)
             await self._strike(segment, report.piece, reason, sure=False)
 
     # --- work -------------------------------------------------------------------------------

@@ -257,6 +257,9 @@ def test_a_report_of_a_wrong_piece_is_looked_into(cloud: Cloud) -> None:
         await cloud.until(cloud.at_full_strength)
         (after,) = cloud.segments()
         assert right in after.pieces, "slander costs a look, no more"
+        assert {(alias, piece) for alias, piece, _ in cloud.accused} == {
+            (rotten.alias, piece_id_of(SegmentId(before.segment), rotten.index))
+        }
         assert rotten not in after.pieces
         assert await cloud.wrong_pieces() == []
 

@@ -126,6 +126,7 @@ class Cloud:
     def __init__(self, seed: str, nodes: int = 12, profile: Profile = LOCAL) -> None:
         self.seed = seed
         self.profile = profile
+        self.accused: list[tuple[int, bytes, str]] = []
         self.loop = SimLoop(seed)
         self.trace = Trace(self.loop.time)
         self.network = Network(self.loop, f"{seed}/network", self.trace)
@@ -180,7 +181,7 @@ class Cloud:
             "placement": placement,
             "profile": self.profile,
         }
-        repair = RepairService(**parts)
+        repair = RepairService(**parts, accuse=lambda *words: self.accused.append(words))
         return Coordinator(
             incarnation=life,
             database=database,
