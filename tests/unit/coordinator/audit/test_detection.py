@@ -18,7 +18,7 @@ from atoll.core.proofs.sums import Entry, RangeTree, TopTree
 
 RUNS = 100
 DAY_SLOTS = 24
-PIECES = 2_000
+PIECES = 20_000
 TIMES = PROFILES["wan"]
 TEST = LIMITS["wan"].possession
 NODE, COORDINATOR = Identity(b"n" * 32), Identity(b"c" * 32)
