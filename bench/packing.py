@@ -1,7 +1,7 @@
 """``python -m bench.packing``: what small objects cost on nodes' disks, before and after packing.
 
 A real cloud stores small objects; packing is then let loose on them. The bytes are those that the
-nodes count as used: heads, trailers and the bucket's manifests included; ``packs_alone`` leaves the manifests out.
+nodes count as used: heads, trailers and manifests included; ``packs_alone`` leaves those out.
 """
 
 import argparse
