@@ -19,6 +19,7 @@ from typing import Any
 import msgspec
 from tests.golden.policy_vectors import attestations, credentials, policies
 from tests.golden.proof_vectors import proofs
+from tests.golden.recovery_vectors import recovery
 
 from atoll.core import (
     crypto,
@@ -30,6 +31,7 @@ from atoll.core import (
     relay,
     retention,
     scheme,
+    sets,
 )
 from atoll.core.errors import AtollError
 from atoll.core.identity import Identity, prove_request
@@ -626,6 +628,7 @@ def relays() -> dict[str, Any]:
 
 
 VECTORS = {
+    "recovery": recovery,
     "identifiers": identifiers,
     "keys": keys,
     "segment": segment,
@@ -634,6 +637,7 @@ VECTORS = {
     "piece": piece,
     "orders": order,
     "retention": locks,
+    "sets": compared_sets,
     "relay": relays,
     "policy": policies,
     "certificates": credentials,

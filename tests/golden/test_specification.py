@@ -252,14 +252,83 @@ def test_piece_record() -> None:
 
 
 def check_order(signed: bytes) -> bytes:
-    limit = signed[:148]
-    key, count, position, hashes = struct.unpack_from(">32sHHB", signed, 148)
-    end = 185 + 32 * hashes
-    path = [signed[i : i + 32] for i in range(185, end, 32)]
+    limit = signed[:156]
+    key, count, position, hashes = struct.unpack_from(">32sHHB", signed, 156)
+    end = 193 + 32 * hashes
+    path = [signed[i : i + 32] for i in range(193, end, 32)]
     reached = climb(sha256(b"\5", limit), position, count, path)
     message = struct.pack(">H32s", count, reached)
     verify(key, b"order-batch/1", message, signed[end : end + 64])
     return signed[end + 64 :]
+
+
+def roaring(packed: bytes) -> list[int]:
+    """Read array and run containers of the portable roaring serialization."""
+    if not packed:
+        return []
+    (cookie,) = struct.unpack_from("<I", packed)
+    runs = b""
+    if cookie & 0xFFFF == 12347:
+        count, at = (cookie >> 16) + 1, 4
+        runs = packed[at : at + (count + 7) // 8]
+        at += len(runs)
+    else:
+        assert cookie == 12346
+        (count,), at = struct.unpack_from("<I", packed, 4), 8
+    heads = [struct.unpack_from("<HH", packed, at + 4 * i) for i in range(count)]
+    at += 4 * count
+    if not runs or count >= 4:
+        at += 4 * count
+    found: list[int] = []
+    for number, (high, less_one) in enumerate(heads):
+        if runs and runs[number // 8] >> number % 8 & 1:
+            (pairs,) = struct.unpack_from("<H", packed, at)
+            for i in range(pairs):
+                start, more = struct.unpack_from("<HH", packed, at + 2 + 4 * i)
+                found += [high << 16 | low for low in range(start, start + more + 1)]
+            at += 2 + 4 * pairs
+        else:
+            assert less_one < 4096, "the vectors have no bitset container"
+            lows = struct.unpack_from(f"<{less_one + 1}H", packed, at)
+            found += [high << 16 | low for low in lows]
+            at += 2 * len(lows)
+    assert at == len(packed)
+    return found
+
+
+def range_digest(number: int, pieces: dict[int, int]) -> bytes:
+    ordered = sorted(pieces.items())
+    lows = struct.pack(f"<{len(ordered)}H", *(low for low, _ in ordered))
+    indexes = bytes(index for _, index in ordered)
+    head = b"atoll/set-range/1\0" + struct.pack(">QI", number, len(ordered))
+    return sha256(head, lows, indexes)[:16]
+
+
+def test_sets() -> None:
+    vectors = stored("sets")
+    held: dict[str, dict[int, dict[int, int]]] = {}
+    for name in ("before", "after"):
+        window = vectors[name]
+        held[name] = {
+            one["number"]: {int(low): index for low, index in one["pieces"].items()}
+            for one in window["ranges"]
+        }
+        digests = b""
+        for one in window["ranges"]:
+            digest = range_digest(one["number"], held[name][one["number"]])
+            assert digest.hex() == one["digest"]
+            digests += struct.pack(">Q", one["number"]) + digest
+        assert sha256(b"atoll/set-window/1\0", digests)[:16].hex() == window["digest"]
+    change, first = vectors["change"], vectors["first_range"]
+    window = {number: dict(pieces) for number, pieces in held["before"].items()}
+    for (place,) in struct.iter_unpack(">I", bytes.fromhex(change["whole"])):
+        window.pop(first + place, None)
+    for place in roaring(bytes.fromhex(change["removed"])):
+        window[first + (place >> 16)].pop(place & 0xFFFF)
+    added = roaring(bytes.fromhex(change["added"]))
+    for place, index in zip(added, bytes.fromhex(change["indexes"]), strict=True):
+        window.setdefault(first + (place >> 16), {})[place & 0xFFFF] = index
+    assert {number: pieces for number, pieces in window.items() if pieces} == held["after"]
 
 
 def test_orders_and_receipts() -> None:
@@ -268,11 +337,11 @@ def test_orders_and_receipts() -> None:
         for one in batch:
             signed, limit = bytes.fromhex(one["signed"]), one["limit"]
             assert check_order(signed) == b""
-            fields = struct.unpack_from(">BBBxQQQQ32s16s16s16s32s", signed)
+            fields = struct.unpack_from(">BBBxQQQQQ32s16s16s16s32s", signed)
             assert fields[1:3] == (limit["action"], limit["index"])
             assert fields[3:6] == (limit["byte_cap"], limit["issued_ms"], limit["expires_ms"])
-            assert fields[6] == limit["retention_until_ms"]
-            assert [field.hex() for field in fields[7:]] == [
+            assert fields[6:8] == (limit["retention_until_ms"], limit["segment_serial"])
+            assert [field.hex() for field in fields[8:]] == [
                 limit[name]
                 for name in ("node_id", "segment_id", "serial", "payer_tag", "gateway_key")
             ]
