@@ -62,6 +62,9 @@ sim-soak: setup-dev ## many seeds: make sim-soak SEEDS=500
 bench: setup-dev system ## throughput and CPU per byte, appended to bench/history.jsonl
 	@$(BIN)/python -m bench $(BENCH)
 
+recover: setup-dev ## 2,000 objects back from nodes alone, thrice: all else gone, refusing, rebuilt
+	@ATOLL_RECOVER_OBJECTS=$(or $(OBJECTS),2000) $(BIN)/pytest -q tests/integration/cli/test_recover.py $(TESTS)
+
 clients: setup-dev system-clients ## real clients: aws-cli, rclone, boto3, restic
 	@$(BIN)/pytest -q tests/clients $(TESTS)
 

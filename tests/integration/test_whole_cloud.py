@@ -24,6 +24,7 @@ GATEWAY_RSS_BYTES_MAX = 300 << 20
 NODE_RSS_BYTES_MAX = 100 << 20
 CLIENTS = 100
 WAIT_S_MAX = 30
+MANIFESTS_S = 3
 ONE_TRY = Config(retries={"max_attempts": 1}, max_pool_connections=CLIENTS)
 
 
@@ -97,6 +98,8 @@ def test_what_a_broken_off_upload_left_on_nodes_is_deleted(cloud: LocalCloud) ->
     s3 = cloud.boto3_client(config=ONE_TRY)
     s3.create_bucket(Bucket="torn")
 
+    # What came before must have reached its manifests, which are pieces too.
+    time.sleep(MANIFESTS_S)
     before = pieces_on_nodes(cloud)
     link = urlsplit(s3.generate_presigned_url("put_object", Params={"Bucket": "torn", "Key": "k"}))
     line = http.client.HTTPConnection(link.netloc)
