@@ -14,6 +14,7 @@ from atoll.coordinator.reputation.model import (
     Score,
     SequentialTest,
     Speed,
+    Standing,
     Windows,
 )
 from atoll.core.units import show_bytes
@@ -205,11 +206,17 @@ def possession_view(record: Record, limits: Limits) -> AxisView:
     )
 
 
+def _recovering(record: Record, axis: Axis) -> bool:
+    """Say whether a node is suspended for this axis: then that is in breach until remedied."""
+    return record.standing is Standing.SUSPENDED and record.cause is axis
+
+
 def answers_view(record: Record, limits: Limits) -> AxisView:
     """Say whether proofs come at all: a whole answer that is missing is one failure."""
     test, score = limits.possession, record.answers
     rule, figure, threshold, margin = _score_words(score, test, "samples")
-    level = _score_level(score, test)
+    recovering = _recovering(record, Axis.ANSWERS)
+    level = Level.BREACH if recovering else _score_level(score, test)
     remedy = ""
     if level in (Level.WARNING, Level.SUSPECT, Level.BREACH):
         passes = ceil(score.score / -test.pass_step)
@@ -226,7 +233,7 @@ def answers_view(record: Record, limits: Limits) -> AxisView:
         margin,
         "since registration",
         remedy,
-        record.deadline_ms if record.cause is Axis.ANSWERS else 0,
+        record.deadline_ms if recovering else 0,
         _used(score, test),
     )
 
@@ -235,12 +242,13 @@ def retrieval_view(record: Record, limits: Limits) -> AxisView:
     """Say how retrieval stands: reads that the node refused or answered wrongly or too late."""
     test, score = limits.retrieval, record.retrieval
     rule, figure, threshold, margin = _score_words(score, test, "reads")
-    level = _score_level(score, test)
+    recovering = _recovering(record, Axis.RETRIEVAL)
+    level = Level.BREACH if recovering else _score_level(score, test)
     remedy = ""
     if level in (Level.WARNING, Level.SUSPECT, Level.BREACH):
         passes = ceil(score.score / -test.pass_step)
         remedy = f"serve what is asked for: {passes:,} reads in a row bring the figure to 0"
-    deadline_ms = record.deadline_ms if record.cause is Axis.RETRIEVAL else 0
+    deadline_ms = record.deadline_ms if recovering else 0
     return AxisView(
         Axis.RETRIEVAL,
         level,
@@ -293,7 +301,7 @@ def online_min(tier: str) -> float:
 def availability_view(record: Record, limits: Limits, about: Surroundings) -> AxisView:
     """Say how availability stands: hours online of those that count."""
     windows, least = record.windows, online_min(about.tier)
-    recovering = record.deadline_ms > 0 and record.cause is Axis.AVAILABILITY
+    recovering = _recovering(record, Axis.AVAILABILITY)
     needed = limits.recovery_windows if recovering else limits.windows_min
     share, count = windows.share, windows.count
     if recovering:
@@ -310,8 +318,11 @@ def availability_view(record: Record, limits: Limits, about: Surroundings) -> Ax
     absent = count - round(share * count)
     left = max(0, floor((1 - least) * max(count, needed) + 1e-9) - absent)
     length = span(limits.window_ms)
-    remedy, deadline_ms = "", 0
+    remedy, deadline_ms, margin = "", 0, f"{left} more windows may be missed"
+    used = absent / max(1, absent + left)
     if recovering:
+        level, used = Level.BREACH, 1.0
+        margin = f"at least {max(1, needed - count)} more windows until it ends"
         remedy = (
             f"be online in {_percent(least)} of the latest {needed} windows since the suspension "
             f"({_percent(share)} of {count} so far)"
@@ -327,11 +338,11 @@ def availability_view(record: Record, limits: Limits, about: Surroundings) -> Ax
         "the declared calendar, and those in which many or we ourselves were away, do not count",
         f"{_percent(share)} of {count} windows",
         _percent(least),
-        f"{left} more windows may be missed",
+        margin,
         f"{WINDOWS_KEPT} windows of {length}; judged from {needed} on",
         remedy,
         deadline_ms,
-        absent / max(1, absent + left),
+        used,
     )
 
 

@@ -78,6 +78,12 @@ def judged(record: Record, limits: Limits, about: Surroundings) -> tuple[Record,
     record, view = _next(record, limits, about, found)
     if record.standing is before.standing and record.overdue is before.overdue:
         return record, warnings
+    # One line for one piece of news, and a new suspension's remedy is that of the suspension.
+    warnings = tuple(event for event in warnings if event.axis is not view.axis)
+    if record.standing is Standing.SUSPENDED:
+        now = {view.axis: view for view in views(record, limits, about)}
+        view = replace(view, remedy=now[record.cause].remedy)
+        record = replace(record, levels=_levels(now))
     after = f"{record.standing.value}{', overdue' if record.overdue else ''}"
     event = Event(
         alias=record.alias,
@@ -104,14 +110,18 @@ def _forgetting(record: Record, limits: Limits, now_ms: int) -> Record:
     return record
 
 
+def _levels(found: Mapping[Axis, AxisView]) -> tuple[tuple[str, str], ...]:
+    quiet = (Level.FINE, Level.UNKNOWN)
+    return tuple(
+        (axis.value, view.level.value) for axis, view in found.items() if view.level not in quiet
+    )
+
+
 def _warned(
     record: Record, found: Mapping[Axis, AxisView], now_ms: int
 ) -> tuple[Record, tuple[Event, ...]]:
     """Tell of each axis that became better or worse, once."""
-    quiet = (Level.FINE, Level.UNKNOWN)
-    levels = tuple(
-        (axis.value, view.level.value) for axis, view in found.items() if view.level not in quiet
-    )
+    levels = _levels(found)
     if levels == record.levels:
         return record, ()
     old, new = dict(record.levels), dict(levels)

@@ -3,7 +3,7 @@
 import math
 import random
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from atoll.coordinator.reputation.axes import (
@@ -99,6 +99,7 @@ def test_the_error_of_the_second_kind_is_about_what_was_asked() -> None:
     assert cleaned <= 12  # beta is 1 in 1000
 
 
+@settings(deadline=None)
 @given(
     st.floats(TEST.clean, TEST.out - 0.01),
     st.integers(0, 5000),
@@ -112,6 +113,7 @@ def test_a_score_stays_within_its_bounds(start: float, passed: int, failed: int)
         assert after.score >= sampled(Score(start), TEST, passed, failed - 1, 7).score - 1e-9
 
 
+@settings(deadline=None)
 @given(st.lists(st.booleans(), max_size=60))
 def test_samples_one_by_one_are_the_walk_itself(passes: list[bool]) -> None:
     score, walk = Score(), 0.0
@@ -184,6 +186,7 @@ def test_windows_in_which_we_were_away_do_not_count() -> None:
     assert (after.count, after.share) == (1, 0.0)  # the three windows between count for nothing
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(1, 5), st.sampled_from([True, False, None])), max_size=200))
 def test_windows_count_exactly_what_they_were_told(steps: list[tuple[int, bool | None]]) -> None:
     windows, told = Windows(), []

@@ -237,7 +237,11 @@ async def test_an_absent_node_is_suspended_and_remedies_it(world: World) -> None
     axis = next(one for one in found.axes if one.axis == "availability")
     assert axis.deadline_ms == found.deadline_ms > world.clock.time_ms
     assert "since the suspension" in axis.remedy
-    assert found.history[0].figure.endswith("windows")
+    assert axis.level == "breach"
+    line = found.history[0]
+    assert (line.kind, line.before, line.after) == ("standing", "suspect", "suspended")
+    assert line.figure.endswith("windows")
+    assert "since the suspension" in line.remedy
     world.silent.clear()
     await world.windows(9)
     assert world.standing(away) is Standing.VETTED
