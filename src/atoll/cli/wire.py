@@ -206,6 +206,7 @@ async def coordinator_of(
             profile=config.coordinator.profile,
             metadata=MetadataConfig(region=config.gateway.region),
             gateway_keys=frozenset(trusted_gateways(folder)),
+            customer_keys=frozenset({identity_of(folder, GATEWAY_SEED).public_key}),
             verifier_keys=frozenset(trusted_keys(folder, TRUSTED_VERIFIERS, "verifier")),
             place=coordinator_place(folder, config.coordinator),
             addresses=await compute.run(address_table, config.coordinator.addresses),

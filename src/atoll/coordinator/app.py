@@ -17,6 +17,7 @@ import msgspec
 
 from atoll.coordinator.audit.model import PROFILES as PROOF_PROFILES
 from atoll.coordinator.audit.model import ProofTimes
+from atoll.coordinator.audit.reads import DisguisedReads
 from atoll.coordinator.audit.service import AuditService
 from atoll.coordinator.collection.rules import LIMITS
 from atoll.coordinator.collection.service import CollectionService
@@ -114,6 +115,9 @@ class CoordinatorConfig:
     """Where this coordinator is and who runs it."""
     addresses: AddressTable = NO_TABLE
     """Countries of addresses, as its operator believes them."""
+    customer_keys: frozenset[bytes] = frozenset()
+    """Keys of gateways in front of the same database: pieces are read in their name to see who
+    serves."""
     verifier_keys: frozenset[bytes] = frozenset()
     """Ed25519 public keys of verifiers whose verdicts count; without any nothing is proven."""
     proofs: ProofTimes | None = None
@@ -248,17 +252,7 @@ class Coordinator:
             repair=self.repair,
             profile=PROFILES[config.profile],
         )
-        self.audit = AuditService(
-            clock=clock,
-            database=database,
-            identity=identity,
-            registry=self.registry,
-            times=config.proofs or PROOF_PROFILES[config.profile],
-            verifiers=config.verifier_keys,
-            judges=self.reputation,
-            strike=self.repair.report_lost,
-            forgive=self.reputation.amnesty,
-        )
+        self.audit = self._make_audit(transport, compute)
         self._parts: list[Part] = [
             self.audit,
             self.offers,
@@ -303,6 +297,34 @@ class Coordinator:
         assert CONTROL_REQUESTS.keys() >= self._handlers.keys()
         assert NODE_REQUESTS.keys() >= self._node_handlers.keys()
         self.app = Door(self)
+
+    def _make_audit(self, transport: PieceTransport, compute: Compute) -> AuditService:
+        """Put together what proves possession."""
+        config, clock, database = self._config, self._clock, self._database
+        times = config.proofs or PROOF_PROFILES[config.profile]
+        reads = DisguisedReads(
+            clock=clock,
+            rng=self._rng,
+            database=database,
+            transport=transport,
+            compute=compute,
+            placement=self.placement,
+            retrievals=self.reputation,
+            customers=sorted(config.gateway_keys | config.customer_keys),
+            period_ms=times.read_slots * times.slot_ms,
+        )
+        return AuditService(
+            clock=clock,
+            database=database,
+            identity=self._identity,
+            registry=self.registry,
+            times=times,
+            verifiers=config.verifier_keys,
+            judges=self.reputation,
+            strike=self.repair.report_lost,
+            forgive=self.reputation.amnesty,
+            reads=reads,
+        )
 
     # --- start and stop ---------------------------------------------------------------------
 

@@ -21,6 +21,7 @@ from atoll.coordinator.audit.model import (
     Verifier,
 )
 from atoll.coordinator.audit.panel import Panel
+from atoll.coordinator.audit.reads import DisguisedReads
 from atoll.coordinator.audit.rules import followed, samples_due
 from atoll.coordinator.audit.trees import PAGE_ROWS, Freezer, FrozenSet
 from atoll.coordinator.part import Part, Step
@@ -73,6 +74,7 @@ from atoll.core.proofs.verdicts import FailedSample, SignedVerdict, Verdict
 
 log = logging.getLogger("atoll.coordinator.audit")
 STEP_S = 0.5
+READ_LOOK_S = 5.0
 EVIDENCE_SHOWN_MAX = 50
 UNANSWERED = "unanswered"
 """Reason of a missed proof, as the reputation knows it."""
@@ -115,6 +117,7 @@ class AuditService(Part):
         judges: Judges,
         strike: Strike,
         forgive: Forgive,
+        reads: DisguisedReads | None = None,
     ) -> None:
         """``verifiers`` are the trusted keys; without any there are no proofs."""
         self._clock = clock
@@ -150,7 +153,10 @@ class AuditService(Part):
             AgreeHead: self._agree,
             VerifierSync: self._verifier_sync,
         }
-        self.steps = (Step("audit", self.step, STEP_S),)
+        self.reads = reads
+        self.steps = [Step("audit", self.step, STEP_S)]
+        if reads is not None:
+            self.steps.append(Step("read pieces", reads.step, READ_LOOK_S))
 
     async def start(self) -> None:
         """Load heads, verifiers and what was under suspicion."""
