@@ -92,6 +92,11 @@ def _policy_of(bucket: bytes) -> Callable[[Connection], str]:
     return read
 
 
+def stored_segments(world: "World") -> tuple[dict[int, bytes], list[StoredSegment]]:
+    """Return node ids by alias and all committed segments, from the database itself."""
+    return world.database.run(_read_all, write=False)
+
+
 def _read_all(connection: Connection) -> tuple[dict[int, bytes], list[StoredSegment]]:
     segments: list[StoredSegment] = []
     while True:

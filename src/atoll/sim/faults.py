@@ -15,6 +15,7 @@ from atoll.sim.disk import DiskFaults
 from atoll.sim.emigrants import change_mind, emigrate
 from atoll.sim.leavers import dying_disk, leave, shrink
 from atoll.sim.machines import Machine, NodeMachine
+from atoll.sim.massacre import massacre
 from atoll.sim.network import NetworkFaults
 from atoll.sim.offenders import flap, refuse_reads
 from atoll.sim.scenario import FaultPlan
@@ -234,6 +235,7 @@ FAULTS: dict[str, FaultFunction] = {
     "crash-coordinator": crash_coordinator,
     "crash-gateway": crash_gateway,
     "lose-node": lose_node,
+    "massacre": massacre,
     "blackout": blackout,
     "partition": partition,
     "isolate-coordinator": isolate_coordinator,

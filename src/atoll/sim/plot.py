@@ -1,12 +1,13 @@
 """Pictures of a long simulation: three panels of one SVG, written by hand."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from atoll.sim.scale import Day, ScaleResult
 
 WIDTH, PANEL, GAP = 960, 190, 64
-LEFT, RIGHT, TOP = 76, 208, 74
+LEFT, RIGHT, TOP = 76, 208, 88
 PLOT = WIDTH - LEFT - RIGHT
 INK, FAINT, BACK = "#1d2b36", "#d5dde2", "#ffffff"
 LEGEND_STEP = 18
@@ -52,7 +53,7 @@ def picture(result: ScaleResult) -> str:
                 Series("moved", "#264653", traffic),
                 Series("model, at threshold", "#e76f51", [_model(result)] * len(days)),
             ],
-            max(1.0, *traffic, _model(result)) * 1.08,
+            _round_up(max(1.0, *traffic, _model(result))),
             frozen,
             stacked=False,
         ),
@@ -62,7 +63,7 @@ def picture(result: ScaleResult) -> str:
                 Series("silent", "#e9c46a", share(lambda d: d.suspect, nodes)),
                 Series("dead", "#6d597a", share(lambda d: d.dead, nodes)),
             ],
-            max(1.0, *(100 * (d.suspect + d.dead) / nodes for d in days)) * 1.08,
+            _round_up(max(1.0, *(100 * (d.suspect + d.dead) / nodes for d in days))),
             frozen,
             stacked=True,
         ),
@@ -84,6 +85,12 @@ def picture(result: ScaleResult) -> str:
         f'<text x="{LEFT}" y="26" font-size="17" font-weight="bold">{title}</text>'
         f'<text x="{LEFT}" y="45">{remark}</text>{body}</svg>\n'
     )
+
+
+def _round_up(value: float) -> float:
+    """Return the next figure that four even steps divide well: 1, 2, 4, 6 or 8 times a power."""
+    power: float = 10.0 ** math.floor(math.log10(value))
+    return next(step * power for step in (1, 2, 4, 6, 8, 10) if step * power >= value)
 
 
 def _model(result: ScaleResult) -> float:
