@@ -30,6 +30,8 @@ from atoll.core.ports import Clock, Database, PieceTransport
 log = logging.getLogger("atoll.coordinator.collection")
 
 DELETE_PATH = "/v1/delete"
+PAGES_GIVEN_UP = 20
+"""Pages of deletions for a lost node that are forgotten in one pass."""
 _ANSWERS = msgspec.msgpack.Decoder(list[str])
 
 
@@ -92,6 +94,8 @@ class CollectionService:
         ready = []
         for alias in waiting:
             node = nodes.get(alias)
+            if node is not None and node.state is NodeState.LOST:
+                await self._give_up(alias)
             if node is None or node.state is not NodeState.ALIVE:
                 continue
             patience = self._patience.get(alias)
@@ -111,6 +115,21 @@ class CollectionService:
         finally:
             for task in tasks:
                 task.cancel()
+
+    async def _give_up(self, alias: int) -> None:
+        """Forget deletions for a node of which nothing is expected any more, some at a time.
+
+        If it returns, it learns its set, and what nobody counts goes to its trash without an order.
+        """
+        now_ms = self._clock.now_ms()
+        for _ in range(PAGES_GIVEN_UP):
+            page = await self._database.read(
+                partial(garbage_of_node, alias=alias, limit=self._limits.batch_pieces)
+            )
+            due = [piece for piece in page if piece.since_ms <= now_ms]
+            if not due:
+                return
+            await self._database.write(partial(forget_garbage, pieces=due))
 
     async def _collect_node(self, node: Candidate) -> int:
         """Send all that waits for one node, page by page, until it fails or nothing is left."""

@@ -151,3 +151,24 @@ def test_a_node_that_answers_nonsense_is_asked_again_and_holds_up_nobody(cloud: 
         assert not cloud.loop.unhandled
 
     cloud.main(main)
+
+
+def test_deletions_for_a_lost_node_are_given_up_and_intents_are_not(cloud: Cloud) -> None:
+    async def main() -> None:
+        await cloud.upload(50 * KIB)
+        gone = [
+            GarbagePiece(5, number.to_bytes(16, "big"), 0, b"b" * 16, 0, number)
+            for number in range(1, 1201)
+        ]
+        later_ms = 1_800_000_000_000 + 3_600_000
+        intent = GarbagePiece(5, b"i" * 16, 0, b"b" * 16, later_ms, 9)
+        cloud.server.run(lambda c: add_garbage(c, [*gone, intent]), write=True)
+        cloud.see(5, NodeState.DEAD)
+        working = cloud.coordinator()
+        await working.incarnation.start(working.collection.collect())
+        assert cloud.garbage() == {5: 1201}
+        cloud.see(5, NodeState.LOST)
+        await working.incarnation.start(working.collection.collect())
+        assert cloud.garbage() == {5: 1}
+
+    cloud.main(main)
