@@ -117,9 +117,12 @@ async def begin_reach(
     stack: AsyncExitStack, service: "NodeService", settings: NodeSettings, seed: bytes
 ) -> None:
     """Have a node find how others reach it, and tell its coordinators."""
+    from atoll.cli.wire import is_loopback
     from atoll.core.identity import Identity
     from atoll.node.reach import NodeReach, PortMapper, ReachMode
+    from atoll.node.router import RouterMapper
     from atoll.node.tunnel import NodeTunnels
+    from atoll.runtime.lan import LocalNetwork
     from atoll.runtime.sockets import RealSockets
 
     relays = relay_addresses(settings.relays)
@@ -143,9 +146,11 @@ async def begin_reach(
     async def ask(question: AskReachable) -> Reachable:
         return await service.ask_any(question, Reachable)
 
-    reach = NodeReach(clock, mode, own, ask, PortMapper(), tunnels, service.announce)
+    loopback = is_loopback(config.host)
+    mapper = PortMapper() if loopback else RouterMapper(LocalNetwork(), SystemRng())
+    reach = NodeReach(clock, mode, own, ask, mapper, tunnels, service.announce)
     service.reach = lambda: (reach.address, tuple(reach.places))
-    if mode is ReachMode.AUTO and not relays:
+    if mode is ReachMode.AUTO and loopback and not relays:
         return  # Nothing could be done about it.
     await reach.start()
     stack.push_async_callback(reach.stop)

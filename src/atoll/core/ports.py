@@ -338,6 +338,21 @@ class Sockets(Protocol):
         """
 
 
+class Lan(Protocol):
+    """The local network, as far as a router is asked for a port."""
+
+    def router(self) -> tuple[str, str] | None:
+        """Return the default router and this machine's address towards it; None without one."""
+
+    async def ask(self, host: str, port: int, question: bytes, timeout_s: float) -> bytes:
+        """Send a datagram; return the answer. Raises ``TIMEOUT``, ``UNREACHABLE``."""
+
+    async def http(
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes, timeout_s: float
+    ) -> tuple[int, bytes]:
+        """Make a small plain call; return status and body. Raises ``UNREACHABLE``."""
+
+
 class Process(Protocol):
     """A child process of a supervisor."""
 
