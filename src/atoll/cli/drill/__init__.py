@@ -13,6 +13,11 @@ _SECTIONS = {
         ),
         "outage": ("atoll.cli.drill.outage:outage", "Switch off all nodes of a region."),
         "partition": ("atoll.cli.drill.partition:partition", "Freeze nodes: silent, not gone."),
+        "sybil": ("atoll.cli.drill.sybil:sybil", "Let one attacker join as many nodes."),
+        "coordinator-lost": (
+            "atoll.cli.drill.coordinator_lost:coordinator_lost",
+            "Lose all but the nodes; recover.",
+        ),
         "byzantine": ("atoll.cli.drill.byzantine:byzantine", "Let a fifth of the nodes lie."),
     },
 }

@@ -69,6 +69,8 @@ class Stage:
     report: Report
     options: DrillOptions
     chance: random.Random
+    facts: dict[str, Any]
+    """What a cloud of its own said when it was ready; empty for one that ran before."""
     began: float = field(default_factory=time.monotonic)
 
     # --- what is said ---
@@ -291,15 +293,17 @@ def play(
             size = ("--nodes", str(options.nodes), "--port", "0")
             cloud = LocalCloud("--ephemeral", *size, *flags, environment=environment)
             stack.enter_context(cloud)
-            folder = Path(str(cloud.facts["data"]))
+            folder, facts = Path(str(cloud.facts["data"])), cloud.facts
         else:
-            folder = find_running(options.data).folder
-        asyncio.run(_play(report, folder, options, drill))
+            folder, facts = find_running(options.data).folder, {}
+        asyncio.run(_play(report, folder, options, drill, facts))
     _tell(report, options)
     return 0 if report.passed else 1
 
 
-async def _play(report: Report, folder: Path, options: DrillOptions, drill: Play) -> None:
+async def _play(
+    report: Report, folder: Path, options: DrillOptions, drill: Play, facts: dict[str, Any]
+) -> None:
     found = find_running(folder)
     access = found.access
     client = AsyncClient(
@@ -309,7 +313,8 @@ async def _play(report: Report, folder: Path, options: DrillOptions, drill: Play
     async with client:
         await client.make_bucket(bucket)
         workload = Workload(client, bucket, options.clients, options.seed)
-        stage = Stage(folder, workload, report, options, random.Random(options.seed))  # noqa: S311
+        chance = random.Random(options.seed)  # noqa: S311 - repeatable choices, no secret
+        stage = Stage(folder, workload, report, options, chance, facts)
         status = await stage.status()
         report.cloud = {
             "nodes": len(status.nodes),

@@ -6,6 +6,7 @@ import random
 import time
 from collections import Counter
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from atoll.client import AsyncClient
 from atoll.core.errors import AtollError, Kind
@@ -65,7 +66,7 @@ class Workload:
 
     def __init__(self, client: AsyncClient, bucket: str, clients: int, seed: int) -> None:
         self._client = client
-        self._bucket = bucket
+        self.bucket = bucket
         self._clients = clients
         self._seed = seed
         self._stop = asyncio.Event()
@@ -118,18 +119,29 @@ class Workload:
         allowed.add(digest)
         began = time.monotonic()
         try:
-            await self._client.put_bytes(self._bucket, key, body)
+            await self._client.put_bytes(self.bucket, key, body)
         except AtollError as error:
             self.ledger.fail(f"PUT {key} ({size} B): {error}")
             return
         self.ledger.allowed[key] = {digest}
         self.ledger.done("put", began)
 
+    async def put_file(self, key: str, path: Path) -> None:
+        """Store a file, in parts if it is large."""
+        digest = await asyncio.to_thread(digest_of, path)
+        self.ledger.allowed[key] = {None, digest}
+        try:
+            await self._client.put_file(path, self.bucket, key)
+        except AtollError as error:
+            self.ledger.fail(f"PUT {key}: {error}")
+            return
+        self.ledger.allowed[key] = {digest}
+
     async def _delete(self, key: str) -> None:
         self.ledger.allowed[key].add(None)
         began = time.monotonic()
         try:
-            await self._client.delete(self._bucket, key)
+            await self._client.delete(self.bucket, key)
         except AtollError as error:
             self.ledger.fail(f"DELETE {key}: {error}")
             return
@@ -144,7 +156,7 @@ class Workload:
         before = set(self.ledger.allowed[key])
         began = time.monotonic()
         try:
-            body: bytes | None = await self._client.get_bytes(self._bucket, key)
+            body: bytes | None = await self._client.get_bytes(self.bucket, key)
         except AtollError as error:
             if error.kind is not Kind.OBJECT_NOT_FOUND:
                 self.ledger.fail(f"GET {key}: {error}")
@@ -169,3 +181,11 @@ class Workload:
 
         found = await asyncio.gather(*(one(key) for key in sorted(self.ledger.allowed)))
         return [words for words in found if words]
+
+
+def digest_of(path: Path) -> str:
+    """Return the SHA-256 of a file in hex; empty where there is none."""
+    if not path.is_file():
+        return ""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
