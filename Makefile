@@ -9,7 +9,7 @@ SEEDS ?= 500
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check setup setup-dev system sim sim-soak bench clients soak fmt docs clean
+.PHONY: help demo test recover check setup setup-dev system sim sim-soak bench clients soak fmt docs clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14

@@ -321,6 +321,14 @@ class Search:
                 self.problems.append(Problem(name, str(fault)))
         deltas = [r for r in runs if not r[0].capsule.snapshot and r[0].capsule.part > covers]
         deltas.sort(key=lambda run: run[0].capsule.part)
+        recent_ms = max((run[0].capsule.created_ms for run in runs), default=0) - UPLOAD_MS_MAX
+        superseded = [
+            run
+            for run in runs
+            if not run[0].capsule.snapshot
+            and run[0].capsule.part <= covers
+            and run[0].capsule.created_ms >= recent_ms
+        ]
         turns = asyncio.Semaphore(HEADS_AT_ONCE)
 
         async def read(run: list[FoundSegment]) -> list[ManifestPart] | AtollError:
@@ -339,6 +347,12 @@ class Search:
                     continue
                 for part in parts:
                     self._apply(found, part, run[0].capsule)
+        # What an older delta names was committed once: its capsule says nothing more.
+        for start in range(0, len(superseded), 2 * HEADS_AT_ONCE):
+            batch = superseded[start : start + 2 * HEADS_AT_ONCE]
+            for parts in await asyncio.gather(*map(read, batch)):
+                for part in [] if isinstance(parts, AtollError) else parts:
+                    self._store.name_changes(part.changes)
 
     async def _read_snapshot(self, found: FoundBucket, run: Sequence[FoundSegment]) -> int:
         covers = 0

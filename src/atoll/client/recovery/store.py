@@ -12,7 +12,7 @@ import msgspec
 from atoll.client.recovery.model import Source
 from atoll.core.errors import AtollError, Kind
 from atoll.core.messages import StoredPiece
-from atoll.core.messages.recovery import ObjectEntry, OwnedPiece, SegmentMove
+from atoll.core.messages.recovery import ObjectChange, ObjectEntry, OwnedPiece, SegmentMove
 
 SCHEMA_VERSION = 1
 PAGE_ROWS = 500
@@ -234,6 +234,13 @@ class RecoveryStore:
             if move.record.packed is not None:
                 self._name(move.record.packed.segment)
         self._db.execute("COMMIT")
+
+    def name_changes(self, changes: Iterable[ObjectChange | SegmentMove]) -> None:
+        """Note the segments that a manifest of before names."""
+        for change in changes:
+            if isinstance(change, ObjectChange) and change.entry is not None:
+                for record in change.entry.segments:
+                    self._name(record.segment)
 
     def _name(self, segment: bytes) -> None:
         self._db.execute("INSERT OR IGNORE INTO named VALUES (?)", (segment,))
