@@ -154,6 +154,8 @@ def judge_node(node: Candidate | None, policy: Policy | None = None) -> Judgemen
         return Judgement(Verdict.LOST, 0.0, f"its node is {node.state.value}")
     if node.standing is Standing.DISQUALIFIED:
         return Judgement(Verdict.LOST, 0.0, "its node is disqualified")
+    if node.forfeit:
+        return Judgement(Verdict.LOST, 0.0, "its node is suspended beyond its grace")
     weight, reason = 1.0, ""
     if node.state is NodeState.SUSPECT:
         weight, reason = SUSPECT_WEIGHT, f"its node is {node.state.value}"

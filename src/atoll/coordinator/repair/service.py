@@ -131,7 +131,7 @@ class RepairService:
         self._bell = asyncio.Event()
         self._wakes = 0
         self._seen: dict[int, NodeState] = {}
-        self._places: dict[int, Place] = {}
+        self._places: dict[int, tuple[Place, bool]] = {}
         self._newest_policy: int | None = None
         self._reports: asyncio.Queue[_Report] = asyncio.Queue(REPORTS_MAX)
         self._reported: OrderedDict[_Report, int] = OrderedDict()
@@ -225,7 +225,8 @@ class RepairService:
         gone = (NodeState.DEAD, NodeState.LOST)
         returned: list[int | None] = []
         for alias, node in list(nodes.items()):
-            place = node.place
+            # A lost name moves everything, as another place may move some of it.
+            place = (node.place, node.forfeit)
             if self._places.setdefault(alias, place) != place:
                 self._places[alias] = place
                 await self.node_moved(alias)

@@ -194,7 +194,7 @@ class Survey:
         ):
             await asyncio.shield(reading)
         nodes = self._placement.nodes()
-        key = (self._round, tuple((a, node.state, node.standing) for a, node in nodes.items()))
+        key = (self._round, tuple((a, n.state, n.standing, n.forfeit) for a, n in nodes.items()))
         if self._judged is None or self._judged[0] != key:
             self._judged = (key, judge_groups(self._groups, nodes))
         return self._judged[1]

@@ -267,3 +267,9 @@ def test_what_stays_after_declumping_shares_nothing(operators: list[int]) -> Non
     staying = [nodes[piece.alias] for piece in pieces if piece not in moved]
     assert rules.shared_domain(staying) == 1
     assert len(staying) == len(set(operators)), "not one more than needed moves"
+
+
+def test_pieces_of_a_node_suspended_beyond_its_grace_count_as_lost() -> None:
+    suspended = replace(node(1), standing=Standing.SUSPENDED)
+    assert rules.judge_node(suspended).verdict is rules.Verdict.HALF
+    assert rules.judge_node(replace(suspended, forfeit=True)).verdict is rules.Verdict.LOST
