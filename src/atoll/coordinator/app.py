@@ -234,7 +234,14 @@ class Coordinator:
         )
         providers = ProviderPages(clock, self.registry, self.reputation)
         self.residency = ResidencyService(
-            clock, rng, database, identity, self.registry, self.policies, self.placement
+            clock,
+            rng,
+            database,
+            identity,
+            self.registry,
+            self.policies,
+            self.placement,
+            proof_slot_ms=(config.proofs or PROOF_PROFILES[config.profile]).slot_ms,
         )
         self.sets = SetsService(
             clock,

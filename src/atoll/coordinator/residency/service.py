@@ -1,7 +1,5 @@
 """Answers about where data lies: policies set and tried, objects explained, lists signed."""
 
-from collections.abc import Callable, Mapping
-
 from atoll.coordinator.metadata.model import segment_usage
 from atoll.coordinator.metadata.service import no_bucket, no_object
 from atoll.coordinator.metadata.store import buckets, changes, objects
@@ -13,7 +11,7 @@ from atoll.coordinator.policy.service import PolicyService
 from atoll.coordinator.registry.service import RegistryService
 from atoll.coordinator.residency import pages
 from atoll.coordinator.residency.rules import explained, fit_of, stated
-from atoll.coordinator.residency.store import lying
+from atoll.coordinator.residency.store import last_proven, lying
 from atoll.core.attestation import Head, IssuerLine, Seal, check_seal, line_hash, line_of, sign_seal
 from atoll.core.countries import GROUPS_DATE
 from atoll.core.errors import AtollError, Kind
@@ -40,14 +38,6 @@ from atoll.core.ports import Clock, Database, Rng
 EXPLAINED_MAX = 1000
 """Segments explained at a time."""
 
-ProvenSource = Callable[[], Mapping[int, int]]
-"""Returns, by alias, when nodes last proved what they hold (ms)."""
-
-
-def nothing_proven() -> Mapping[int, int]:
-    """Say that nothing is known about proofs."""
-    return {}
-
 
 class ResidencyService(Part):
     """Policies against the nodes of now, explanations, attestations."""
@@ -61,9 +51,13 @@ class ResidencyService(Part):
         registry: RegistryService,
         policies: PolicyService,
         placement: PlacementService,
-        proven: ProvenSource = nothing_proven,
+        *,
+        proof_slot_ms: int,
     ) -> None:
-        """Sign attestations with ``identity``, the coordinator's."""
+        """Sign attestations with ``identity``, the coordinator's.
+
+        ``proof_slot_ms`` is how long a slot of possession proofs lasts.
+        """
         self._clock = clock
         self._rng = rng
         self._database = database
@@ -71,7 +65,7 @@ class ResidencyService(Part):
         self._registry = registry
         self._policies = policies
         self._placement = placement
-        self._proven = proven
+        self._proof_slot_ms = proof_slot_ms
         self.handlers = {
             SetPolicy: self.set_policy,
             CheckPolicy: self.check_policy,
@@ -145,7 +139,8 @@ class ResidencyService(Part):
         shown = found[request.after_segment :] if row.segments else []
         nodes = self._placement.nodes()
         policy = self._policies.of_bucket(request.bucket)
-        proven = self._proven()
+        now_ms = self._clock.now_ms()
+        proven = await self._database.read(lambda c: last_proven(c, now_ms, self._proof_slot_ms))
         segments = [explained(one, nodes, _policy(policy), proven) for one in shown]
         return ObjectExplained(
             key=request.key,

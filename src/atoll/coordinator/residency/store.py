@@ -20,6 +20,12 @@ _PACKED = Statement(
     ORDER BY packed.position LIMIT :limit""",
     columns=_FACTS,
 )
+_PROVEN = Statement("""
+    SELECT alias, max(slot) FROM proof_result WHERE slot >= :since AND outcome = :outcome
+    GROUP BY alias""")
+PROVEN_OUTCOME = "passed"
+PROVEN_SLOTS = 100
+"""How far back the last proof of a node is looked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,3 +63,10 @@ def lying(connection: Connection, stream: bytes, first: int, limit: int) -> list
         for row in statement.all(connection, stream=stream, first=first, limit=limit)
     ]
     return sorted(found, key=lambda one: one.position)[:limit]
+
+
+def last_proven(connection: Connection, now_ms: int, slot_ms: int) -> dict[int, int]:
+    """Return, by alias, when nodes last proved what they hold, to the slot (ms)."""
+    since = now_ms // slot_ms - PROVEN_SLOTS
+    rows = _PROVEN.all(connection, since=since, outcome=PROVEN_OUTCOME)
+    return {row[0]: row[1] * slot_ms for row in rows}

@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 
 import pytest
+from sqlalchemy.engine import Connection
 from tests.unit.coordinator.test_app import (
     COORDINATOR,
     GATEWAY,
@@ -14,6 +15,8 @@ from tests.unit.coordinator.test_app import (
 )
 from tests.unit.coordinator.test_app import world as world
 
+from atoll.coordinator.audit.model import Result
+from atoll.coordinator.audit.store import add_result
 from atoll.core.attestation import sign_witness
 from atoll.core.attestation_check import Trusted, Verified, verify
 from atoll.core.certificates import (
@@ -261,6 +264,31 @@ async def test_an_object_is_explained_piece_by_piece(world: World) -> None:
     wrong = [place for place in again.segments[0].places if place.violation]
     assert [place.alias for place in wrong] == [moved]
     assert "country is US" in wrong[0].violation
+
+
+async def test_when_a_node_last_proved_what_it_holds_is_shown(world: World) -> None:
+    await lands(world)
+    bucket = await make_bucket(world)
+    await put(world, bucket, "a/b")
+    slot_ms = world.coordinator.audit.times.slot_ms
+    slot = world.clock.now_ms() // slot_ms - 3
+    alias = (await explain(world, bucket)).segments[0].places[0].alias
+
+    def note(connection: Connection) -> None:
+        for at, outcome in ((slot, "passed"), (slot - 1, "passed"), (slot + 1, "missed")):
+            add_result(
+                connection,
+                Result(
+                    slot=at, alias=alias, outcome=outcome, samples=1, failed=0, pieces=(),
+                    verdict=b"",
+                ),
+            )  # fmt: skip
+
+    await world.database.write(note)
+    places = (await explain(world, bucket)).segments[0].places
+    assert {place.alias: place.proven_ms for place in places if place.proven_ms} == {
+        alias: slot * slot_ms
+    }
 
 
 async def explain(world: World, bucket: BucketInfo) -> ObjectExplained:
