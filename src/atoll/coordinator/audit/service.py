@@ -588,6 +588,7 @@ class AuditService(Part):
     # --- to look at -------------------------------------------------------------------------
 
     async def _get_proofs(self, request: GetProofs) -> Message:
+        await self._registry.fresh()
         alias = self._alias_named(request)
         limit = min(max(1, request.limit), RESULTS_MAX)
         before = request.before_slot or store.SERIAL_END
