@@ -50,7 +50,7 @@ def path_of(key: str) -> str:
 def _component(part: str) -> str:
     raw = part.encode("utf-8", "surrogateescape")
     if part in ("", ".", ".."):
-        return "%" + raw.hex() if raw else "%00"
+        return "%" + raw.hex()
     safe = "".join(
         char if char.isprintable() and char != "%" and ord(char) < 0x10000 else _percent(char)
         for char in part
