@@ -84,6 +84,9 @@ def durability(
     figures = None
     if churn is None or repair_hours is None:
         figures = Door(**door).run(lambda client: _ask(client, days))  # type: ignore[arg-type]
+    if figures is not None and figures.one_machine:
+        _refuse(figures, as_json=as_json)
+        return
     try:
         basis = _basis(figures, churn, repair_hours, repair_hours_min, domain_loss)
         assumptions = replace(
@@ -92,14 +95,11 @@ def durability(
     except ValueError as cause:
         raise AtollError(Kind.BAD_REQUEST, "compute durability", str(cause)) from cause
     basis = replace(basis, assumptions=assumptions)
-    refused = _refusal(figures)
-    rows = [] if refused else compare([*OURS, *asked], assumptions)
+    rows = compare([*OURS, *asked], assumptions)
     if as_json:
-        emit(_facts(figures, basis, rows, online, refused))
+        emit(_facts(figures, basis, rows, online))
         return
-    lines = _basis_lines(basis) if not refused else []
-    lines += _cloud_lines(figures)
-    lines += [paint(refused, fg="yellow")] if refused else _scheme_lines(rows, figures, online)
+    lines = [*_basis_lines(basis), *_cloud_lines(figures), *_scheme_lines(rows, figures, online)]
     click.echo("\n".join(lines))
 
 
@@ -129,9 +129,14 @@ def _scheme(text: str) -> Scheme:
         ) from cause
 
 
-def _refusal(figures: RepairFigures | None) -> str:
-    """Say why no nines are printed; empty where they are."""
-    return ONE_MACHINE if figures is not None and figures.one_machine else ""
+def _refuse(figures: RepairFigures, *, as_json: bool) -> None:
+    """Show what is there, and why no nines are computed from it."""
+    if as_json:
+        cloud = msgspec.to_builtins(figures)
+        emit({"refused": ONE_MACHINE, "assumptions": None, "cloud": cloud, "schemes": []})
+        return
+    hint = "To compute with assumptions of your own: --churn PERCENT --repair-hours HOURS."
+    click.echo("\n".join([*_cloud_lines(figures), paint(ONE_MACHINE, fg="yellow"), hint]))
 
 
 def _basis(
@@ -268,11 +273,10 @@ def _facts(
     basis: Basis,
     rows: list[Durability],
     online: float | None,
-    refused: str,
 ) -> dict[str, object]:
     held = basis.assumptions
     return {
-        "refused": refused,
+        "refused": "",
         "assumptions": {
             "churn_month": held.churn_month,
             "churn_from": basis.churn,
