@@ -81,7 +81,7 @@ class PackingService(Part):
             last, more = store.page_end(connection, due.info.bucket, after, PAGE_OBJECTS)
             if last is None:
                 break
-            page = Page(due.info.bucket, due.policy, after, last)
+            page = Page(due.info.bucket, after, last)
             found = store.small_objects(connection, page, before_ms, PAGE_OBJECTS)
             for key, segment in found:
                 if not basket.take(segment.record()):

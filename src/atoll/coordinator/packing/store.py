@@ -36,7 +36,7 @@ _SMALL = Statement(
         ON segment.stream = object.stream AND segment.position = 0
     WHERE object.bucket = :bucket AND object.key > :after AND object.key <= :last
         AND object.segments = 1 AND object.parts = 0 AND object.size <= :small
-        AND object.modified_ms < :before_ms AND segment.policy = :policy
+        AND object.modified_ms < :before_ms
         AND NOT EXISTS (SELECT 1 FROM object_lock l
             WHERE l.bucket = object.bucket AND l.key = object.key)
     ORDER BY object.key LIMIT :limit""",
@@ -50,7 +50,6 @@ class DueBucket:
     """A bucket to search, and from which key on."""
 
     info: BucketInfo
-    policy: int
     after_key: bytes
 
 
@@ -69,7 +68,7 @@ def due_bucket(connection: Connection, now_ms: int) -> DueBucket | None:
         created_ms=created_ms,
         policy=policy,
     )
-    return DueBucket(info, policy, bytes(after_key))
+    return DueBucket(info, bytes(after_key))
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +120,6 @@ class Page:
     """A range of keys of a bucket: above ``after``, up to ``last``."""
 
     bucket: bytes
-    policy: int
     after: bytes
     last: bytes
 
@@ -133,7 +131,6 @@ def small_objects(
     rows = _SMALL.all(
         connection,
         bucket=page.bucket,
-        policy=page.policy,
         after=page.after,
         last=page.last,
         small=SMALL_PLAIN_BYTES_MAX,
