@@ -11,6 +11,7 @@ import random
 from collections.abc import Awaitable, Callable
 
 from atoll.core.errors import AtollError, Kind
+from atoll.sim import verifying
 from atoll.sim.disk import DiskFaults
 from atoll.sim.emigrants import change_mind, emigrate
 from atoll.sim.leavers import dying_disk, leave, shrink
@@ -181,6 +182,21 @@ async def rot(world: World, plan: FaultPlan, chance: random.Random) -> None:
         world.victim.receipts.clear()
 
 
+async def spoil_pieces(world: World, plan: FaultPlan, chance: random.Random) -> None:
+    """The victim loses the bytes of some of its pieces, and does not look."""
+    found = verifying.spoil(world.victim)
+    if found:
+        world.trace.note("spoil", f"{world.victim.name} {len(found)}")
+        world.spoilt |= found
+        world.victim.receipts.clear()
+
+
+async def crash_verifier(world: World, plan: FaultPlan, chance: random.Random) -> None:
+    """A verifier dies and comes back."""
+    if world.verifiers:
+        await _down_and_up(chance.choice(world.verifiers), plan, chance)
+
+
 async def liar(world: World, plan: FaultPlan, chance: random.Random) -> None:
     """The victim serves wrong bytes for a while."""
     world.network.let_lie(world.victim.name)
@@ -244,6 +260,8 @@ FAULTS: dict[str, FaultFunction] = {
     "refuse-reads": refuse_reads,
     "bad-network": bad_network,
     "rot": rot,
+    "spoil-pieces": spoil_pieces,
+    "crash-verifier": crash_verifier,
     "liar": liar,
     "garbled-path": garbled_path,
     "lying-disk": lying_disk,

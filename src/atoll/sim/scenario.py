@@ -86,6 +86,12 @@ class Scenario:
     """Standings are judged within seconds, and checked: ``sim.offenders``."""
     equal_sets: bool = False
     """In the end every node must hold exactly what the coordinator counts: ``sim.agreement``."""
+    recoverable: bool = False
+    """Manifests are written, and in the end all comes back from nodes alone: ``sim.recovering``."""
+    verifiers: int = 0
+    """Verifiers of what nodes prove; without any nothing is proven."""
+    lying_verifiers: int = 0
+    """So many of them slander: checked by ``sim.verifying``."""
     policy: str = ""
     """Policy of the bucket from its first moment on; what lies outside is a weakness."""
     workload: WorkloadPlan = field(default_factory=WorkloadPlan)

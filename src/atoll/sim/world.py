@@ -20,7 +20,7 @@ from atoll.coordinator.metadata.migrate import migrate_connection
 from atoll.coordinator.packing.rules import PackingProfile
 from atoll.core.errors import AtollError, Kind
 from atoll.core.messages import BucketInfo, CloudStatus, CreateBucket, GetStatus
-from atoll.sim import checkers
+from atoll.sim import checkers, verifying
 from atoll.sim.customer import S3Customer
 from atoll.sim.database import DatabaseServer
 from atoll.sim.disk import DiskFaults
@@ -79,6 +79,9 @@ class World:
         """The one node whose disk may lose or spoil what it holds."""
         self.nodes_up_min = max(5, scenario.nodes // 2)
         """Crashes stop at so few nodes up."""
+        self.verifiers = verifying.verifiers_of(self)
+        self.spoilt: set[bytes] = set()
+        """Pieces whose bytes were overwritten behind their node's back."""
         self.bucket = BucketInfo(
             bucket=b"", account=ACCOUNT, name="", region="", mode="", created_ms=0
         )
@@ -107,6 +110,8 @@ class World:
             gateway_keys=frozenset({self.gateway.identity.public_key}),
             packing=EAGER_PACKING,
             reputation=QUICK if self.scenario.standings else None,
+            verifier_keys=frozenset(one.identity.public_key for one in self.verifiers),
+            proofs=verifying.TIMES,
         )
 
     def violated(self, what: str) -> None:
@@ -167,7 +172,7 @@ class World:
     async def _set_up(self) -> None:
         await self.coordinator.start()
         await self.gateway.start()
-        await asyncio.gather(*(node.start() for node in self.nodes))
+        await asyncio.gather(*(node.start() for node in (*self.nodes, *self.verifiers)))
         until = self.loop.time() + READY_S_MAX
         while True:
             status = await self.status()
@@ -207,7 +212,12 @@ class World:
     async def _liveness(self) -> None:
         self.trace.note("phase", "liveness")
         self.network.heal()
-        machines: list[Machine] = [self.coordinator, self.gateway, *self.nodes]
+        machines: list[Machine] = [
+            self.coordinator,
+            self.gateway,
+            *self.nodes,
+            *self.verifiers,
+        ]
         for node in self.nodes:
             if node.platter.faults != DiskFaults():
                 # A disk that lied or failed is not trusted further without a restart.
@@ -219,6 +229,8 @@ class World:
                 machine.incarnation.crash_in = 0
         await asyncio.gather(*(m.start() for m in machines if not m.up and not m.gone))
         await checkers.until_all_is_well(self)
+        if self.verifiers:
+            await verifying.until_verdicts_are_right(self)
 
     async def status(self) -> CloudStatus | None:
         """Return the coordinator's own view, or None where it has none to give now."""
