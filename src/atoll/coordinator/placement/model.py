@@ -79,6 +79,8 @@ class Candidate:
     """It leaves gracefully: nothing new for it, its pieces move elsewhere."""
     online_share: float = 1.0
     """Share of the time that its calendar promises to be online, 0..1."""
+    off_hours: bool = False
+    """Its calendar excuses it now, or in a moment."""
     asn: int = 0
     """Autonomous system of its address; 0 where it is not known."""
     subject: Subject = field(default=NOBODY)
@@ -160,6 +162,7 @@ def candidate_of(
         relays=tuple(Subject(operator=r.operator, node_id=r.relay_id) for r in facts.relays),
         exiting=facts.exiting or bool(facts.evacuating),
         online_share=online_share(view.hours),
+        off_hours=view.off_hours,
         standing=judgement.standing,
         vetted=judgement.vetted,
         forfeit=judgement.forfeit,

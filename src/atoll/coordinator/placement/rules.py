@@ -57,6 +57,7 @@ def eligible(node: Candidate, policy: Policy, record_bytes: int) -> bool:
         and not node.exiting
         and node.standing not in NOTHING_NEW
         and node.online_share > 0
+        and not node.off_hours
         and node.free_bytes >= FREE_MARGIN * record_bytes
         and policy.admits(node)
     )

@@ -90,6 +90,8 @@ class NodeView:
     counters: NodeCounters
     hours: Hours = ALL_HOURS
     """When it owes to be online."""
+    off_hours: bool = False
+    """Whether its calendar excuses it now or in a moment: it may be there, but gets nothing new."""
 
     @property
     def address(self) -> Address:

@@ -164,5 +164,6 @@ def matters(old: NodeView, new: NodeView) -> bool:
         or old.full is not new.full
         or old.facts != new.facts
         or old.hours != new.hours
+        or old.off_hours is not new.off_hours
         or abs(old.free_bytes - new.free_bytes) > old.free_bytes >> 6
     )

@@ -36,6 +36,8 @@ from atoll.core.ports import Clock, Database
 
 log = logging.getLogger("atoll.coordinator.registry")
 
+LEAVING_MS = 5 * 60_000
+"""So long before its hours end a node gets nothing new: an upload takes its time."""
 NODES_MAX = 1_000_000
 """Anybody with a key may register; beyond this many nodes only known ones."""
 
@@ -89,6 +91,8 @@ class RegistryService:
         self._views: dict[int, NodeView] = {}
         self._aliases: dict[bytes, int] = {}
         self._heard: dict[int, float] = {}
+        self._scheduled: set[int] = set()
+        """Nodes with a calendar."""
         self._owed: dict[int, _Owed] = {}
         """Of silent nodes with a calendar."""
         self._placed: dict[int, NodeView] = {}
@@ -168,6 +172,19 @@ class RegistryService:
         for view in views:
             self._take(view, now_ms, starting=since_ms is None)
         self._loaded_ms = now_ms
+        self._look_at_hours(now_ms)
+
+    def _look_at_hours(self, now_ms: int) -> None:
+        """See who is about to leave by his calendar, or may be gone already."""
+        for alias in list(self._scheduled):
+            view = self._views[alias]
+            if self._off_hours(view, now_ms) is not view.off_hours:
+                self._put(view)
+
+    def _off_hours(self, view: NodeView, now_ms: int) -> bool:
+        if view.hours == ALL_HOURS:
+            return False
+        return excuses(view.hours, now_ms) or excuses(view.hours, now_ms + LEAVING_MS)
 
     def _take(self, view: NodeView, now_ms: int, *, starting: bool) -> None:
         known = self._views.get(view.alias)
@@ -188,6 +205,13 @@ class RegistryService:
         self._put(view)
 
     def _put(self, view: NodeView) -> None:
+        off = self._off_hours(view, self._clock.now_ms())
+        if off is not view.off_hours:
+            view = replace(view, off_hours=off)
+        if view.hours == ALL_HOURS:
+            self._scheduled.discard(view.alias)
+        else:
+            self._scheduled.add(view.alias)
         self._views[view.alias] = view
         self._aliases[view.node_id] = view.alias
         placed = self._placed.get(view.alias)

@@ -381,3 +381,27 @@ async def test_a_calendar_nobody_can_read_is_refused(world: World) -> None:
     with pytest.raises(AtollError) as caught:
         await world.register(calendar="whenever I like")
     assert caught.value.kind is Kind.BAD_REQUEST
+
+
+async def test_who_leaves_in_a_moment_gets_nothing_new(world: World) -> None:
+    world.clock.time_ms -= world.clock.time_ms % 60_000
+    hour_ms = 3_600_000
+    await world.register(calendar=calendar_of(world, hour_ms, hour_ms))
+    await world.beat()
+
+    def off_hours() -> bool:
+        view = world.registry.node(1)
+        assert view is not None
+        return view.off_hours
+
+    assert not off_hours()
+    version = world.registry.version
+    world.clock.time_ms += hour_ms - service.LEAVING_MS
+    await world.beat()
+    await world.registry.tick()
+    assert off_hours()
+    assert world.state() is NodeState.ALIVE, "it is heard, and read from"
+    assert world.registry.version > version
+    world.clock.time_ms += hour_ms + service.LEAVING_MS
+    await world.beat()
+    assert not off_hours()
