@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Coroutine
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,6 +25,7 @@ from atoll.core.relay import (
 from atoll.node.tunnel import NodeTunnels
 from atoll.relay.config import RelayConfig
 from atoll.relay.service import RelayService
+from atoll.runtime.certificate import keep_certificate
 from atoll.runtime.clock import SystemClock
 from atoll.runtime.rng import SystemRng
 from atoll.runtime.sockets import RealSockets
@@ -375,5 +377,125 @@ def test_the_pace_of_a_node_is_bounded() -> None:
             body = bytes(2_000_000)
             assert await scene.call(scene.tunnels.places[0].port, body) == body
             assert scene.clock.monotonic() - began > 0.8
+
+    run(main())
+
+
+# --- what a bad relay can do ---------------------------------------------------------------------
+
+
+class LyingRelay(RelayService):
+    """A relay that changes a byte of what it carries, or answers in the node's stead."""
+
+    async def _carry(self, guest: Any, caller: ByteStream) -> None:
+        tunnel = guest.tunnel
+        assert tunnel is not None
+        stream = await tunnel.open()
+        read = stream.read
+        seen = 0
+
+        async def lying() -> bytes:
+            nonlocal seen
+            data = bytearray(await read())
+            seen += len(data)
+            if data and seen > 2000:
+                data[-1] ^= 1
+            return bytes(data)
+
+        stream.read = lying
+
+        async def passed(_: int, __: int) -> None:
+            return
+
+        await join_streams(caller, stream, passed)
+
+
+def test_a_lying_relay_costs_time_and_nothing_else(tmp_path: Path) -> None:
+    async def main() -> None:
+        clock = SystemClock()
+        tls = keep_certificate(tmp_path, (HOST,), clock.now_ms())
+        sockets = RealSockets(tls)
+
+        async def serve(stream: ByteStream, _: str) -> None:
+            await stream.write(bytes(100_000))
+            await stream.read()
+
+        own = await sockets.listen(HOST, 0, serve, tls=True)
+        honest, liar = (
+            kind(
+                clock,
+                SystemRng(),
+                sockets,
+                Identity(seed * 32),
+                RelayConfig(name, port=0, port_first=0),
+            )
+            for kind, seed, name in ((RelayService, b"1", "reef"), (LyingRelay, b"2", "lagoon"))
+        )
+        for relay in (honest, liar):
+            await relay.start()
+        tunnels = NodeTunnels(
+            clock,
+            SystemRng(),
+            sockets,
+            PROVIDER,
+            (Address(HOST, honest.port), Address(HOST, liar.port)),
+            Address(HOST, own.port),
+            lambda: None,
+        )
+        tunnels.start()
+        await until(lambda: len(tunnels.places) == 2)
+        for place in tunnels.places:
+            caller = await sockets.connect(Address(HOST, place.port, tls.fingerprint), WAIT_S_MAX)
+            got = bytearray()
+            broke = False
+            while len(got) < 100_000 and not broke:
+                try:
+                    part = await caller.read()
+                except AtollError:
+                    part = b""
+                broke = not part
+                got += part
+            assert not any(got), "not a byte was changed unseen"
+            assert broke == (place.operator == "lagoon")
+            caller.close()
+        await tunnels.stop()
+        for relay in (honest, liar):
+            await relay.stop()
+        await own.close()
+
+    run(main())
+
+
+def test_a_relay_cannot_answer_in_the_nodes_stead(tmp_path: Path) -> None:
+    async def main() -> None:
+        clock = SystemClock()
+        (tmp_path / "node").mkdir()
+        (tmp_path / "relay").mkdir()
+        nodes = keep_certificate(tmp_path / "node", (HOST,), clock.now_ms())
+        relays = RealSockets(keep_certificate(tmp_path / "relay", (HOST,), clock.now_ms()))
+
+        async def pretend(stream: ByteStream, _: str) -> None:
+            await stream.write(b"I am the node")
+
+        listening = await relays.listen(HOST, 0, pretend, tls=True)
+        with pytest.raises(AtollError) as refused:
+            await relays.connect(Address(HOST, listening.port, nodes.fingerprint), WAIT_S_MAX)
+        assert refused.value.kind is Kind.UNAUTHENTICATED
+        await listening.close()
+
+    run(main())
+
+
+def test_a_relay_that_says_nothing_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("atoll.client.tunnel.KEEPALIVE_S", 0.02)
+    monkeypatch.setattr("atoll.client.tunnel.SILENCE_S_MAX", 0.1)
+
+    async def main() -> None:
+        here, there = Pipe.pair()
+        tunnel = asyncio.create_task(Tunnel(here, SystemClock(), echo).run())
+        with pytest.raises(AtollError) as broken:
+            await tunnel
+        assert broken.value.kind is Kind.UNREACHABLE
+        assert there.closed or here.closed
 
     run(main())
