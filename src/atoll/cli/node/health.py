@@ -277,7 +277,8 @@ def lines_of(found: NodeHealth, columns: int) -> list[str]:
     proof = _ago(found.last_proof_ms, now_ms) if found.last_proof_ms else "none yet"
     samples = f"{found.samples_passed:,} samples passed, {found.samples_failed:,} failed"
     since = f"{found.standing} since {_stamp(found.since_ms)}"
-    lines.append(paint(f"{seen} · {since} · latest proof {proof} · {samples}", dim=True))
+    about = f"{seen} · {since} · latest proof {proof} · {samples}"
+    lines += _wrapped(about, columns, "", dim=True)
     for axis in found.axes:
         lines += ["", *_axis_lines(axis, now_ms, columns)]
     if found.speeds:

@@ -381,6 +381,8 @@ class ReputationService(Part):
                 missing += not excuse and sample.reason == UNANSWERED
                 wrong_count += not excuse and sample.reason != UNANSWERED
                 self._note_sample(alias, sample, number, excuse)
+            if record.standing is Standing.DISQUALIFIED:
+                continue  # the figure that decided stays
             test, passed = self._limits.possession, slot.passed.get(alias, 0)
             self._put(
                 replace(
@@ -435,7 +437,9 @@ class ReputationService(Part):
             )
         )
         if not excuse and sample.evidence:
-            self._evidence.setdefault(alias, deque(maxlen=EVIDENCE_KEPT)).append(sample.evidence)
+            kept = self._evidence.setdefault(alias, deque(maxlen=EVIDENCE_KEPT))
+            if sample.evidence not in kept:
+                kept.append(sample.evidence)
 
     def _judge(self) -> bool:
         """Judge the nodes of which there is news; say whether a standing changed."""

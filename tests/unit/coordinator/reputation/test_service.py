@@ -82,6 +82,11 @@ async def test_a_node_that_lost_pieces_is_disqualified_with_evidence(world: Worl
     assert [check.piece for check in found.failed].count((6).to_bytes(16, "big")) == 1
     assert all(check.slot == 1 and not check.forgiven for check in found.failed)
     assert world.service.judgement(loser).forfeit
+    world.service.observe_possession(loser, 3000, failures(1, slot=2), slot=2)
+    await world.settle()
+    later = await health(world, loser)
+    assert later.axes[0].figure == found.axes[0].figure
+    assert later.failed[0].slot == 2
 
 
 async def test_early_warning_and_suspicion_come_first(world: World) -> None:
