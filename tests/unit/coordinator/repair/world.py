@@ -18,7 +18,7 @@ from atoll.coordinator.metadata.migrate import migrate_connection
 from atoll.coordinator.metadata.model import StoredSegment
 from atoll.coordinator.metadata.store import segments as metadata
 from atoll.coordinator.placement.model import Candidate, NodeState
-from atoll.coordinator.placement.service import PlacementService
+from atoll.coordinator.placement.service import PlacementService, PolicySource
 from atoll.coordinator.repair import store as queue
 from atoll.coordinator.repair.offers import RepairOffers
 from atoll.coordinator.repair.rules import LOCAL, Profile
@@ -123,8 +123,15 @@ class Coordinator:
 class Cloud:
     """Nodes, one database, coordinators on demand."""
 
-    def __init__(self, seed: str, nodes: int = 12, profile: Profile = LOCAL) -> None:
+    def __init__(
+        self,
+        seed: str,
+        nodes: int = 12,
+        profile: Profile = LOCAL,
+        policies: PolicySource | None = None,
+    ) -> None:
         self.seed = seed
+        self.policies = policies
         self.profile = profile
         self.accused: list[tuple[int, bytes, str]] = []
         self.loop = SimLoop(seed)
@@ -171,7 +178,7 @@ class Cloud:
         database = SimDatabase(life, self.server, f"{self.seed}/database{number}")
         transport = SimPieceTransport(life, self.network)
         compute = SimCompute(life, f"{self.seed}/compute{number}")
-        placement = PlacementService(clock, rng, COORDINATOR, self.table)
+        placement = PlacementService(clock, rng, COORDINATOR, self.table, policies=self.policies)
         parts: dict[str, Any] = {
             "clock": clock,
             "rng": rng,
@@ -309,6 +316,7 @@ class Cloud:
         """
         grant = self.gateway.placement.order_segment(
             OrderSegment(bucket=BUCKET, plain_bytes=plain_bytes, gateway_key=GATEWAY.public_key),
+            self.gateway.placement.policy_id(BUCKET),
             serial=next(self.serials),
         )
         columns, header = self._columns(grant, plain_bytes)
