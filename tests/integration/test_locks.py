@@ -190,7 +190,9 @@ def test_a_buckets_default_locks_what_comes_and_its_holders_confirm(cloud: Local
     s3.delete_object(Bucket="archive", Key="free")
 
 
-def test_a_thief_of_keys_and_database_deletes_nothing_that_is_locked(cloud: LocalCloud) -> None:
+def test_a_thief_of_keys_and_database_deletes_nothing_that_is_locked(
+    cloud: LocalCloud, tmp_path: Path
+) -> None:
     s3 = cloud.boto3_client()
     s3.create_bucket(Bucket="crown")
     bodies = {f"jewel{number}": os.urandom(40_000 * number + 700) for number in range(1, 6)}
@@ -209,3 +211,12 @@ def test_a_thief_of_keys_and_database_deletes_nothing_that_is_locked(cloud: Loca
         assert s3.get_object(Bucket="crown", Key=key)["Body"].read() == body
     # What was not locked lies in the trash for seven days: it is still served.
     assert s3.get_object(Bucket="crown", Key="glass")["Body"].read() == glass
+    # And without any coordinator: the owner's phrase and the nodes are enough.
+    phrase, target = tmp_path / "phrase", tmp_path / "back"
+    phrase.write_text(str(cloud.facts["recovery_phrase"]))
+    command = [sys.executable, "-m", "atoll", "recover", "--phrase-file", str(phrase)]
+    command += ["--nodes", str(folder(cloud) / "nodes.json"), "--bucket", "crown"]
+    done = subprocess.run([*command, "--to", str(target), "--json"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    for key, body in (*bodies.items(), ("glass", glass)):
+        assert (target / "crown" / key).read_bytes() == body
