@@ -337,6 +337,7 @@ def established(
     Where country by certificate and by declaration differ, or two certificates, or the table and
     the declaration without any certificate, the location is disputed and the country not known.
     """
+    said, parent = _code(declared.country), _code(declared.parent_country)
     stated: dict[str, set[str]] = {name: set() for name in _NAMED}
     labels: set[str] = set()
     for one in judged:
@@ -346,16 +347,22 @@ def established(
                 stated[name].add(value)
             else:
                 labels.add(statement.lower())
-    country, evidence = _located(declared.country, stated["country"], table.country_of(host))
+    country, evidence = _located(said, stated["country"], table.country_of(host))
     return replace(
         declared,
         country=country,
-        parent_country=_one(stated["parent"], declared.parent_country or declared.country),
+        parent_country=_one(stated["parent"], parent or said),
         region=_one(stated["region"], declared.region),
         tier=_one(stated["tier"], declared.tier),
         certificates=frozenset(labels),
         evidence=evidence,
     )
+
+
+def _code(country: str) -> str:
+    """Return a country as policies name it; empty for what is no country: nothing is known then."""
+    code = country.upper()
+    return code if code in COUNTRIES else ""
 
 
 def _one(stated: set[str], declared: str) -> str:

@@ -151,6 +151,8 @@ def test_a_location_is_known_as_well_as_its_best_evidence_and_no_better() -> Non
     swiss = read_table("192.0.2.0/24,CH\n")
     cases = [
         (located("DE"), "DE", Evidence.DECLARED),
+        (located("de"), "DE", Evidence.DECLARED),
+        (located("XX"), "", Evidence.DECLARED),
         (located("DE", table=german), "DE", Evidence.ADDRESS),
         (located("DE", table=swiss), "", Evidence.DISPUTED),
         (located("", table=swiss), "CH", Evidence.ADDRESS),

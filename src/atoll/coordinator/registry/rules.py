@@ -4,15 +4,18 @@ import ipaddress
 
 from atoll.coordinator.registry.model import NodeState, NodeView, Timers
 from atoll.core.calendar import parse_calendar
+from atoll.core.certificates import CERTIFICATES_MAX
 from atoll.core.errors import AtollError, Kind
 from atoll.core.identity import signature_holds
 from atoll.core.messages import Heartbeat, NodeFacts, SignedFacts, decode
 
 FACTS_PURPOSE = b"node-facts/1"
-FACTS_BYTES_MAX = 8 << 10
+FACTS_BYTES_MAX = 32 << 10
+"""Words, a calendar, and certificates of usual length as many as a node may carry."""
 WORD_CHARACTERS_MAX = 128
 CAPACITY_BYTES_MAX = 1 << 60
 PRICE_MICRO_MAX = 10**12
+ASN_MAX = (1 << 32) - 1
 LOST_PIECES_MAX = 1000
 TIERS = ("edge", "home", "pro", "dc")
 SKEW_MS_LIMIT = 30_000
@@ -58,8 +61,19 @@ def _check_facts(facts: NodeFacts) -> None:
     if len(facts.fingerprint) not in (0, 32):
         raise _bad("a fingerprint has 32 bytes")
     _check_terms(facts)
+    _check_claims(facts)
     if not facts.fingerprint and not is_loopback(facts.host):
         raise _bad("beyond loopback a node needs a TLS certificate")
+
+
+def _check_claims(facts: NodeFacts) -> None:
+    parent = facts.parent_country
+    if parent and not (len(parent) == 2 and parent.isalpha()):
+        raise _bad("a parent's country is two letters")
+    if not 0 <= facts.asn <= ASN_MAX:
+        raise _bad("there is no such autonomous system")
+    if len(facts.certificates) > CERTIFICATES_MAX:
+        raise _bad(f"a node carries at most {CERTIFICATES_MAX} certificates")
 
 
 def _check_terms(facts: NodeFacts) -> None:
