@@ -1,6 +1,6 @@
 """Makes the pages of residency attestations. Nothing is kept between two pages but the seal."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -116,15 +116,18 @@ class Ground:
     """What a page is judged by."""
 
     nodes: Mapping[int, Candidate]
-    views: Mapping[int, NodeView]
-    by_address: Mapping[int, str]
+    view_of: Callable[[int], NodeView | None]
+    """Returns a node by its alias."""
+    country_of: Callable[[str], str]
+    """Returns an address's country, as far as it is known."""
     policy: Policy
 
 
 def page_lines(gathered: Gathered, ground: Ground, *, hashed: bool) -> tuple[list[bytes], Sums]:
     """Return a page's lines (nodes, then segments) and what they count."""
     aliases = sorted({p.alias for one in gathered.found for p in one.segment.pieces})
-    lines = [line_of(_node_line(a, ground)) for a in aliases if a in ground.views]
+    views = [ground.view_of(alias) for alias in aliases if alias in ground.nodes]
+    lines = [line_of(_node_line(view, ground)) for view in views if view is not None]
     sums = Sums(objects=gathered.objects)
     for one in gathered.found:
         line, sums = _segment_line(one, ground, sums, hashed=hashed)
@@ -132,13 +135,13 @@ def page_lines(gathered: Gathered, ground: Ground, *, hashed: bool) -> tuple[lis
     return lines, sums
 
 
-def _node_line(alias: int, ground: Ground) -> NodeLine:
-    view, subject = ground.views[alias], ground.nodes[alias].subject
+def _node_line(view: NodeView, ground: Ground) -> NodeLine:
+    subject = ground.nodes[view.alias].subject
     return NodeLine(
-        alias=alias,
+        alias=view.alias,
         facts=view.signed_facts.hex(),
         signature=view.signature.hex(),
-        by_address=ground.by_address.get(alias, ""),
+        by_address=ground.country_of(view.facts.host),
         country=subject.country,
         parent_country=subject.parent_country or subject.country,
         region=subject.region,

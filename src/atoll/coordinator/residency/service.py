@@ -216,13 +216,10 @@ class ResidencyService(Part):
         return seal
 
     def _ground(self, policy: StoredPolicy) -> pages.Ground:
-        views = {view.alias: view for view in self._registry.nodes()}
         return pages.Ground(
             nodes=self._placement.nodes(),
-            views=views,
-            by_address={
-                alias: self._policies.country_of(view.facts.host) for alias, view in views.items()
-            },
+            view_of=self._registry.node,
+            country_of=self._policies.country_of,
             policy=_policy(policy),
         )
 
