@@ -1,5 +1,6 @@
 """Messages: each one survives the wire, answers are complete, anything else is refused."""
 
+import types
 import typing
 
 import msgspec
@@ -25,8 +26,14 @@ def values_of(kind: typing.Any) -> st.SearchStrategy[typing.Any]:
         return st.lists(values_of(inner[0]), max_size=3)
     if origin is dict:
         return st.dictionaries(values_of(inner[0]), values_of(inner[1]), max_size=3)
+    if origin in (types.UnionType, typing.Union):
+        return st.one_of([values_of(one) for one in inner])
+    if origin is tuple:
+        return st.tuples(*(values_of(one) for one in inner))
     plain: dict[typing.Any, st.SearchStrategy[typing.Any]] = {
         bool: st.booleans(),
+        type(None): st.none(),
+        float: st.floats(allow_nan=False),
         bytes: st.binary(max_size=40),
         int: st.integers(-(1 << 63), (1 << 64) - 1),
         str: st.text(st.characters(exclude_categories=["Cs"]), max_size=20),
