@@ -67,6 +67,10 @@ EVIDENCE_KEPT = 5
 """References of the latest failed samples, for the line that disqualifies."""
 FORGIVEN_PER_NODE_MAX = store.FORGIVEN_KEPT_MAX
 LIST_MAX = 1000
+OWN_READS_KEPT_MAX = 1024
+"""Nodes whose latest read by ourselves is remembered."""
+SILENT_READS = frozenset({"slow", "refused: unreachable", "refused: timeout"})
+"""Reasons of failed reads that may be our own line's fault."""
 UNANSWERED = "unanswered"
 """Reason of a sample whose whole answer did not come in time."""
 
@@ -106,6 +110,7 @@ class ReputationService(Part):
         self._forgiven: dict[int, OrderedDict[bytes, int]] = {}
         self._slots: OrderedDict[int, _Slot] = OrderedDict()
         self._complaints = Complaints()
+        self._own_reads: OrderedDict[int, tuple[int, bool]] = OrderedDict()
         self._evidence: dict[int, deque[str]] = {}
         self._touched: set[int] = set()
         self._dirty: set[int] = set()
@@ -198,12 +203,39 @@ class ReputationService(Part):
         if record is None:
             return
         now_ms = self._clock.now_ms()
-        self._read(record, int(ok), int(not ok), now_ms)
+        excuse = self._excuse_read(alias, ok, reason, now_ms)
+        if not excuse:
+            self._read(record, int(ok), int(not ok), now_ms)
         if not ok:
             slot = now_ms // self._limits.window_ms
             self._notes.append(
-                SampleNote(alias, Axis.RETRIEVAL, now_ms, slot, piece, reason, evidence)
+                SampleNote(alias, Axis.RETRIEVAL, now_ms, slot, piece, reason, evidence, excuse)
             )
+
+    def _excuse_read(self, alias: int, ok: bool, reason: str, now_ms: int) -> str:
+        """Return why a failed read of our own does not count, or nothing.
+
+        One that met silence does not where many of the latest did: then our own line is at fault.
+        """
+        silent = not ok and reason in SILENT_READS
+        self._own_reads[alias] = (now_ms, silent)
+        self._own_reads.move_to_end(alias)
+        while len(self._own_reads) > OWN_READS_KEPT_MAX:
+            self._own_reads.popitem(last=False)
+        if not silent:
+            return ""
+        since_ms = now_ms - self._limits.capacity_forget_ms
+        latest = [
+            Failing(self._operator(one), failed)
+            for one, (at_ms, failed) in self._own_reads.items()
+            if at_ms >= since_ms and self._vouched(one)
+        ]
+        mass = mass_failure(latest, self._limits.mass_share, self._limits.mass_operators)
+        if mass is None:
+            return ""
+        number = now_ms // self._limits.window_ms
+        self._note_mass(Axis.RETRIEVAL, number, mass, "our own reads met silence at many")
+        return f"mass failure: {mass[0]} of {mass[1]} operators were silent to our own reads"
 
     def observe_transfer(
         self, alias: int, ok: bool, latency_ms: float, transferred_bytes: int, region: str = ""

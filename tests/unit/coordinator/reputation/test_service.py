@@ -338,6 +338,30 @@ async def test_a_gateway_that_meets_many_failures_is_itself_at_fault(world: Worl
     assert {world.standing(alias) for alias in nodes} == {Standing.VETTED}
 
 
+async def test_our_own_line_that_fails_counts_against_nobody(world: World) -> None:
+    nodes = await world.join(8)
+    for _ in range(10):
+        for alias in nodes:
+            world.service.observe_retrieval(alias, False, reason="refused: unreachable")
+        await world.pass_ms(LIMITS.tick_ms)
+    assert {world.standing(alias) for alias in nodes} == {Standing.VETTED}
+    assert (await world.service.listing()).forgiven[0].axis == "retrieval"
+    assert (await health(world, nodes[0])).failed[0].forgiven.startswith("mass failure")
+
+
+async def test_whole_reads_refused_suspend_also_a_quarter_of_all(world: World) -> None:
+    nodes = await world.join(8)
+    for _ in range(7):
+        for alias in nodes:
+            good = alias not in nodes[:2]
+            world.service.observe_retrieval(
+                alias, good, piece=PIECE, reason="" if good else "refused: overloaded"
+            )
+        await world.pass_ms(LIMITS.tick_ms)
+    assert [world.standing(alias) for alias in nodes].count(Standing.SUSPENDED) == 2
+    assert (await health(world, nodes[0])).failed[0].piece == PIECE
+
+
 async def test_claimed_room_that_is_not_there_makes_suspect(world: World) -> None:
     nodes = await world.join(6)
     for _ in range(3):
