@@ -66,6 +66,8 @@ _PLACES = (
     ("ap-south", "SG"),
 )
 _TIERS = ("home", "pro", "dc", "edge")
+RELAYS = 2
+"""Run where any node is to be reached through relays."""
 _STAGE_GATEWAY, _STAGE_COORDINATOR, _STAGE_NODE = 0, 1, 2
 
 
@@ -99,6 +101,11 @@ class Ports:
 def verifier_host(number: int) -> str:
     """Return the address of verifier ``number`` (1..4): above those of all nodes."""
     return f"127.0.{250 + number}.1"
+
+
+def relay_host(number: int) -> str:
+    """Return the address of relay ``number`` (1..2): apart from all others."""
+    return f"127.1.{number}.1"
 
 
 def node_host(number: int) -> str:
@@ -234,6 +241,7 @@ class Cloud:
                 "ATOLL_NODE_ADVERTISE": "",
                 "ATOLL_NODE_COORDINATOR": self.coordinator,
                 "ATOLL_NODE_FINGERPRINT": "",
+                **self._reach(number),
             }
             words = ("node", "run", "--data", str(self.node_folder(number)))
             specs.append(self._spec(f"node-{number}", words, place, _STAGE_NODE))
@@ -248,10 +256,33 @@ class Cloud:
             }
             words = ("verifier", "run", "--data", str(self.verifier_folder(number)))
             specs.append(self._spec(f"verifier-{number}", words, place, _STAGE_NODE))
+        specs += self._relays()
         for number in range(1, self.settings.workers + 1):
             words = ("gateway", "run", "--data", root)
             specs.append(self._spec(f"gateway-{number}", words, shared, _STAGE_GATEWAY))
         return [_disguised(spec, liars_of_environment()) for spec in specs]
+
+    def _reach(self, number: int) -> dict[str, str]:
+        """Return how a node is reached: the last ones through relays, if any are."""
+        if number <= self.settings.nodes - self.settings.relayed_nodes:
+            return {}
+        relays = ",".join(f"{relay_host(n)}:{self.ports.node}" for n in range(1, RELAYS + 1))
+        return {"ATOLL_NODE_REACH": "relay", "ATOLL_NODE_RELAYS": relays}
+
+    def _relays(self) -> list[ChildSpec]:
+        if not self.settings.relayed_nodes:
+            return []
+        specs = []
+        for number in range(1, RELAYS + 1):
+            place = {
+                "ATOLL_RELAY_HOST": relay_host(number),
+                "ATOLL_RELAY_PORT": str(self.ports.node),
+                "ATOLL_RELAY_PORT_FIRST": "0",
+                "ATOLL_RELAY_OPERATOR": f"relay-{number}",
+            }
+            words = ("relay", "run", "--data", str(self.folder.path / "relays" / str(number)))
+            specs.append(self._spec(f"relay-{number}", words, place, _STAGE_NODE))
+        return specs
 
     def _spec(
         self, name: str, words: tuple[str, ...], environment: dict[str, str], stage: int

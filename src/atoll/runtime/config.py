@@ -58,6 +58,9 @@ class CloudSettings:
     verifiers: int = _setting(
         3, "Verifier processes: two thirds must agree. 0: nothing is proven.", least=0, most=4
     )
+    relayed_nodes: int = _setting(
+        0, "Nodes, the last ones, that are reached through two relays, run as well.", least=0
+    )
     node_log_bytes: int = _setting(
         64 << 20, "Size at which a node starts its next log file.", least=40 << 20
     )
