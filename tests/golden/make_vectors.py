@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from tests.golden.calendar_vectors import calendars
 from tests.golden.policy_vectors import attestations, credentials, policies
 from tests.golden.proof_vectors import proofs
 from tests.golden.recovery_vectors import recovery
@@ -643,6 +644,7 @@ VECTORS = {
     "certificates": credentials,
     "attestation": attestations,
     "proofs": proofs,
+    "calendar": calendars,
     "messages": wire,
 }
 
