@@ -17,6 +17,7 @@ from tests.unit.coordinator.test_app import world as world
 
 from atoll.coordinator.audit.model import Result
 from atoll.coordinator.audit.store import add_result
+from atoll.core.addresses import read_table
 from atoll.core.attestation import sign_witness
 from atoll.core.attestation_check import Trusted, Verified, verify
 from atoll.core.certificates import (
@@ -81,23 +82,29 @@ async def order(world: World, bucket: BucketInfo) -> SegmentGrant:
     return await world.coordinator.ask(request, SegmentGrant)
 
 
-async def put(world: World, bucket: BucketInfo, key: str) -> SegmentGrant:
-    grant = await order(world, bucket)
-    pieces = [StoredPiece(index=i, alias=g.alias) for i, g in enumerate(grant.grants[: grant.n])]
-    record = SegmentRecord(
-        segment=grant.segment,
-        serial=grant.serial,
-        plain_bytes=MIB,
-        k=grant.k,
-        n=grant.n,
-        unit_bytes=grant.unit_bytes,
-        root=bytes(32),
-        wrapped_key=b"wrapped",
-        pieces=pieces,
-    )
-    facts = ObjectFacts(size=MIB, etag="e", content_type="text/plain")
+async def put(world: World, bucket: BucketInfo, key: str, segments: int = 1) -> SegmentGrant:
+    records = []
+    for _ in range(segments):
+        grant = await order(world, bucket)
+        pieces = [
+            StoredPiece(index=i, alias=g.alias) for i, g in enumerate(grant.grants[: grant.n])
+        ]
+        records.append(
+            SegmentRecord(
+                segment=grant.segment,
+                serial=grant.serial,
+                plain_bytes=MIB,
+                k=grant.k,
+                n=grant.n,
+                unit_bytes=grant.unit_bytes,
+                root=bytes(32),
+                wrapped_key=b"wrapped",
+                pieces=pieces,
+            )
+        )
+    facts = ObjectFacts(size=MIB * segments, etag="e", content_type="text/plain")
     await world.coordinator.ask(
-        CommitObject(bucket=bucket.bucket, key=key, facts=facts, segments=[record]), ObjectInfo
+        CommitObject(bucket=bucket.bucket, key=key, facts=facts, segments=records), ObjectInfo
     )
     return grant
 
@@ -367,6 +374,43 @@ async def test_an_attestation_says_outside_while_a_changed_claim_has_not_been_mo
     assert "country is US" in found.outside[0]
     assert found.head.keys_hashed
     assert "one" not in found.outside[0].split(",")[0]
+
+
+async def test_a_table_of_addresses_confirms_or_disputes_and_the_file_shows_it(
+    world: World,
+) -> None:
+    world.coordinator.policies._table = read_table("127.0.0.0/8,DE\n")
+    await lands(world)
+    bucket = await make_bucket(world)
+    fit = await world.coordinator.ask(CheckPolicy(text="evidence >= address"), PolicyFit)
+    assert fit.nodes_admitted == COUNTRIES.count("DE") == 5
+    await set_policy(world, bucket, "country in DE, FR and evidence >= address", force=True)
+    await put(world, bucket, "a")
+    found = checked(await attested(world, bucket))
+    assert (found.verdict, found.sums.address, found.sums.declared) == ("within", 4, 0)
+    nodes = world.coordinator.placement.nodes().values()
+    assert {n.subject.evidence.word for n in nodes} == {"address", "disputed"}
+
+
+async def test_an_object_longer_than_a_page_is_listed_once_and_whole(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("atoll.coordinator.residency.pages.PAGE_SEGMENTS_MAX", 2)
+    await lands(world)
+    bucket = await make_bucket(world)
+    await put(world, bucket, "a")
+    await put(world, bucket, "b", segments=5)
+    await put(world, bucket, "c")
+    lines = await attested(world, bucket)
+    found = checked(lines)
+    assert (found.sums.objects, found.sums.segments, found.pages) == (3, 7, 4)
+    listed = [json.loads(line) for line in lines if json_like(line) == "segment"]
+    assert [(one["object"], one["number"]) for one in listed] == [
+        ("a", 0), *(("b", number) for number in range(5)), ("c", 0)
+    ]  # fmt: skip
+    request = ExplainObject(bucket=bucket.bucket, key="b", after_segment=3)
+    explained = await world.coordinator.ask(request, ObjectExplained)
+    assert (explained.segments_total, len(explained.segments)) == (5, 2)
 
 
 async def test_a_stolen_seal_or_a_changed_policy_ends_an_attestation(
