@@ -1,6 +1,7 @@
 """What signs the locks of a bucket, and what it signs."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 from atoll.client.keys import Keyring
 from atoll.core.identity import Identity
@@ -10,6 +11,8 @@ from atoll.core.messages.retention import LockState
 from atoll.core.pieces import Tlv, TlvType
 from atoll.core.retention import DAY_MS, Mode, RetentionRecord, grant_lock_key, sign_record
 
+BUCKETS_KEPT_MAX = 1024
+"""Buckets whose lock key and grant are remembered: each costs two key derivations, a signature."""
 MODES = {"": Mode.NONE, "governance": Mode.GOVERNANCE, "compliance": Mode.COMPLIANCE}
 
 
@@ -21,6 +24,7 @@ class LockKeys:
     grant: bytes
 
 
+@lru_cache(maxsize=BUCKETS_KEPT_MAX)
 def lock_keys(keyring: Keyring, account: bytes, bucket: bytes) -> LockKeys:
     """Return what signs the locks of a bucket."""
     lock = Identity(keyring.bucket(account, bucket).lock_seed())
