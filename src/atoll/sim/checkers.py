@@ -22,6 +22,7 @@ from atoll.node.store.log import HEAD_BYTES
 from atoll.node.store.model import Row, State
 from atoll.sim.agreement import until_sets_are_equal
 from atoll.sim.emigrants import abroad
+from atoll.sim.recovering import check_recovery
 from atoll.sim.workload import Violation
 
 if TYPE_CHECKING:
@@ -208,6 +209,8 @@ async def until_all_is_well(world: "World") -> None:
         world.ledger.check_read(key, await _read(world, key), 0, None)
     listed = await world.ask_front(world.front.listing(world.bucket))
     world.ledger.check_listing(listed)
+    if world.scenario.recoverable:
+        await check_recovery(world)
 
 
 async def _tell(world: "World", found: list[Weakness]) -> None:

@@ -12,6 +12,8 @@ from atoll.client.keys import Keyring
 from atoll.client.locking import ObjectLocks
 from atoll.client.objects import SegmentedObjects
 from atoll.client.packing.pack import Packer
+from atoll.client.recovery.control import ManifestControl
+from atoll.client.recovery.writer import ManifestWriter
 from atoll.client.remote import RemoteControl
 from atoll.client.segment.buffers import BufferPool
 from atoll.client.transfer.download import SegmentDownloader
@@ -238,6 +240,10 @@ class GatewayMachine(Machine):
         downloader = SegmentDownloader(
             control, transport, compute, clock, self.identity.public_key, buffers
         )
+        if self.world.scenario.recoverable:
+            writer = ManifestWriter(control, keyring, uploader, clock, rng)
+            self.writing = asyncio.create_task(writer.run())
+            control = self.control = ManifestControl(control, writer)
         self.objects = SegmentedObjects(keyring, uploader, downloader)
         self.packer = Packer(control, keyring, uploader, downloader, clock, rng)
         if self.world.scenario.packing_chance:
