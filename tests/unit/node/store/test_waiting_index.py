@@ -1,5 +1,7 @@
 """New pieces whose rows wait in memory: read, counted, guarded and recovered like all others."""
 
+from typing import Any
+
 import pytest
 from tests.unit.node.machine import Machine, admission_of, get, make_piece, put
 
@@ -60,3 +62,32 @@ def test_no_more_than_so_many_wait(machine: Machine) -> None:
     machine.stop()
     machine.boot()
     assert machine.store.counters().pieces == PENDING_PIECES_MAX + 1
+
+
+def test_a_listing_misses_nothing_that_is_written_down_meanwhile(machine: Machine) -> None:
+    pieces = [make_piece(f"p{i}", 100) for i in range(5)]
+    for i, piece in enumerate(pieces):
+        machine.run(put(machine.store, piece, admission_of(piece, f"p{i}", machine.now_ms)))
+    index = machine.store.volume.index
+    seek = index._seek
+
+    class Meanwhile:
+        """The group commit writes down what waits just when a listing has asked the database."""
+
+        def execute(self, *asked: Any) -> Any:
+            found = seek.execute(*asked).fetchall()
+            index.apply([], [])
+            return Found(found)
+
+    class Found:
+        def __init__(self, rows: list[Any]) -> None:
+            self.rows = rows
+
+        def fetchall(self) -> list[Any]:
+            return self.rows
+
+    index._seek = Meanwhile()  # type: ignore[assignment]
+    assert len(index.held(7, 0, 100, 1 << 62)) == 5
+    index._seek = seek
+    assert rows_written(machine) == 5
+    assert len(index.held(7, 0, 100, 1 << 62)) == 5
