@@ -368,11 +368,14 @@ class ReputationService(Part):
 
     def _look(self) -> None:
         """Note who is there. Hours outside a node's calendar are not looked at."""
+        now_ms = self._clock.now_ms()
         for view in self._registry.nodes():
             record = self._records[view.alias]
-            if view.state.value == "away":
-                continue
             here = view.state is NodeState.ALIVE
+            if view.state is NodeState.AWAY or (
+                not here and self._registry.excused(view.alias, now_ms)
+            ):
+                continue
             self._records[view.alias] = replace(record, windows=looked(record.windows, here))
 
     def _close_windows(self) -> None:
