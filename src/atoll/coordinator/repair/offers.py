@@ -140,6 +140,7 @@ class RepairOffers(Part):
             or self._repair.frozen
         ):
             return nothing
+        self._repair.asked_ms = self._clock.now_ms()
         busy, work = await self._database.read(
             lambda c: (store.running_tasks(c, alias), store.work_of(c, alias))
         )

@@ -53,6 +53,8 @@ class Profile:
     """Rest between two rounds of it."""
     poll_s: float
     """How often the queue is looked at when nobody rings."""
+    patience_ms: int
+    """While nodes ask for work a coordinator leaves them all but the most urgent for so long."""
     offer_again_ms: int
     """How often a node may ask for repair work."""
     bytes_per_second: int
@@ -78,6 +80,7 @@ LOCAL = Profile(
     scan_pause_s=0.02,
     scan_interval_s=60.0,
     poll_s=0.5,
+    patience_ms=0,
     offer_again_ms=5_000,
     bytes_per_second=512 << 20,
     workers=8,
@@ -101,6 +104,7 @@ WAN = Profile(
     scan_pause_s=0.5,
     scan_interval_s=24 * 3600.0,
     poll_s=5.0,
+    patience_ms=180_000,
     offer_again_ms=60_000,
     bytes_per_second=32 << 20,
     workers=8,

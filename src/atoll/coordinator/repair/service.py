@@ -56,6 +56,8 @@ PAGE_SEGMENTS = 1000
 SCAN_LOOK_S = 60.0
 """How often to look whether the next round of the ranged loop is due, or has a free range."""
 MEASURE_S = 60.0
+ASKED_LATELY = 3
+"""Times the pause between two questions of a node: after it nobody is waited for."""
 CLAIMS_AHEAD = 3
 """Segments leased ahead, per worker: one transaction leases for many."""
 REPORTS_MAX = 1000
@@ -130,6 +132,8 @@ class RepairService:
         self._loops: list[asyncio.Task[None]] = []
         self._bell = asyncio.Event()
         self._wakes = 0
+        self.asked_ms = 0
+        """When a node last asked for work."""
         self._seen: dict[int, NodeState] = {}
         self._places: dict[int, tuple[Place, bool]] = {}
         self._newest_policy: int | None = None
@@ -443,6 +447,8 @@ class RepairService:
             urgent_min = URGENCY_MAX if self._freezer.frozen else 0
             limit = free + self._profile.workers * CLAIMS_AHEAD
             now_ms = self._clock.now_ms()
+            asked = now_ms - self.asked_ms <= ASKED_LATELY * self._profile.offer_again_ms
+            patience_ms = self._profile.patience_ms if asked else 0
             self._backlog.extend(
                 await self._database.write(
                     partial(
@@ -452,6 +458,8 @@ class RepairService:
                         lease_ms=self._profile.lease_ms,
                         limit=limit - len(self._backlog),
                         urgent_min=urgent_min,
+                        urgent_sure=URGENCY_MAX,
+                        patience_ms=patience_ms,
                     )
                 )
             )

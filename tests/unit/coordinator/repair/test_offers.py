@@ -11,6 +11,7 @@ from tests.unit.coordinator.repair.world import Cloud, Coordinator, parts_of
 from atoll.coordinator.metadata.model import StoredSegment
 from atoll.coordinator.placement.model import NodeState, Standing
 from atoll.coordinator.repair import store
+from atoll.coordinator.repair.rules import LOCAL
 from atoll.core.errors import AtollError, Kind
 from atoll.core.identity import Identity
 from atoll.core.ids import PayerTag, SegmentId, piece_id_of
@@ -400,3 +401,24 @@ def test_a_worker_keeps_to_its_pace(cloud: Cloud) -> None:
         assert took > 0.8 * 5 * segment.layout.piece_bytes / (256 * KIB) - 1
 
     cloud.main(main)
+
+
+def test_while_nodes_ask_for_work_the_coordinator_leaves_it_to_them_for_a_while() -> None:
+    patient = replace(LOCAL, patience_ms=20_000)
+    cloud = Cloud("patience", nodes=14, profile=patient)
+
+    async def main() -> None:
+        coordinator = cloud.coordinator()
+        segment = await wound(cloud, coordinator, 300 * KIB, 1)
+        alias = bystander(cloud, segment)
+        nothing = await call(coordinator, cloud, alias, AskRepairWork(bytes_max=1))
+        assert nothing.task is None
+        await coordinator.incarnation.start(coordinator.repair.start())
+        await asyncio.sleep(10)
+        assert cloud.queued() == 1, "left to the nodes"
+        assert await cloud.until(cloud.at_full_strength, 60) > 5, "and done when none took it"
+
+    try:
+        cloud.main(main)
+    finally:
+        cloud.close()

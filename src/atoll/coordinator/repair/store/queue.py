@@ -22,6 +22,7 @@ _ENQUEUE = Statement("""
 _CLAIMABLE = Statement("""
     SELECT serial, attempts FROM repair
     WHERE due_ms <= :now_ms AND lease_until_ms <= :now_ms AND urgent >= :urgent
+    AND (urgent >= :urgent_sure OR due_ms <= :patient_ms)
     AND urgent <= :urgent_max
     ORDER BY urgent DESC, healthy, due_ms, serial LIMIT :limit FOR UPDATE SKIP LOCKED""")
 _LEASE = Statement("""
@@ -110,10 +111,21 @@ def claim(
     limit: int,
     urgent_min: int,
     urgent_max: int = URGENT_MAX,
+    urgent_sure: int = 0,
+    patience_ms: int = 0,
 ) -> list[Claim]:
-    """Lease up to ``limit`` due segments, the most urgent first."""
+    """Lease up to ``limit`` due segments, the most urgent first.
+
+    Those less urgent than ``urgent_sure`` only once they have been due for ``patience_ms``.
+    """
     rows = _CLAIMABLE.all(
-        connection, now_ms=now_ms, urgent=urgent_min, urgent_max=urgent_max, limit=limit
+        connection,
+        now_ms=now_ms,
+        urgent=urgent_min,
+        urgent_max=urgent_max,
+        urgent_sure=urgent_sure,
+        patient_ms=now_ms - patience_ms,
+        limit=limit,
     )
     until_ms = now_ms + lease_ms
     _LEASE.many(
