@@ -65,6 +65,7 @@ if TYPE_CHECKING:
     from atoll.coordinator.app import Coordinator
     from atoll.coordinator.packing.rules import PackingProfile
     from atoll.coordinator.policy.model import OwnPlace
+    from atoll.coordinator.repair.rules import Profile as RepairProfile
     from atoll.coordinator.sets.rules import SetTimers
     from atoll.node.config import NodeConfig
     from atoll.runtime.certificate import TlsFiles
@@ -211,6 +212,7 @@ async def coordinator_of(
             place=coordinator_place(folder, config.coordinator),
             addresses=await compute.run(address_table, config.coordinator.addresses),
             packing=packing_of(config.coordinator),
+            repair=repair_profile(config.coordinator),
             sets=set_timers(config.coordinator),
         ),
         loops=loops,
@@ -234,6 +236,18 @@ def coordinator_place(folder: Path, settings: CoordinatorSettings) -> "OwnPlace"
         parent_country=settings.parent_country.upper(),
         database_country=settings.database_country.upper(),
         certificates=carried(folder / COORDINATOR_PARTY),
+    )
+
+
+def repair_profile(settings: CoordinatorSettings) -> "RepairProfile":
+    """Return the repair profile, within the budget that its operator set."""
+    from atoll.coordinator.repair.rules import PROFILES
+
+    profile = PROFILES[settings.profile]
+    return replace(
+        profile,
+        bytes_per_second=settings.repair_bytes_per_s or profile.bytes_per_second,
+        workers=settings.repair_workers or profile.workers,
     )
 
 
@@ -599,6 +613,8 @@ def node_config(settings: NodeSettings, tls: "TlsFiles | None", *, local: bool) 
         calendar=format_calendar(parse_calendar(settings.calendar)),
         parent_country=settings.parent_country,
         asn=settings.asn,
+        repair_tasks=settings.repair_tasks,
+        repair_bytes_per_s=settings.repair_bytes_per_s,
         # In a cloud on one machine the other work is mostly the cloud's own.
         yields_level_max=0 if local else _yields(settings),
         coordinators=tuple(

@@ -41,6 +41,7 @@ from atoll.coordinator.registry.service import RegistryConfig, RegistryService
 from atoll.coordinator.repair.figures import RepairFigureService
 from atoll.coordinator.repair.offers import RepairOffers
 from atoll.coordinator.repair.rules import PROFILES
+from atoll.coordinator.repair.rules import Profile as RepairProfile
 from atoll.coordinator.repair.service import RepairService
 from atoll.coordinator.reputation.door import ProviderPages
 from atoll.coordinator.reputation.model import Limits
@@ -122,6 +123,8 @@ class CoordinatorConfig:
     """Ed25519 public keys of verifiers whose verdicts count; without any nothing is proven."""
     proofs: ProofTimes | None = None
     """How often what is proven; None for the profile's way."""
+    repair: RepairProfile | None = None
+    """Repair's pace and patience; None for the profile's."""
     reputation: Limits | None = None
     """Figures of the rules of reputation; None for the profile's."""
     packing: PackingProfile | None = None
@@ -203,7 +206,7 @@ class Coordinator:
             transport=transport,
             compute=compute,
             placement=self.placement,
-            profile=PROFILES[config.profile],
+            profile=config.repair or PROFILES[config.profile],
             accuse=self._accuse,
         )
         self.collection = CollectionService(
@@ -257,7 +260,7 @@ class Coordinator:
             registry=self.registry,
             placement=self.placement,
             repair=self.repair,
-            profile=PROFILES[config.profile],
+            profile=config.repair or PROFILES[config.profile],
         )
         self.audit = self._make_audit(transport, compute)
         self._parts: list[Part] = [

@@ -93,6 +93,12 @@ class CoordinatorSettings:
         "Age from which pieces that nobody counts are moved to the trash; 0: the profile's.",
         least=0,
     )
+    repair_bytes_per_s: int = _setting(
+        0, "What its own repairs may move, down and up together; 0: the profile's.", least=0
+    )
+    repair_workers: int = _setting(
+        0, "Segments it repairs at a time; 0: the profile's.", least=0, most=256
+    )
 
     operator: str = _setting("", "Who runs it; policies of buckets may ask.")
     country: str = _setting("", "Country it runs in, two letters; empty: not said.")
@@ -159,6 +165,12 @@ class NodeSettings:
         "What gives way to other work on the machine: nothing, background work, transfers too. "
         "auto: transfers at home and edge, background elsewhere.",
         choices=("auto", "nothing", "background", "transfers"),
+    )
+    repair_tasks: int = _setting(
+        1, "Repairs of others' segments taken over at a time, for pay. 0: none.", least=0, most=16
+    )
+    repair_bytes_per_s: int = _setting(
+        8 << 20, "Pace of that work, reading and sending together.", least=64 << 10
     )
     reach: str = _setting(
         "auto", "How others reach it: find out, only directly, or by relays.", choices=REACH_MODES
