@@ -119,6 +119,7 @@ class ReputationService(Part):
         self._new_forgiven: list[tuple[int, bytes, int]] = []
         self._masses: list[MassFailure] = []
         self._version = 0
+        self._some_vetted = False
         self._first_ms: int | None = None
         self._loaded_ms: int | None = None
         self._refreshed = float("-inf")
@@ -534,9 +535,12 @@ class ReputationService(Part):
         return view.registered_ms - self._first_ms <= self._limits.founding_ms
 
     def _vouched(self, alias: int) -> bool:
-        """Say whether a node may speak for a mass: fresh keys cost nothing."""
+        """Say whether a node may speak for a mass: fresh keys cost nothing.
+
+        In a cloud where nobody is vetted yet all may: there is nobody to prefer.
+        """
         record = self._records.get(alias)
-        return record is not None and record.vetted_ms > 0
+        return record is not None and (record.vetted_ms > 0 or not self._some_vetted)
 
     def _operator(self, alias: int) -> str:
         view = self._registry.node(alias)
@@ -573,6 +577,7 @@ class ReputationService(Part):
         self._dirty.add(record.alias)
 
     def _put_judgement(self, judgement: Judgement) -> None:
+        self._some_vetted = self._some_vetted or judgement.vetted
         old = self._judgements.get(judgement.alias)
         if old != judgement:
             self._judgements[judgement.alias] = judgement

@@ -181,6 +181,18 @@ async def test_answers_missing_from_many_count_against_nobody(world: World) -> N
     assert found.failed[0].forgiven.startswith("mass failure: 4 of 10")
 
 
+async def test_a_young_cloud_is_forgiven_as_well(database: SqlDatabase) -> None:
+    world = World(database, replace(LIMITS, founding_ms=0, vetting_ms=10**9))
+    nodes = await world.join(10)
+    for slot in range(3):
+        for alias in nodes:
+            few = failures(4, slot, UNANSWERED) if alias in nodes[:4] else []
+            world.service.observe_possession(alias, 0 if few else 32, few, slot=slot)
+        await world.settle()
+    assert {world.standing(alias) for alias in nodes} == {Standing.UNVETTED}
+    assert len((await world.service.listing()).forgiven) == 3
+
+
 async def test_wrong_answers_of_some_are_not_forgiven(world: World) -> None:
     nodes = await world.join(10)
     for alias in nodes[:4]:
