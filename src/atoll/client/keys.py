@@ -9,6 +9,7 @@ from atoll.core.crypto import (
     SegmentCipher,
     account_keys,
     first_account,
+    keys_id,
     unwrap_key,
     wrap_key,
 )
@@ -56,6 +57,8 @@ class Keyring:
         self._root = root
         self.first_account: bytes = first_account(root)
         """The account that the phrase alone leads to."""
+        self.keys_id: bytes = keys_id(root)
+        """Names the root key to those who must not know it."""
         self._rng = rng
         self._accounts: _Recent[bytes, AccountKeys] = _Recent(ACCOUNTS_CACHED_MAX)
         self._buckets: _Recent[tuple[bytes, bytes], BucketKeys] = _Recent(BUCKETS_CACHED_MAX)

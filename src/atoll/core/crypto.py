@@ -240,6 +240,11 @@ def first_account(root: bytes) -> AccountId:
     return AccountId(hmac.digest(root, b"atoll/first-account/1", hashlib.sha256)[:SHORT_ID_BYTES])
 
 
+def keys_id(root: bytes) -> bytes:
+    """Return 8 bytes that name a root key and tell nothing of it."""
+    return hmac.digest(root, b"atoll/keys-id/1", hashlib.sha256)[:8]
+
+
 # --- wrapped keys, sealed names, secrets ---------------------------------------------------------
 
 

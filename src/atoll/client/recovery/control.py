@@ -33,16 +33,19 @@ class ManifestControl:
     async def ask(self, request: Message, answer: type[Answer]) -> Answer:
         """Ask (see ``ControlPlane``). ``TIMEOUT``: the write is committed, its manifest waits."""
         if isinstance(request, _WRITES):
-            own = msgspec.structs.replace(request, writer=self._writer.writer)
-            result = await self._control.ask(own, answer)
+            write = msgspec.structs.replace(request, writer=self._writer.writer)
+            result = await self._control.ask(write, answer)
             if request.bucket in self._sync:
                 await self._writer.settled()
             else:
                 self._writer.notify()
             return result
-        result = await self._control.ask(request, answer)
         if isinstance(request, CreateBucket | DeleteBucket | SetManifestMode):
+            own = msgspec.structs.replace(request, writer=self._writer.writer)
+            result = await self._control.ask(own, answer)
             self._writer.notify()
+        else:
+            result = await self._control.ask(request, answer)
         if isinstance(result, BucketInfo):
             self._note(result)
         elif isinstance(result, BucketList):

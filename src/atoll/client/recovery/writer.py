@@ -99,7 +99,7 @@ class ManifestWriter:
         self._labels = Labels(keyring)
         self._uploader = uploader
         self._clock = clock
-        self.writer = rng.bytes(WRITER_BYTES)
+        self.writer = keyring.keys_id + rng.bytes(WRITER_BYTES - len(keyring.keys_id))
         """Under this id changes are left to this writer."""
         self.counts = ManifestCounts()
         self._news = asyncio.Event()

@@ -217,7 +217,9 @@ class MetadataService:
 
         def insert(connection: Connection) -> BucketInfo:
             if buckets.insert_bucket(connection, bucket, POLICY_DEFAULT):
-                changes.note_catalogue(connection, bucket.account, bucket.created_ms)
+                changes.note_catalogue(
+                    connection, bucket.account, bucket.created_ms, request.writer
+                )
                 return bucket
             there = buckets.find_bucket(connection, request.name)
             owned = there is not None and there.account == request.account
@@ -281,7 +283,7 @@ class MetadataService:
                 connection, [(stream, 0, POSITION_END) for stream in streams], now_ms
             )
             segments.add_usage(connection, bucket.bucket, Usage().minus(freed))
-            changes.note_catalogue(connection, bucket.account, now_ms)
+            changes.note_catalogue(connection, bucket.account, now_ms, request.writer)
 
         now_ms = self._clock.now_ms()
         await self._database.write(delete)

@@ -288,6 +288,8 @@ MANIFEST_STATE = Table(
     Column("number", Big, nullable=False),
     Column("lease_owner", Bytes, nullable=False),
     Column("lease_until_ms", Big, nullable=False),
+    # Which root's keys it is written under, as the first writer said.
+    Column("keys", Bytes, nullable=False),
     sqlite_with_rowid=False,
 )
 

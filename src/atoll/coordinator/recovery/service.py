@@ -115,7 +115,7 @@ class RecoveryService(Part):
         def begin(connection: Connection) -> SnapshotLease:
             if buckets.lock_bucket(connection, request.bucket) is None:
                 raise no_bucket()
-            number = manifests.next_number(connection, request.bucket)
+            number = manifests.next_number(connection, request.bucket, request.writer)
             until_ms = now_ms + SNAPSHOT_LEASE_MS
             if not manifests.lease_snapshot(
                 connection, request.bucket, request.writer, now_ms, until_ms
@@ -179,7 +179,7 @@ class RecoveryService(Part):
             if found is None:
                 raise no_bucket()
             buckets.set_manifests(connection, request.bucket, request.mode)
-            changes.note_catalogue(connection, found.account, now_ms)
+            changes.note_catalogue(connection, found.account, now_ms, request.writer)
             return msgspec.structs.replace(found, manifests=request.mode)
 
         return await self._database.write(change)
@@ -215,7 +215,7 @@ def _take_catalogue(
     account = rows[0].bucket
     # The number first: it keeps other writers of this catalogue waiting, so that a higher number
     # never carries an older list.
-    number = manifests.next_number(connection, account)
+    number = manifests.next_number(connection, account, writer)
     changes.lease_rows(connection, rows, writer, number, now_ms + WRITE_LEASE_MS)
     found = buckets.list_buckets(connection, account, b"", b"\xff" * 4, CATALOGUE_BUCKETS_MAX)
     return ChangeBatch(
@@ -238,7 +238,7 @@ def _take_pack(
     writer: bytes,
     now_ms: int,
 ) -> ChangeBatch:
-    number = manifests.next_number(connection, bucket.bucket)
+    number = manifests.next_number(connection, bucket.bucket, writer)
     changes.lease_rows(connection, rows, writer, number, now_ms + WRITE_LEASE_MS)
     moved = packs.packed_in(connection, rows[0].key, PACK_ITEMS_MAX)
     return ChangeBatch(
@@ -257,7 +257,7 @@ def _take_objects(
     writer: bytes,
     now_ms: int,
 ) -> ChangeBatch:
-    number = manifests.next_number(connection, bucket.bucket)
+    number = manifests.next_number(connection, bucket.bucket, writer)
     taken: list[ChangeRow] = []
     last: dict[bytes, ObjectChange] = {}
     named = 0

@@ -47,6 +47,8 @@ class CreateBucket(Message, frozen=True):
     name: str
     region: str
     mode: str = "managed"
+    writer: bytes = b""
+    """Who will write this change into a manifest: an id of the asking process, or empty."""
 
 
 class GetBucket(Message, frozen=True):
@@ -76,6 +78,8 @@ class DeleteBucket(Message, frozen=True):
 
     name: str
     account: bytes
+    writer: bytes = b""
+    """Who will write this change into a manifest: an id of the asking process, or empty."""
 
 
 class Done(Message, frozen=True):

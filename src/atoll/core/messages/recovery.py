@@ -115,7 +115,8 @@ class TakeChanges(Message, frozen=True):
     """A manifest writer asks for changes to write: its own first, then those of writers gone."""
 
     writer: bytes
-    """16 random bytes per process."""
+    """16 bytes per process: 8 that name the root key it has, 8 random ones. Changes go to writers
+    with the keys of those that made them."""
     limit: int = CHANGES_MAX
 
 
@@ -206,6 +207,8 @@ class SetManifestMode(Message, frozen=True):
 
     bucket: bytes
     mode: str
+    writer: bytes = b""
+    """Who will write this change into a manifest: an id of the asking process, or empty."""
 
 
 # --- a bucket taken over by another coordinator ---------------------------------------------------

@@ -29,7 +29,9 @@ from atoll.core.messages.recovery import (
 )
 from atoll.runtime.database import SqlDatabase
 
-MINE, THEIRS = b"m" * 16, b"t" * 16
+MINE, THEIRS = b"one root" + b"m" * 8, b"one root" + b"t" * 8
+FOREIGN = b"strange!" + b"f" * 8
+"""A gateway of another root key."""
 
 
 class Cloud:
@@ -251,3 +253,16 @@ def test_snapshots_are_made_when_the_deltas_outweigh_them() -> None:
     assert wants_snapshot(ManifestSums(DELTAS_MIN, 10, 10, DELTAS_MIN + 1))
     assert not wants_snapshot(ManifestSums(DELTAS_MIN, 9, 10, DELTAS_MIN + 1))
     assert wants_snapshot(ManifestSums(DELTAS_MAX, 9, 10, DELTAS_MAX + 1))
+
+
+async def test_a_writer_with_other_keys_gets_nothing_of_ours(cloud: Cloud) -> None:
+    """What it wrote nobody could read."""
+    await cloud.begin()
+    await cloud.put("first")
+    await cloud.commit(await cloud.take())
+    await cloud.put("a")
+    await cloud.put("b", b"")
+    await cloud.metadata.make_bucket("second")
+    cloud.metadata.clock.time_ms += 10 * OWN_LEASE_MS
+    assert (await cloud.take(FOREIGN)).sequences == []
+    assert [one.key for one in (await cloud.take(THEIRS)).changes] == ["a", "b"]

@@ -19,17 +19,29 @@ KIND_PACK = 2
 OWN_LEASE_MS = 15_000
 """So long a change is left to the process that made it; then anybody may write it."""
 
+# Changes that a writer with other keys made, or that belong to a bucket of other keys, are not ours
+# to write: nobody could read the manifest.
+_MINE = """(substr(writer, 1, 8) = :keys OR (writer = :nobody AND NOT EXISTS (
+        SELECT 1 FROM manifest_state s WHERE s.bucket = change.bucket
+        AND s.keys <> :nobody AND s.keys <> :keys)))"""
 _INSERT = Statement("""
     INSERT INTO change (bucket, kind, key, time_ms, writer, number, lease_until_ms)
     VALUES (:bucket, :kind, :key, :now_ms, :writer, 0, :lease_until_ms)""")
-_ANY = Statement("""
-    SELECT 1 FROM change WHERE writer = :writer OR lease_until_ms < :now_ms LIMIT 1""")
+_ANY = Statement(
+    """
+    SELECT 1 FROM change WHERE writer = :writer
+    OR (lease_until_ms < :now_ms AND {columns}) LIMIT 1""",
+    columns=_MINE,
+)
 _OWN = Statement("""
     SELECT sequence, bucket, kind, key, time_ms FROM change
     WHERE writer = :writer ORDER BY sequence LIMIT :limit FOR UPDATE SKIP LOCKED""")
-_LEFT = Statement("""
-    SELECT sequence, bucket, kind, key, time_ms FROM change
-    WHERE lease_until_ms < :now_ms ORDER BY sequence LIMIT :limit FOR UPDATE SKIP LOCKED""")
+_LEFT = Statement(
+    """SELECT sequence, bucket, kind, key, time_ms FROM change
+    WHERE lease_until_ms < :now_ms AND {columns}
+    ORDER BY sequence LIMIT :limit FOR UPDATE SKIP LOCKED""",
+    columns=_MINE,
+)
 _LEASE = Statement("""
     UPDATE change SET writer = :writer, number = :number, lease_until_ms = :until_ms
     WHERE sequence = :sequence""")
@@ -45,6 +57,8 @@ _OUTSTANDING = Statement("""
     SELECT coalesce(min(number), 0) FROM change WHERE bucket = :bucket AND number > 0""")
 _FORGET = Statement("DELETE FROM change WHERE bucket = :bucket")
 NOBODY = b""
+KEYS_BYTES = 8
+"""The first bytes of a writer's id name the keys it has: the same for all gateways of one root."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +95,9 @@ def note_keys(
     )
 
 
-def note_catalogue(connection: Connection, account: bytes, now_ms: int) -> None:
+def note_catalogue(
+    connection: Connection, account: bytes, now_ms: int, writer: bytes = NOBODY
+) -> None:
     """Note that a bucket of this account came, went or was changed in this transaction."""
     _INSERT.run(
         connection,
@@ -89,8 +105,8 @@ def note_catalogue(connection: Connection, account: bytes, now_ms: int) -> None:
         kind=KIND_CATALOGUE,
         key=b"",
         now_ms=now_ms,
-        writer=NOBODY,
-        lease_until_ms=0,
+        writer=writer,
+        lease_until_ms=now_ms + OWN_LEASE_MS if writer else 0,
     )
 
 
@@ -109,7 +125,10 @@ def note_pack(connection: Connection, bucket: bytes, pack: bytes, now_ms: int) -
 
 def any_for(connection: Connection, writer: bytes, now_ms: int) -> bool:
     """Say whether something waits for this writer: its own, or what others left."""
-    return _ANY.first(connection, writer=writer, now_ms=now_ms) is not None
+    found = _ANY.first(
+        connection, writer=writer, now_ms=now_ms, keys=writer[:KEYS_BYTES], nobody=NOBODY
+    )
+    return found is not None
 
 
 def next_rows(connection: Connection, writer: bytes, now_ms: int, limit: int) -> list[ChangeRow]:
@@ -119,7 +138,9 @@ def next_rows(connection: Connection, writer: bytes, now_ms: int, limit: int) ->
     """
     rows = _OWN.all(connection, writer=writer, limit=limit)
     if not rows:
-        rows = _LEFT.all(connection, now_ms=now_ms, limit=limit)
+        rows = _LEFT.all(
+            connection, now_ms=now_ms, limit=limit, keys=writer[:KEYS_BYTES], nobody=NOBODY
+        )
     found = [ChangeRow(sequence, bytes(b), kind, bytes(k), t) for sequence, b, kind, k, t in rows]
     return [row for row in found if (row.bucket, row.kind) == (found[0].bucket, found[0].kind)]
 

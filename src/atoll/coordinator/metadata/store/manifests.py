@@ -4,15 +4,18 @@ from dataclasses import dataclass
 
 from sqlalchemy.engine import Connection
 
+from atoll.coordinator.metadata.store.changes import KEYS_BYTES
 from atoll.coordinator.sql import Statement
 
 _NEXT = Statement("""
-    INSERT INTO manifest_state (bucket, number, lease_owner, lease_until_ms)
-    VALUES (:bucket, 1, :nobody, 0)
-    ON CONFLICT (bucket) DO UPDATE SET number = manifest_state.number + 1 RETURNING number""")
+    INSERT INTO manifest_state (bucket, number, lease_owner, lease_until_ms, keys)
+    VALUES (:bucket, 1, :nobody, 0, :keys)
+    ON CONFLICT (bucket) DO UPDATE SET number = manifest_state.number + 1,
+        keys = CASE WHEN manifest_state.keys = :nobody THEN :keys ELSE manifest_state.keys END
+    RETURNING number""")
 _RAISE = Statement("""
-    INSERT INTO manifest_state (bucket, number, lease_owner, lease_until_ms)
-    VALUES (:bucket, :number, :nobody, 0)
+    INSERT INTO manifest_state (bucket, number, lease_owner, lease_until_ms, keys)
+    VALUES (:bucket, :number, :nobody, 0, :nobody)
     ON CONFLICT (bucket) DO UPDATE SET number = :number WHERE manifest_state.number < :number""")
 _LEASE = Statement("""
     UPDATE manifest_state SET lease_owner = :writer, lease_until_ms = :until_ms
@@ -45,9 +48,13 @@ class ManifestSums:
     manifests: int
 
 
-def next_number(connection: Connection, bucket: bytes) -> int:
-    """Return the number of a bucket's next manifest: higher than all before."""
-    return int(_NEXT.scalar(connection, bucket=bucket, nobody=b""))
+def next_number(connection: Connection, bucket: bytes, writer: bytes) -> int:
+    """Return the number of a bucket's next manifest: higher than all before.
+
+    The first to write one decides whose keys the bucket is under (``changes.KEYS_BYTES``).
+    """
+    keys = writer[:KEYS_BYTES]
+    return int(_NEXT.scalar(connection, bucket=bucket, nobody=b"", keys=keys))
 
 
 def raise_number(connection: Connection, bucket: bytes, number: int) -> None:

@@ -52,6 +52,7 @@ def upgrade() -> None:
         sa.Column("number", sa.BigInteger(), nullable=False),
         sa.Column("lease_owner", sa.LargeBinary(), nullable=False),
         sa.Column("lease_until_ms", sa.BigInteger(), nullable=False),
+        sa.Column("keys", sa.LargeBinary(), nullable=False),
         sa.PrimaryKeyConstraint("bucket", name=op.f("manifest_state_key")),
         sqlite_with_rowid=False,
     )
