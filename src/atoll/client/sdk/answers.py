@@ -1,6 +1,7 @@
 """Reads what an S3 endpoint answers: listings, uploads, errors. Never resolves entities."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from email.utils import parsedate_to_datetime
@@ -100,7 +101,8 @@ def error_of(operation: str, status: int, body: bytes, about: str) -> AtollError
     code = message = ""
     if body.startswith(b'{"type":"Failure"'):
         # Operations beyond S3 answer with the control plane's own failures.
-        return msgspec.json.decode(body, type=Failure).to_error()
+        with suppress(msgspec.MsgspecError, UnicodeDecodeError):
+            return msgspec.json.decode(body, type=Failure).to_error()
     if body.lstrip().startswith(b"<"):
         try:
             root = _tree(body)
