@@ -9,7 +9,7 @@ SEEDS ?= 500
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test recover check setup setup-dev system sim sim-soak bench clients soak fmt docs clean
+.PHONY: help demo test recover check setup setup-dev system sim sim-soak drill-churn bench clients soak fmt docs clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -58,6 +58,9 @@ sim: setup-dev ## one simulated world: make sim SEED=7 [SCENARIO=churn]
 
 sim-soak: setup-dev ## many seeds: make sim-soak SEEDS=500
 	@$(BIN)/python -m atoll.sim.vopr --seeds $(SEEDS) --jobs $(JOBS)
+
+drill-churn: setup ## 40 nodes at 10/20 under load, 30 % of them killed within ten seconds
+	@$(BIN)/atoll drill churn --nodes 40 --share 0.3 --within 10 $(DRILL)
 
 bench: setup-dev system ## throughput and CPU per byte, appended to bench/history.jsonl
 	@$(BIN)/python -m bench $(BENCH)

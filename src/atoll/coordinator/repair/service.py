@@ -126,7 +126,7 @@ class RepairService:
             profile,
             lambda segments: self.judge(segments, "found by the scan", disturb=False),
         )
-        self.survey = survey or Survey(clock, database, placement)
+        self.survey = survey or Survey(clock, database, placement, profile)
         self._running: dict[int, asyncio.Task[None]] = {}
         self._backlog: deque[store.Claim] = deque()
         self._loops: list[asyncio.Task[None]] = []

@@ -19,7 +19,7 @@ from sqlalchemy.engine import Connection
 from atoll.coordinator.metadata.model import unpack_pieces
 from atoll.coordinator.placement.model import Candidate
 from atoll.coordinator.placement.service import PlacementService
-from atoll.coordinator.repair.rules import SUSPECT_WEIGHT, judge_node
+from atoll.coordinator.repair.rules import LOCAL, SUSPECT_WEIGHT, Profile, fill_at, judge_node
 from atoll.coordinator.sql import Statement
 from atoll.core.messages import Survival
 from atoll.core.ports import Clock, Database
@@ -133,8 +133,13 @@ def _worst_loss(
     return worst
 
 
-def judge_groups(groups: Sequence[Group], nodes: Mapping[int, Candidate]) -> SurveyResult:
-    """Judge all groups by the nodes as they are."""
+def judge_groups(
+    groups: Sequence[Group], nodes: Mapping[int, Candidate], profile: Profile = LOCAL
+) -> SurveyResult:
+    """Judge all groups by the nodes as they are.
+
+    Below full strength counts from where the profile fills segments up.
+    """
     weight = {alias: judge_node(node).weight for alias, node in nodes.items()}
     alive = frozenset(alias for alias, one in weight.items() if one == 1.0)
     suspect = frozenset(alias for alias, one in weight.items() if 0.0 < one < 1.0)
@@ -145,7 +150,7 @@ def judge_groups(groups: Sequence[Group], nodes: Mapping[int, Candidate]) -> Sur
         segments += group.segments
         pieces += group.segments * len(group.holders)
         gap = group.n - living - late
-        if gap <= 0:
+        if gap <= 0 or living + late > fill_at(scheme_of(group.k, group.n), profile):
             continue
         degraded += group.segments
         missing += group.segments * gap
@@ -167,7 +172,14 @@ def judge_groups(groups: Sequence[Group], nodes: Mapping[int, Candidate]) -> Sur
 class Survey:
     """Keeps the groups fresh, at a bounded cost, and judges them on demand."""
 
-    def __init__(self, clock: Clock, database: Database, placement: PlacementService) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        database: Database,
+        placement: PlacementService,
+        profile: Profile = LOCAL,
+    ) -> None:
+        self._profile = profile
         self._clock = clock
         self._database = database
         self._placement = placement
@@ -196,7 +208,7 @@ class Survey:
         nodes = self._placement.nodes()
         key = (self._round, tuple((a, n.state, n.standing, n.forfeit) for a, n in nodes.items()))
         if self._judged is None or self._judged[0] != key:
-            self._judged = (key, judge_groups(self._groups, nodes))
+            self._judged = (key, judge_groups(self._groups, nodes, self._profile))
         return self._judged[1]
 
     async def groups(self) -> Sequence[Group]:

@@ -273,3 +273,27 @@ def test_pieces_of_a_node_suspended_beyond_its_grace_count_as_lost() -> None:
     suspended = replace(node(1), standing=Standing.SUSPENDED)
     assert rules.judge_node(suspended).verdict is rules.Verdict.HALF
     assert rules.judge_node(replace(suspended, forfeit=True)).verdict is rules.Verdict.LOST
+
+
+@pytest.mark.parametrize(
+    ("profile", "scheme", "fills"),
+    [
+        (rules.LOCAL, RS_20_40, 39),
+        (rules.LOCAL, RS_2_4, 3),
+        (rules.WAN, RS_20_40, 35),
+        (rules.WAN, RS_10_20, 17),
+        (rules.WAN, RS_4_8, 7),
+        (rules.WAN, RS_2_4, 3),
+        (rules.WAN, TINY, 3),
+    ],
+    ids=str,
+)
+def test_where_an_idle_repair_fills_up(profile: rules.Profile, scheme: Scheme, fills: int) -> None:
+    assert rules.fill_at(scheme, profile) == fills
+    assert fills >= scheme.repair
+    assert rules.worth_repair(judged(scheme, *[ALIVE] * fills), profile)
+    assert not rules.worth_repair(judged(scheme, *[ALIVE] * scheme.n), profile)
+    if fills + 1 < scheme.n:
+        assert not rules.worth_repair(judged(scheme, *[ALIVE] * (fills + 1)), profile)
+    due = judged(scheme, *[ALIVE] * scheme.repair)
+    assert rules.worth_repair(due, profile), "at the threshold always"
