@@ -26,7 +26,15 @@ from atoll.core.merkle import (
 )
 from atoll.core.proofs.heads import SignedHead, TreeHead
 from atoll.core.proofs.signed import Signed, digest_of, encode_statement
-from atoll.core.proofs.sums import LEAVES_MAX, RANGE_BITS, climb, entry_hash, range_hash, root_hash
+from atoll.core.proofs.sums import (
+    LEAVES_MAX,
+    RANGE_BITS,
+    climb,
+    entry_hash,
+    range_hash,
+    root_hash,
+    unpack_hashes,
+)
 from atoll.core.scheme import LEAF_BYTES, Layout
 
 SAMPLES_PER_SLOT = 32
@@ -130,7 +138,18 @@ def shown_hash(leaf: bytes) -> bytes:
 
 def _climb_plain(top: bytes, place: int, count: int, path: bytes) -> bytes | None:
     """Follow a path of plain hashes (``merkle.top_by_path`` over joined bytes)."""
-    sha256, used, length, last = _sha256, 0, len(path), count - 1
+    sha256, last = _sha256, count - 1
+    steps, rest = divmod(len(path), HASH_BYTES)
+    if rest or steps > last.bit_length():
+        return None
+    if steps == last.bit_length():
+        # A partner on every level: the usual case, in the quickest way.
+        for beside in unpack_hashes(path):
+            together = beside + top if place & 1 else top + beside
+            top = sha256(NODE_TAG + together).digest()
+            place >>= 1
+        return top
+    used, length = 0, len(path)
     while last:
         if place & 1:
             top = sha256(NODE_TAG + path[used : used + 32] + top).digest()
@@ -185,14 +204,23 @@ class Judge:
         """Say whether an entry of this segment root is in the head, at the end of this way."""
         head, sums = self._head, sample.sums
         entry = entry_hash(sample.segment, sample.index, root, leaves)
-        top, weight = climb(entry, leaves, sample.place, sample.entries, sample.sum_hashes, sums, 0)
+        top, weight = climb(
+            entry, leaves, sample.place, sample.entries, sample.sum_hashes, sums, 0, way[2]
+        )
         _, before, used = way
         digest = range_hash(sample.range, sample.entries, top)
         key = (sample.range_place, digest)
         if key in self._ranges:
             return self._ranges[key] == before
         top, weight = climb(
-            digest, weight, sample.range_place, head.ranges, sample.sum_hashes, sums, used
+            digest,
+            weight,
+            sample.range_place,
+            head.ranges,
+            sample.sum_hashes,
+            sums,
+            used,
+            len(sums),
         )
         if weight != head.leaves or root_hash(head.ranges, head.leaves, top) != head.root:
             return False
@@ -245,6 +273,13 @@ def _way(sample: Sample, ranges: int, leaves: int) -> tuple[int, int, int] | Non
 
 def _left(place: int, last: int, sums: Sequence[int], used: int) -> tuple[int, int]:
     begins, steps = 0, len(sums)
+    full = used + last.bit_length()
+    if place >> 1 != last >> 1 and full <= steps and _is_full(place, last):
+        for weight in sums[used:full]:
+            if place & 1:
+                begins += weight
+            place >>= 1
+        return begins, full
     while last:
         if place & 1:
             if used >= steps:
@@ -256,6 +291,19 @@ def _left(place: int, last: int, sums: Sequence[int], used: int) -> tuple[int, i
         place >>= 1
         last >>= 1
     return begins, used
+
+
+def _is_full(place: int, last: int) -> bool:
+    """Say whether a place has a partner on every level: it leaves the right edge at an even node.
+
+    While a place is not on the right edge its partner exists; on the edge, only odd nodes have one.
+    """
+    differ = place ^ last
+    if not differ:
+        return False
+    # From the level where the two ways meet upwards both are on the edge: all must be odd there.
+    above = last >> differ.bit_length()
+    return above & (above + 1) == 0
 
 
 def _segment_root(

@@ -61,9 +61,9 @@ def test_every_leaf_has_one_owner_and_a_way_to_the_root(
     steps = steps_of(inner, tree.top.entries)
     assert steps + steps_of(place, len(ranges)) == len(way)
     digest = entry_hash(owner.segment, owner.index, owner.segment_root, owner.leaves)
-    found, weight = climb(digest, owner.leaves, inner, tree.top.entries, hashes, sums, 0)
+    found, weight = climb(digest, owner.leaves, inner, tree.top.entries, hashes, sums, 0, steps)
     found = range_hash(tree.top.range, tree.top.entries, found)
-    found, weight = climb(found, weight, place, len(ranges), hashes, sums, steps)
+    found, weight = climb(found, weight, place, len(ranges), hashes, sums, steps, len(way))
     assert weight == top.leaves
     assert root_hash(len(ranges), top.leaves, found) == top.root
 
