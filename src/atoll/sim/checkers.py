@@ -154,11 +154,13 @@ def _damage_of(node: "NodeMachine", segment: StoredSegment, index: int, row: Row
 def lost_receipts(world: "World", node: "NodeMachine") -> list[str]:
     """Return the pieces that a node acknowledged and does not have any more.
 
-    Where trash is emptied within the run only those count that the database still expects there.
+    Where trash is emptied within the run, or a node moved pieces elsewhere (so does one whose disk
+    fails), only those count that the database still expects there.
     """
     if not node.up or node.service is None:
         return []
-    partial = bool(world.scenario.short_trash_chance) or node.ever_moved
+    moved = node.ever_moved or node is world.victim
+    partial = bool(world.scenario.short_trash_chance) or moved
     expected = _expected_of(world, node) if partial else None
     lost = []
     for piece in sorted(node.receipts):

@@ -228,6 +228,7 @@ async def lying_disk(world: World, plan: FaultPlan, chance: random.Random) -> No
 async def failing_disk(world: World, plan: FaultPlan, chance: random.Random) -> None:
     """Reads and syncs of the victim's disk fail for a while; then it is restarted."""
     node = world.victim
+    node.ever_moved = True  # it flees from such a disk
     node.platter.faults = DiskFaults(sync_fails=plan.rate, read_fails=plan.rate)
     world.trace.note("failing disk", node.name)
     await asyncio.sleep(chance.expovariate(1 / plan.down_s))
@@ -240,6 +241,7 @@ async def full_disk(world: World, plan: FaultPlan, chance: random.Random) -> Non
     """Something else fills a node's disk for a while."""
     node = chance.choice(world.nodes)
     capacity = node.platter.capacity_bytes
+    node.ever_moved = True  # it gives up room by moving pieces elsewhere
     node.platter.capacity_bytes = node.platter.used_bytes() + chance.randrange(0, 400_000)
     world.trace.note("full disk", node.name)
     await asyncio.sleep(chance.expovariate(1 / plan.down_s))
