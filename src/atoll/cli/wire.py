@@ -517,7 +517,7 @@ def _gateway_tls(settings: GatewaySettings) -> "TlsFiles | None":
 
 async def run_node(folder: Folder, config: Config, disguise: "Disguise | None" = None) -> None:
     """Run a storage node until asked to stop; in a drill, behind a disguise."""
-    from atoll.cli.relaying import begin_reach
+    from atoll.cli.reach import begin_reach
     from atoll.node.service import NodeService
     from atoll.runtime.disk import FolderDisk
     from atoll.runtime.host import SystemHost
@@ -554,7 +554,13 @@ async def run_node(folder: Folder, config: Config, disguise: "Disguise | None" =
             settings.host, settings.port, tls.fingerprint.hex() if tls else "", os.getpid()
         )
         write_file(folder.path / RUNNING_NODE, msgspec.json.encode(running) + b"\n")
-        await begin_reach(stack, service, settings, read_secret(folder.path, NODE_SEED))
+        await begin_reach(
+            stack,
+            service,
+            settings,
+            read_secret(folder.path, NODE_SEED),
+            loopback=is_loopback(service.config.host),
+        )
         await until_asked()
 
 
