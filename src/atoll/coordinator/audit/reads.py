@@ -107,6 +107,8 @@ class DisguisedReads:
             return None
         self.reads += 1
         reason = await self._judge(target)
+        if reason is None:
+            return None
         if reason:
             held = await self._database.read(
                 lambda c: store.holds(c, node.alias, [(target.entry.segment, target.entry.index)])
@@ -131,8 +133,11 @@ class DisguisedReads:
         entry, layout, _ = found
         return _Target(node, entry, layout)
 
-    async def _judge(self, target: _Target) -> str:
-        """Read and check; return what was wrong, in a word, or nothing."""
+    async def _judge(self, target: _Target) -> str | None:
+        """Read and check; return what was wrong, in a word, or nothing.
+
+        None where the node could not be reached: that is a matter of its availability.
+        """
         began = self._clock.monotonic()
         try:
             root = await self._root_of(target)
@@ -147,6 +152,8 @@ class DisguisedReads:
                 START_S_MAX,
             )
         except AtollError as error:
+            if error.kind is Kind.UNREACHABLE:
+                return None
             slow = error.kind in (Kind.TIMEOUT, Kind.OVERLOADED)
             return "slow" if slow else f"refused: {error.kind.value}"
         if not _fits(target, root, trailer):
