@@ -6,6 +6,7 @@ answered by a typed failure, and nothing is stored or served without an order th
 
 import asyncio
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import msgspec
@@ -14,6 +15,7 @@ from atoll import __version__
 from atoll.core.errors import AtollError, Kind
 from atoll.core.identity import Identity
 from atoll.core.ids import SHORT_ID_BYTES
+from atoll.core.messages.terms import TermsShown
 from atoll.core.orders import (
     ANY_INDEX,
     SIGNED_ORDER_BYTES_MAX,
@@ -69,6 +71,12 @@ class Health(msgspec.Struct, frozen=True):
     pieces: int
     lost_pieces: int
     coordinators: int
+    refuses: str = ""
+    """Why new pieces are refused now; empty where they are not."""
+    moving: str = ""
+    """Why pieces move elsewhere: ``evacuate``, ``exit``, ``shrink``, or empty."""
+    pressure_level: int = 0
+    """How far the node gives way to other work on its machine, 0..3."""
 
 
 @dataclass(slots=True)
@@ -105,6 +113,8 @@ class NodeApp:
         self.owners = OwnerAccess(store, identity.node_id, clock)
         """Owners who come without an order."""
         self.coordinators = 0
+        self.terms: Callable[[], TermsShown] | None = None
+        """Tells how the node stands by its provider's terms."""
         self.routes: dict[tuple[str, str], Route] = {}
         """Paths that other parts of the node answer."""
 
@@ -311,6 +321,7 @@ class NodeApp:
         """Return what ``/v1/health`` says."""
         counters = self._store.counters()
         state = "failed" if self._store.failed else "full" if self._store.full else "ok"
+        terms = self.terms() if self.terms is not None else None
         return Health(
             node_id=self._node_id.hex(),
             version=__version__,
@@ -322,6 +333,9 @@ class NodeApp:
             pieces=counters.pieces,
             lost_pieces=len(self._store.lost(1000)),
             coordinators=self.coordinators,
+            refuses=terms.refuses if terms is not None else "",
+            moving=terms.progress.reason if terms is not None else "",
+            pressure_level=terms.pressure.level if terms is not None else 0,
         )
 
 

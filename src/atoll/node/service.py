@@ -123,6 +123,7 @@ class NodeService:
         self.reach: Callable[[], tuple[Address, tuple[RelayPlace, ...]]] = lambda: (own, ())
         """Where others reach this node, and the relays through which, if any."""
         self.terms = self._make_terms(host or CalmHost())
+        self._app.terms = self.terms.shown
         self.repairs = RepairWorker(
             clock=clock,
             compute=compute,
