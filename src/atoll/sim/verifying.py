@@ -33,7 +33,7 @@ from atoll.verifier.service import VerifierService
 if TYPE_CHECKING:
     from atoll.sim.world import World
 
-TIMES = ProofTimes("sim", 4_000, 4, results_slots=10_000, read_slots=8, samples_more=64)
+TIMES = ProofTimes("sim", 4_000, 4, results_slots=10_000, read_slots=2, samples_more=64)
 """Slots of seconds."""
 RESULTS_MAX = 100_000
 PIECES_MAX = 10_000
