@@ -23,6 +23,7 @@ from atoll.coordinator.audit.model import (
 from atoll.coordinator.audit.panel import Panel
 from atoll.coordinator.audit.reads import DisguisedReads
 from atoll.coordinator.audit.rules import followed, samples_due
+from atoll.coordinator.audit.show import ProofPages
 from atoll.coordinator.audit.trees import PAGE_ROWS, Freezer, FrozenSet
 from atoll.coordinator.part import Part, Step
 from atoll.coordinator.registry.model import NodeState, NodeView
@@ -46,9 +47,7 @@ from atoll.core.messages.proofs import (
     GetProofs,
     HeadAnswer,
     ProofEntries,
-    ProofList,
     ProofRanges,
-    ProofResult,
     ProofState,
     ProofSync,
     RangeInfo,
@@ -75,7 +74,6 @@ from atoll.core.proofs.verdicts import FailedSample, SignedVerdict, Verdict
 log = logging.getLogger("atoll.coordinator.audit")
 STEP_S = 0.5
 READ_LOOK_S = 5.0
-EVIDENCE_SHOWN_MAX = 50
 UNANSWERED = "unanswered"
 """Reason of a missed proof, as the reputation knows it."""
 FAILED_SLOTS = 1_000
@@ -145,7 +143,8 @@ class AuditService(Part):
         self._closed = -1
         self._forgotten = -1
         self._running = False
-        self.handlers = {GetProofs: self._get_proofs}
+        pages = ProofPages(clock, database, registry, times, identity.public_key)
+        self.handlers = {GetProofs: pages.get_proofs}
         self.node_handlers = {
             ProofSync: self._proof_sync,
             GetProofRanges: self._get_ranges,
@@ -584,69 +583,6 @@ class AuditService(Part):
         counted = [failure] if misses > self.times.misses_forgiven else []
         if counted:
             self._judges.observe_possession(alias, 0, counted, slot=slot)
-
-    # --- to look at -------------------------------------------------------------------------
-
-    async def _get_proofs(self, request: GetProofs) -> Message:
-        await self._registry.fresh()
-        alias = self._alias_named(request)
-        limit = min(max(1, request.limit), RESULTS_MAX)
-        before = request.before_slot or store.SERIAL_END
-        results = await self._database.read(
-            lambda c: store.read_results(c, alias, before, limit, failed=request.failed_only)
-        )
-        heads = await self._database.read(store.all_heads)
-        newest: dict[int, bytes] = {}
-        for owner, _, body in heads:
-            if alias in (0, owner) and decode_statement(body, SignedHead).node_signature:
-                newest.setdefault(owner, body)
-        evidence = await self._database.read(lambda c: store.read_evidence(c, EVIDENCE_SHOWN_MAX))
-        rows = await self._database.read(store.all_verifiers)
-        slot = self.panel.slot_now()
-        return ProofList(
-            time_ms=self._clock.now_ms(),
-            slot=slot,
-            epoch=slot // self.times.epoch_slots * self.times.epoch_slots,
-            coordinator_key=self._identity.public_key,
-            results=[self._shown(result) for result in results],
-            verifiers=[row.place for row in rows],
-            excluded=[row.place.key for row in rows if row.status != "good"],
-            heads=[newest[owner] for owner in sorted(newest)][:RESULTS_MAX],
-            chains=[encode_statement(chain) for row in rows for chain in row.chains],
-            evidence=evidence,
-        )
-
-    def _alias_named(self, request: GetProofs) -> int:
-        if not request.node:
-            return request.alias
-        wanted = request.node.removeprefix("n-").lower()
-        found = [
-            view.alias for view in self._registry.nodes() if view.node_id.hex().startswith(wanted)
-        ]
-        if not found and request.node.isdigit() and self._registry.node(int(request.node)):
-            found = [int(request.node)]
-        if len(found) != 1:
-            raise AtollError(
-                Kind.NOT_FOUND,
-                "show proofs",
-                f"{len(found) or 'no'} nodes are called {request.node!r}",
-                hint="`atoll status` lists the nodes",
-            )
-        return found[0]
-
-    def _shown(self, result: Result) -> ProofResult:
-        view = self._registry.node(result.alias)
-        return ProofResult(
-            slot=result.slot,
-            slot_ms=self.times.slot_ms,
-            alias=result.alias,
-            node_id=view.node_id if view is not None else b"",
-            outcome=result.outcome,
-            samples=result.samples,
-            failed=result.failed,
-            verdict=result.verdict,
-            pieces=list(result.pieces),
-        )
 
 
 def _range_info(top: RangeTop) -> RangeInfo:
