@@ -7,7 +7,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from atoll.coordinator.app import NODE_MESSAGE_BYTES_MAX, Coordinator, CoordinatorConfig
+from atoll.coordinator.app import Coordinator, CoordinatorConfig
+from atoll.coordinator.door import NODE_MESSAGE_BYTES_MAX
 from atoll.core.errors import AtollError, Kind
 from atoll.core.identity import Identity, RequestProof, prove_request
 from atoll.core.messages import (

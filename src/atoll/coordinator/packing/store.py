@@ -169,7 +169,7 @@ def move_items(
             if stored:
                 withered.setdefault(item.from_pack, []).append(stored)
         else:
-            # One locked since it was handed out keeps its own pieces: their holders obey its record.
+            # One locked since it was handed out keeps its pieces: their holders obey its record.
             locked = locks.segment_lock(connection, item.segment) is not None
             taken = None
             if not locked:

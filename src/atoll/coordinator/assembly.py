@@ -1,0 +1,249 @@
+"""The coordinator's sub-rooms put together: facts, judgements, actions, each on those below.
+
+What is made here answers nobody by itself; ``coordinator.app`` does.
+"""
+
+import hashlib
+from dataclasses import dataclass, replace
+
+from atoll.coordinator.audit.model import PROFILES as PROOF_PROFILES
+from atoll.coordinator.audit.reads import DisguisedReads
+from atoll.coordinator.audit.service import AuditService
+from atoll.coordinator.collection.rules import LIMITS
+from atoll.coordinator.collection.service import CollectionService
+from atoll.coordinator.config import CoordinatorConfig
+from atoll.coordinator.metadata.serials import SerialAllocator
+from atoll.coordinator.metadata.service import MetadataConfig, MetadataService
+from atoll.coordinator.metadata.uploads import UploadService
+from atoll.coordinator.packing.rules import PROFILES as PACKING_PROFILES
+from atoll.coordinator.packing.service import PackingService
+from atoll.coordinator.part import Part
+from atoll.coordinator.placement.service import PlacementService
+from atoll.coordinator.placement.sources import BucketPolicies, KnownNodes
+from atoll.coordinator.policy.service import PolicyService
+from atoll.coordinator.reach.service import ReachService
+from atoll.coordinator.recovery.adoption import AdoptionService
+from atoll.coordinator.recovery.service import RecoveryService
+from atoll.coordinator.registry.model import TIMERS
+from atoll.coordinator.registry.service import RegistryConfig, RegistryService
+from atoll.coordinator.repair.figures import RepairFigureService
+from atoll.coordinator.repair.offers import RepairOffers
+from atoll.coordinator.repair.rules import PROFILES
+from atoll.coordinator.repair.service import RepairService
+from atoll.coordinator.reputation.door import ProviderPages
+from atoll.coordinator.reputation.service import ReputationService
+from atoll.coordinator.residency.service import ResidencyService
+from atoll.coordinator.retention.rules import PROFILES as RETENTION_PROFILES
+from atoll.coordinator.retention.service import RetentionService
+from atoll.coordinator.sets.rules import PROFILES as SET_PROFILES
+from atoll.coordinator.sets.service import SetsService
+from atoll.coordinator.terms.service import TermsService
+from atoll.core.errors import AtollError, Kind
+from atoll.core.identity import Identity
+from atoll.core.ports import Clock, Compute, Database, PieceTransport, Rng
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """What a coordinator asks of the world, and who it is."""
+
+    clock: Clock
+    rng: Rng
+    database: Database
+    transport: PieceTransport
+    compute: Compute
+    identity: Identity
+
+    def secret(self, purpose: bytes) -> bytes:
+        """Return 32 bytes that only this identity can derive, the same at every start."""
+        return hashlib.sha256(self.identity.sign(purpose, b"")).digest()
+
+
+class Rooms:
+    """All services of a coordinator, wired; ``parts`` answer or act by themselves."""
+
+    def __init__(self, world: World, config: CoordinatorConfig, *, loops: bool) -> None:
+        """Make them over a migrated database. Raises ``CONFIG`` for an unknown profile."""
+        if config.profile not in TIMERS:
+            raise AtollError(
+                Kind.CONFIG, "start coordinator", f"a profile is one of {', '.join(sorted(TIMERS))}"
+            )
+        metadata = config.metadata
+        if not metadata.secrets_key:
+            metadata = replace(metadata, secrets_key=world.secret(b"secrets-root/1"))
+        metadata = replace(metadata, segment_key=world.secret(b"segment-ids/1"))
+        self.secrets_key = metadata.secrets_key
+        link_secret = world.secret(b"link-secret/1")
+        self._know(world, config, metadata, link_secret, judges=loops)
+        self._act(world, config, metadata, link_secret)
+        self._serve(world, config, metadata)
+        self.audit = self._prove(world, config)
+        figures = RepairFigureService(
+            world.clock,
+            world.database,
+            self.registry,
+            self.placement,
+            self.repair,
+            TIMERS[config.profile].dead_ms,
+        )
+        self.parts: list[Part] = [
+            self.audit,
+            self.offers,
+            figures,
+            self.sets,
+            self.residency,
+            self.policies,
+            self.reputation,
+            ProviderPages(world.clock, self.registry, self.reputation),
+            self.packing,
+            self.terms,
+            self.recovery,
+            self.adoption,
+            self.retention,
+            ReachService(world.clock, world.transport),
+        ]
+
+    def _know(
+        self,
+        world: World,
+        config: CoordinatorConfig,
+        metadata: MetadataConfig,
+        link_secret: bytes,
+        *,
+        judges: bool,
+    ) -> None:
+        """Facts, and judgements of them."""
+        clock, database = world.clock, world.database
+        self.metadata = MetadataService(clock, world.rng, database, metadata)
+        self.serials = SerialAllocator(database)
+        self.uploads = UploadService(clock, world.rng, database, metadata, self.metadata)
+        self.registry = RegistryService(
+            clock,
+            database,
+            world.identity.public_key,
+            RegistryConfig(timers=TIMERS[config.profile]),
+            judges=judges,
+            link_secret=link_secret,
+        )
+        self.policies = PolicyService(
+            clock, database, world.identity, config.place, config.addresses
+        )
+        self.reputation = ReputationService(
+            clock,
+            database,
+            self.registry,
+            config.profile,
+            judges=judges,
+            limits=config.reputation,
+        )
+
+    def _act(
+        self, world: World, config: CoordinatorConfig, metadata: MetadataConfig, link_secret: bytes
+    ) -> None:
+        """What decides where pieces go, brings them back and takes them away."""
+        self.placement = PlacementService(
+            world.clock,
+            world.rng,
+            world.identity,
+            KnownNodes(self.registry, self.policies, self.reputation),
+            policies=BucketPolicies(self.policies),
+            segment_key=metadata.segment_key,
+            link_secret=link_secret,
+        )
+        profile = config.repair or PROFILES[config.profile]
+        self.repair = RepairService(
+            clock=world.clock,
+            rng=world.rng,
+            database=world.database,
+            transport=world.transport,
+            compute=world.compute,
+            placement=self.placement,
+            profile=profile,
+            accuse=self._accuse,
+        )
+        self.offers = RepairOffers(
+            clock=world.clock,
+            rng=world.rng,
+            database=world.database,
+            registry=self.registry,
+            placement=self.placement,
+            repair=self.repair,
+            profile=profile,
+        )
+        self.collection = CollectionService(
+            clock=world.clock,
+            database=world.database,
+            transport=world.transport,
+            placement=self.placement,
+            limits=LIMITS[config.profile],
+        )
+        self.sets = SetsService(
+            world.clock,
+            world.database,
+            self.registry,
+            config.sets or SET_PROFILES[config.profile],
+            lost=self.repair.report_lost,
+        )
+
+    def _accuse(self, alias: int, piece: bytes, reason: str) -> None:
+        self.reputation.observe_retrieval(
+            alias, False, piece=piece, reason=f"a reader got wrong bytes, and so did we: {reason}"
+        )
+
+    def _serve(self, world: World, config: CoordinatorConfig, metadata: MetadataConfig) -> None:
+        """What customers and providers ask for beyond pieces in their places."""
+        clock, database = world.clock, world.database
+        packing = config.packing or PACKING_PROFILES[config.profile]
+        self.packing = PackingService(clock, database, packing, metadata.segment_key)
+        self.terms = TermsService(
+            clock=clock,
+            rng=world.rng,
+            database=database,
+            identity=world.identity,
+            registry=self.registry,
+            placement=self.placement,
+        )
+        self.recovery = RecoveryService(clock, database)
+        self.adoption = AdoptionService(
+            clock, database, self.serials, self.registry, world.identity.public_key
+        )
+        self.retention = RetentionService(
+            clock, database, world.transport, self.placement, RETENTION_PROFILES[config.profile]
+        )
+        self.residency = ResidencyService(
+            clock,
+            world.rng,
+            database,
+            world.identity,
+            self.registry,
+            self.policies,
+            self.placement,
+            proof_slot_ms=(config.proofs or PROOF_PROFILES[config.profile]).slot_ms,
+        )
+
+    def _prove(self, world: World, config: CoordinatorConfig) -> AuditService:
+        """What proves possession."""
+        times = config.proofs or PROOF_PROFILES[config.profile]
+        reads = DisguisedReads(
+            clock=world.clock,
+            rng=world.rng,
+            database=world.database,
+            transport=world.transport,
+            compute=world.compute,
+            placement=self.placement,
+            retrievals=self.reputation,
+            customers=sorted(config.gateway_keys | config.customer_keys),
+            period_ms=times.read_slots * times.slot_ms,
+        )
+        return AuditService(
+            clock=world.clock,
+            database=world.database,
+            identity=world.identity,
+            registry=self.registry,
+            times=times,
+            verifiers=config.verifier_keys,
+            judges=self.reputation,
+            strike=self.repair.report_lost,
+            forgive=self.reputation.amnesty,
+            reads=reads,
+        )
