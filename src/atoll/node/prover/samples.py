@@ -30,6 +30,7 @@ from atoll.node.store.model import HeldPiece, State
 from atoll.node.store.store import PieceReader, PieceStore
 
 _LOG = logging.getLogger(__name__)
+DAMAGED_MAX = 10_000
 BREATH_SAMPLES = 16
 """After so many samples others on the loop have their turn."""
 
@@ -53,6 +54,17 @@ class Sampler:
         self._clock = clock
         self._compute = compute
         self._cache = cache
+        self._damaged: dict[tuple[int, int], HeldPiece] = {}
+        """Pieces found damaged, by (serial, index): what is left of them is still shown."""
+        self._unmarked: list[HeldPiece] = []
+
+    async def mark_damaged(self) -> None:
+        """Mark what was found damaged as lost, so that a sound copy is taken when it comes."""
+        unmarked, self._unmarked = self._unmarked, []
+        for held in unmarked:
+            row = self._store.volume.index.get(held.piece)
+            if row is not None and row.state == State.LIVE:
+                await self._store.damaged(held.piece, row)
 
     async def samples(
         self, tree: Tree, head: TreeHead, issuer: int, beacon: bytes, slot: int, count: int
@@ -101,20 +113,21 @@ class Sampler:
         for piece in self._store.held(issuer, serial - 1, 1):
             if piece.segment_serial == serial and piece.index == index:
                 return piece
-        return None
+        return self._damaged.get((serial, index))
 
     async def _shown(self, held: HeldPiece, leaf: int) -> _Shown | None:
         """Read a leaf and its way; None where the piece, or this part of it, is lost."""
         piece = piece_id_of(SegmentId(held.segment), held.index)
         row = self._store.volume.index.get(piece)
-        if row is None or row.state not in (State.LIVE, State.TRASH):
+        if row is None or row.state not in (State.LIVE, State.TRASH, State.LOST):
             return None
         try:
             with self._store.reading(row) as reader:
                 return await self._read(reader, held, leaf)
         except (AtollError, ValueError) as error:
-            # It is not marked as lost here: what is left of it can still be shown, and whoever
-            # judges this proof sees to its repair. Upkeep finds the damage as well.
+            if row.state == State.LIVE and len(self._damaged) < DAMAGED_MAX:
+                self._damaged[held.segment_serial, held.index] = held
+                self._unmarked.append(held)
             _LOG.warning("piece %s cannot be shown: %s", piece.hex()[:10], error)
         return None
 

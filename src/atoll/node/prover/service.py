@@ -310,6 +310,7 @@ class Prover(NodePart):
         await self._remember()
         proof = sign_proof(self._identity, known.signed, beacon, state.slot, samples)
         await self._push(proof, value, state.verifiers)
+        await self._sampler.mark_damaged()
 
     async def _push(
         self, proof: SlotProof, beacon: BeaconValue, verifiers: Sequence[VerifierPlace]
