@@ -21,6 +21,7 @@ from tests.golden.calendar_vectors import calendars
 from tests.golden.policy_vectors import attestations, credentials, policies
 from tests.golden.proof_vectors import proofs
 from tests.golden.recovery_vectors import recovery
+from tests.golden.storage_vectors import logs, packs
 
 from atoll.core import (
     crypto,
@@ -137,6 +138,8 @@ def keys() -> dict[str, Any]:
         ],
         "account": {
             "root": root.hex(),
+            "keys_id": crypto.keys_id(root).hex(),
+            "first_account": crypto.first_account(root).hex(),
             "account_id": (b"a" * 16).hex(),
             "owner_seed": account.owner_seed().hex(),
             "recovery_key": account.recovery_key().hex(),
@@ -145,6 +148,8 @@ def keys() -> dict[str, Any]:
             "bucket_id": (b"b" * 16).hex(),
             "recovery_key": bucket.recovery_key().hex(),
             "lock_seed": bucket.lock_seed().hex(),
+            "manifest_key": bucket.manifest_key().hex(),
+            "pack_key": bucket.pack_key().hex(),
             "content_keys": {name: bucket.content_key(name).hex() for name in names},
             "prefix_keys": {name: bucket.prefix_key(name).hex() for name in ("", "photos/", "/")},
             "path_keys": {name: bucket.path_key(name).hex() for name in ("", "photos/", "/")},
@@ -645,6 +650,8 @@ VECTORS = {
     "attestation": attestations,
     "proofs": proofs,
     "calendar": calendars,
+    "pack": packs,
+    "node-store": logs,
     "messages": wire,
 }
 

@@ -137,6 +137,8 @@ def test_keys() -> None:
         assert root.hex() == one["root"]
     held = vectors["account"]
     root = bytes.fromhex(held["root"])
+    assert mac(root, b"atoll/keys-id/1")[:8].hex() == held["keys_id"]
+    assert mac(root, b"atoll/first-account/1")[:16].hex() == held["first_account"]
     account = hkdf(root, b"atoll/account/1\0" + bytes.fromhex(held["account_id"]), 32)
     assert hkdf(account, b"atoll/owner/1", 32).hex() == held["owner_seed"]
     assert hkdf(account, b"atoll/recovery/1", 32).hex() == held["recovery_key"]
@@ -144,6 +146,8 @@ def test_keys() -> None:
     bucket = hkdf(account, b"atoll/bucket/1\0" + bytes.fromhex(held["bucket_id"]), 32)
     assert mac(bucket, b"recovery").hex() == held["recovery_key"]
     assert mac(bucket, b"lock").hex() == held["lock_seed"]
+    assert mac(bucket, b"manifest").hex() == held["manifest_key"]
+    assert mac(bucket, b"pack").hex() == held["pack_key"]
 
     def chain(components: list[bytes]) -> bytes:
         key = bucket
@@ -353,3 +357,49 @@ def test_orders_and_receipts() -> None:
     assert check_order(signed) == mac(link_key, signed[:-16])[:16]
     signed = bytes.fromhex(vectors["receipt"]["signed"])
     verify(signed[76:108], b"piece-receipt/1", signed[:108], signed[108:])
+
+
+def test_packs() -> None:
+    vectors = stored("pack")
+    assert mac(bytes.fromhex(vectors["bucket_key"]), b"pack").hex() == vectors["pack_key"]
+    pack = b""
+    for one in vectors["items"]:
+        assert one["offset"] == len(pack)
+        length, seed = one["plain"]["pattern"]
+        plain, unit = pattern(length, seed), one["unit_bytes"]
+        gcm, segment = AESGCM(bytes.fromhex(one["content_key"])), bytes.fromhex(one["segment_id"])
+        chunks = max(1, -(-length // (unit - 16))) if unit > 16 else 1
+        assert one["chunks"] == chunks
+        stored_item = b""
+        for c in range(chunks):
+            assert len(stored_item) == c * unit
+            bound = struct.pack(">B16sIB", 1, segment, c, c == chunks - 1)
+            part = plain[c * (unit - 16) :][: unit - 16]
+            stored_item += gcm.encrypt(c.to_bytes(12, "big"), part, bound)
+        assert len(stored_item) == one["stored_bytes"] == length + 16 * chunks
+        assert sha256(stored_item).hex() == one["stored_sha256"]
+        pack += stored_item
+    assert (len(pack), sha256(pack).hex()) == (vectors["plain_bytes"], vectors["plain_sha256"])
+
+
+def test_node_logs() -> None:
+    vectors = stored("node-store")
+    key, end = bytes.fromhex(vectors["key"]), 0
+    issuer = sha256(bytes.fromhex(vectors["issuer_key"]))[:7]
+    for one in vectors["records"]:
+        extent, offset = bytes.fromhex(one["extent"]), one["offset"]
+        assert offset == end
+        head = extent[:120]
+        magic, version, kind, _, body_bytes = struct.unpack_from("<4sBBHQ", head)
+        assert (magic, version, kind) == (b"ATLR", 1, one["kind"])
+        assert struct.unpack_from("<Q", head, 80)[0] == int.from_bytes(issuer, "little")
+        place = struct.pack("<QQ", vectors["log"], offset)
+        check = hashlib.blake2b(head[:104] + place, key=key, digest_size=16).digest()
+        assert check == head[104:]
+        body, foot = extent[120 : 120 + body_bytes], extent[120 + body_bytes :][:24]
+        assert struct.unpack_from("<4sI", foot) == (b"ATLE", crc32c(body))
+        check = hashlib.blake2b(b"foot" + head + foot[:8], key=key, digest_size=16).digest()
+        assert check == foot[8:]
+        assert not any(extent[144 + body_bytes :])
+        assert len(extent) == -(-(144 + body_bytes) // 8) * 8
+        end += len(extent)
