@@ -15,7 +15,7 @@ CREATE INDEX credential_by_account ON credential (account);
 CREATE TABLE default_lock ( bucket BLOB NOT NULL, mode SMALLINT NOT NULL, days INTEGER NOT NULL, CONSTRAINT default_lock_key PRIMARY KEY (bucket) ) WITHOUT ROWID;
 CREATE TABLE departure ( alias INTEGER NOT NULL, reason VARCHAR NOT NULL, began_ms BIGINT NOT NULL, ended_ms BIGINT NOT NULL, moved_pieces BIGINT NOT NULL, moved_bytes BIGINT NOT NULL, CONSTRAINT departure_key PRIMARY KEY (alias) ) WITHOUT ROWID;
 CREATE TABLE garbage ( alias INTEGER NOT NULL, segment BLOB NOT NULL, piece_index SMALLINT NOT NULL, bucket BLOB NOT NULL, since_ms BIGINT NOT NULL, serial BIGINT NOT NULL, CONSTRAINT garbage_key PRIMARY KEY (alias, segment, piece_index) ) WITHOUT ROWID;
-CREATE INDEX garbage_by_alias ON garbage (alias, serial);
+CREATE INDEX garbage_by_alias_serial ON garbage (alias, serial);
 CREATE TABLE issuer ( issuer BLOB NOT NULL, name VARCHAR NOT NULL, statements VARCHAR NOT NULL, added_ms BIGINT NOT NULL, CONSTRAINT issuer_key PRIMARY KEY (issuer) ) WITHOUT ROWID;
 CREATE TABLE manifest ( bucket BLOB NOT NULL, number BIGINT NOT NULL, snapshot SMALLINT NOT NULL, plain_bytes BIGINT NOT NULL, stream BLOB NOT NULL, created_ms BIGINT NOT NULL, CONSTRAINT manifest_key PRIMARY KEY (bucket, number) ) WITHOUT ROWID;
 CREATE TABLE manifest_state ( bucket BLOB NOT NULL, number BIGINT NOT NULL, lease_owner BLOB NOT NULL, lease_until_ms BIGINT NOT NULL, keys BLOB NOT NULL, CONSTRAINT manifest_state_key PRIMARY KEY (bucket) ) WITHOUT ROWID;

@@ -28,7 +28,7 @@ def upgrade() -> None:
         "piece", sa.Column("piece_bytes", sa.Integer(), nullable=False, server_default="0")
     )
     op.execute(_WEIGH)
-    op.create_index(op.f("garbage_by_alias"), "garbage", ["alias", "serial"])
+    op.create_index(op.f("garbage_by_alias_serial"), "garbage", ["alias", "serial"])
     op.create_table(
         "node_set",
         sa.Column("alias", sa.Integer(), nullable=False, autoincrement=False),
@@ -57,5 +57,5 @@ def downgrade() -> None:
     """Forget them; what nodes hold is the same without."""
     op.drop_table("node_report")
     op.drop_table("node_set")
-    op.drop_index(op.f("garbage_by_alias"), "garbage")
+    op.drop_index(op.f("garbage_by_alias_serial"), "garbage")
     op.drop_column("piece", "piece_bytes")
