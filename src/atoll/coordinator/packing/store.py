@@ -188,7 +188,7 @@ def move_items(
     dead = [
         (old, 0, segments.POSITION_END)
         for old in sorted(withered)
-        if packs.wither(connection, old, sum(withered[old]), len(withered[old]))
+        if packs.lose_items(connection, old, sum(withered[old]), len(withered[old]))
     ]
     return moved, moved_bytes, lost.plus(segments.collect_streams(connection, dead, now_ms))
 

@@ -46,7 +46,7 @@ _MOVE = Statement("""
 _TAKE = Statement("""
     DELETE FROM packed WHERE stream = :stream AND position >= :first AND position < :end
     RETURNING pack, plain_bytes, unit_bytes""")
-_WITHER = Statement("""
+_LOSE_ITEMS = Statement("""
     UPDATE pack SET live_bytes = live_bytes - :dead, dead_bytes = dead_bytes + :dead,
         items = items - :items
     WHERE segment = :segment RETURNING items""")
@@ -174,7 +174,7 @@ def move_packed(
 ) -> int:
     """Let readers find a packed segment in another pack; return its bytes there, 0 if it is gone.
 
-    The old pack withers by ``wither``.
+    The old pack withers by ``lose_items``.
     """
     row = _MOVE.first(connection, old=old, segment=segment, pack=pack, pack_offset=offset)
     return 0 if row is None else PackedLayout(row[0], row[1]).stored_bytes
@@ -188,9 +188,9 @@ def take_packed(
     return [(pack, PackedLayout(plain, unit).stored_bytes) for pack, plain, unit in rows]
 
 
-def wither(connection: Connection, pack: bytes, dead_bytes: int, items: int) -> bool:
+def lose_items(connection: Connection, pack: bytes, dead_bytes: int, items: int) -> bool:
     """Count bytes of a pack as dead; return True, with its row removed, if none live any more."""
-    row = _WITHER.first(connection, segment=pack, dead=dead_bytes, items=items)
+    row = _LOSE_ITEMS.first(connection, segment=pack, dead=dead_bytes, items=items)
     if row is None or row[0] > 0:
         return False
     _DELETE_PACK.run(connection, segment=pack)

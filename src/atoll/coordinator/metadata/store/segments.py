@@ -385,7 +385,7 @@ def collect_streams(
     pending += [
         (pack, 0, POSITION_END)
         for pack in sorted(withered)
-        if packs.wither(connection, pack, sum(withered[pack]), len(withered[pack]))
+        if packs.lose_items(connection, pack, sum(withered[pack]), len(withered[pack]))
     ]
     # One statement finds and removes: no repair can slip in between.
     gone = [
