@@ -4,7 +4,7 @@ With the recovery phrase alone an owner asks any nodes for pieces under the hash
 tells buckets apart by their tags and opens the capsules: each says what its segment is a part of
 and brings the wrapped key. No coordinator and no database is needed.
 
-Normative text: ``docs/spec/capsule.md``. Vectors: ``tests/golden/vectors/capsule.json``.
+Normative text: ``docs/spec/capsule.md``. Vectors: ``tests/golden/vectors/recovery.json``.
 """
 
 import hashlib

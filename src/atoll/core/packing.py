@@ -4,7 +4,7 @@ A packed segment's chunks (ciphertext and tag each) follow each other without pa
 offset in the pack's plaintext. So its chunk ``c`` begins at ``offset + c * unit_bytes``, and only
 the last one is shorter than a unit.
 
-Normative text: ``docs/spec/pack.md``.
+Normative text: ``docs/spec/pack.md``. Vectors: ``tests/golden/vectors/pack.json``.
 """
 
 from dataclasses import dataclass

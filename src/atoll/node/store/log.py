@@ -6,7 +6,7 @@ right.
 Both carry a keyed check that is bound to the log's number and the offset: bytes that a customer
 stored in a piece, or a block that the disk wrote to another place, never pass for a record.
 
-Normative text: ``docs/spec/node-store.md``.
+Normative text: ``docs/spec/node-store.md``. Vectors: ``tests/golden/vectors/node-store.json``.
 """
 
 import hashlib
