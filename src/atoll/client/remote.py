@@ -12,11 +12,15 @@ from atoll.core.messages import (
     decode,
     encode,
 )
-from atoll.core.ports import Address, Clock, PieceTransport
+from atoll.core.ports import Address, Clock, PieceTransport, Reply
 
 CONTROL_PATH = "/v1/control"
 CONTROL_TIMEOUT_S = 30.0
 CONTENT_TYPE = "application/msgpack"
+
+
+REPLAY_TRIES_MAX = 64
+"""Equal questions of one millisecond under one key that are told apart."""
 
 
 class RemoteControl:
@@ -51,22 +55,37 @@ class RemoteControl:
         for turn in range(len(self._addresses)):
             place = (self._first + turn) % len(self._addresses)
             address = self._addresses[place]
-            proof = prove_request(self._identity, "POST", CONTROL_PATH, body, self._clock.now_ms())
-            headers = {RequestProof.HEADER: proof.to_header(), "content-type": CONTENT_TYPE}
             try:
-                reply = await self._transport.call(
-                    address, "POST", CONTROL_PATH, headers, body, CONTROL_TIMEOUT_S
-                )
+                reply = await self._send(address, body)
             except AtollError as caught:
                 if caught.kind is not Kind.UNREACHABLE:
                     raise
                 fault = caught
                 continue
             self._first = place
-            if reply.status >= 300:
-                failure: Failure = decode(reply.body, Failure)
-                raise failure.to_error()
             found: Answer = decode(reply.body, answer)
             return found
         assert fault is not None
         raise fault
+
+    async def _send(self, address: Address, body: bytes) -> Reply:
+        """Send one signed question until it is taken for a new one. Raises ``AtollError``.
+
+        Two equal questions of one millisecond (from this process or another under the same key)
+        have the same signature, and the second looks like a replay of the first. It was not acted
+        upon, so it may be signed for a moment later.
+        """
+        now_ms = self._clock.now_ms()
+        for later_ms in range(REPLAY_TRIES_MAX):
+            proof = prove_request(self._identity, "POST", CONTROL_PATH, body, now_ms + later_ms)
+            headers = {RequestProof.HEADER: proof.to_header(), "content-type": CONTENT_TYPE}
+            reply = await self._transport.call(
+                address, "POST", CONTROL_PATH, headers, body, CONTROL_TIMEOUT_S
+            )
+            if reply.status < 300:
+                return reply
+            failure: Failure = decode(reply.body, Failure)
+            error = failure.to_error()
+            if error.kind is not Kind.REPLAYED or later_ms == REPLAY_TRIES_MAX - 1:
+                raise error
+        raise AssertionError("the last try returned or raised")

@@ -97,3 +97,46 @@ def test_no_address_is_a_configuration_error() -> None:
     with pytest.raises(AtollError) as caught:
         remote(Coordinators())
     assert caught.value.kind is Kind.CONFIG
+
+
+class OnceOnly(Coordinators):
+    """A coordinator that takes each signature once, as the true one does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.spent: set[str] = set()
+
+    async def call(
+        self,
+        address: Address,
+        method: str,
+        path: str,
+        headers: Mapping[str, str],
+        body: bytes,
+        timeout_s: float,
+    ) -> Reply:
+        if headers["x-atoll-proof"] in self.spent:
+            error = AtollError(Kind.REPLAYED, "ask coordinator", "answered before")
+            return Reply(error.meaning.http_status, {}, encode(failure_of(error)))
+        self.spent.add(headers["x-atoll-proof"])
+        return await super().call(address, method, path, headers, body, timeout_s)
+
+
+class StillClock(TestClock):
+    def now_ms(self) -> int:
+        return self.started_ms
+
+    def __init__(self) -> None:
+        self.started_ms = TestClock().now_ms()
+
+
+async def test_equal_questions_of_one_moment_are_all_answered() -> None:
+    coordinator, clock = OnceOnly(), StillClock()
+    workers = [
+        RemoteControl(coordinator, [FIRST], Identity(b"g" * 32), clock)  # type: ignore[arg-type]
+        for _ in range(3)
+    ]
+    for _ in range(5):
+        for worker in workers:
+            assert await worker.ask(GetBucket(name="bucket"), BucketInfo) == BUCKET
+    assert len(coordinator.spent) == 15
