@@ -27,6 +27,7 @@ Result = TypeVar("Result")
 KIB = 1 << 10
 HOUR_MS = 3600 * 1000
 UPLOADER = Identity(b"uploader".ljust(32, b"."))
+THIEF = Identity(b"thief".ljust(32, b"."))
 COORDINATOR = Identity(b"coordinator".ljust(32, b"."))
 PAYER = PayerTag(b"payer".ljust(16, b"."))
 
@@ -73,6 +74,22 @@ def make_piece(name: str, data_bytes: int, index: int = 0, n: int = 4) -> Piece:
     head = encode_header(header)
     trailer = encode_trailer(header, sign_trailer(UPLOADER, header, roots), crc32c(head + data))
     return Piece(header, head + data + trailer)
+
+
+def forged(piece: Piece) -> Piece:
+    """A record under a piece's id that holds as such: other bytes, signed by a thief."""
+    header = piece.header
+    data = bytes(byte ^ 0xFF for byte in piece.data)
+    roots = [bytes((i,)) * 32 for i in range(header.n)]
+    roots[header.index] = piece_root(data)
+    return signed_again(Piece(header, encode_header(header) + data), roots)
+
+
+def signed_again(piece: Piece, roots: list[bytes], signer: Identity = THIEF) -> Piece:
+    """Header and data of a piece with another trailer."""
+    before = encode_header(piece.header) + piece.data
+    trailer = sign_trailer(signer, piece.header, roots)
+    return Piece(piece.header, before + encode_trailer(piece.header, trailer, crc32c(before)))
 
 
 def admission_of(piece: Piece, name: str, now_ms: int, **changes: Any) -> Admission:

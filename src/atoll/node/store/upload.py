@@ -1,7 +1,9 @@
 """One piece on its way in: checked while it is written, committed when whole, gone otherwise."""
 
 import asyncio
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from enum import Enum
 from typing import Any
 
 from typing_extensions import Buffer
@@ -13,6 +15,7 @@ from atoll.core.pieces import (
     RecordChecker,
     TlvType,
     Trailer,
+    check_trailer,
     parse_header,
     parse_trailer,
     trailer_bytes,
@@ -20,7 +23,7 @@ from atoll.core.pieces import (
 from atoll.core.retention import Order
 from atoll.node.store.log import Envelope, RecordKind, encode_foot
 from atoll.node.store.logs import Extent
-from atoll.node.store.model import Row, State, Stored
+from atoll.node.store.model import Rotten, Row, State, Stored
 from atoll.node.store.retention import admitted, locked, record_in
 from atoll.node.store.volume import Admission, Volume, replayed
 
@@ -179,18 +182,27 @@ class PieceUpload:
             return None
         row = volume.index.get(admission.piece)
         spent = volume.check_serial(admission.serial, admission.piece)
-        if row is None or row.state != State.LIVE:
-            if spent and (row is None or row.state != State.LOST):
+        if row is None or row.state == State.DEAD or (spent and row.state == State.TRASH):
+            if spent:
                 raise replayed(admission.piece)
             return None
-        same = await volume.compute.run(stored_record, volume, row)
-        if (_unlocked(same[0]), same[1]) != (_unlocked(header), trailer):
+        # In the trash, too: else who may delete a piece could at once write other bytes over it.
+        log = volume.logs.files.get(row.log)
+        with nullcontext() if log is None else volume.logs.reading(log):
+            agreement = await volume.compute.run(compare_stored, volume, row, header, trailer)
+        if agreement is Agreement.OTHER:
             raise AtollError(
                 Kind.CONFLICT,
                 "store piece",
                 "another record is stored under this piece id",
                 about=admission.piece.hex()[:10],
             )
+        if row.state != State.LIVE:
+            return None
+        if agreement is Agreement.DAMAGED:
+            volume.counts.rotten += 1
+            await volume.commit.add(Rotten(admission.piece, row.log, row.offset))
+            return None
         envelope = volume.envelope_of(row)
         volume.counts.repeats += 1
         root = trailer.piece_roots[header.index]
@@ -274,10 +286,57 @@ def tlv_of(header: Header, kind: TlvType, length: int) -> bytes | None:
     return None
 
 
-def _unlocked(header: Header) -> Header:
-    """Return a header without its retention record, which may be renewed on the way."""
+class Agreement(Enum):
+    """What a record offered is to the one stored under its piece id."""
+
+    SAME = "same"
+    DAMAGED = "damaged"
+    """The stored one is unreadable, and all that the index knows of it agrees."""
+    OTHER = "other"
+
+
+def compare_stored(volume: Volume, row: Row, header: Header, trailer: Trailer) -> Agreement:
+    """Compare a checked record with the one stored, in whichever state it is. Blocks.
+
+    The segment root binds data and geometry, the trailer's signature the TLVs but type 1; so only
+    payer tag and retention record, which a repair or a renewal changes, may differ.
+    """
+    known = None
+    try:
+        known, stored = stored_record(volume, row)
+        if (_lasting(known), stored) == (_lasting(header), trailer):
+            if row.state == State.LIVE:
+                # A repeat is answered out of the head.
+                volume.envelope_of(row)
+            return Agreement.SAME
+        # Rot in the stored trailer must not pass for another record.
+        check_trailer(known, stored)
+    except AtollError as cause:
+        if cause.kind not in _UNREADABLE:
+            raise
+    else:
+        return Agreement.OTHER
+    if known is not None and _lasting(known) != _lasting(header):
+        return Agreement.OTHER
+    offered = (
+        header.segment_id,
+        header.index,
+        trailer.segment_root,
+        tlv_of(header, TlvType.BUCKET_TAG, BUCKET_TAG_BYTES),
+        tlv_of(header, TlvType.OWNER_KEY_HASH, OWNER_HASH_BYTES),
+    )
+    indexed = (row.segment, row.piece_index, row.segment_root, row.bucket_tag, row.owner_hash)
+    return Agreement.DAMAGED if offered == indexed else Agreement.OTHER
+
+
+_UNREADABLE = (Kind.CORRUPT, Kind.DATA_LOST, Kind.NEWER_FORMAT, Kind.TOO_LARGE)
+"""What reading a stored record back raises where its bytes are damaged or gone."""
+
+
+def _lasting(header: Header) -> Header:
+    """Return a header without what may differ between two records of the same piece."""
     kept = tuple(tlv for tlv in header.tlvs if tlv.type != TlvType.RETENTION)
-    return replace(header, tlvs=kept)
+    return replace(header, payer_tag=b"", tlvs=kept)
 
 
 def stored_record(volume: Volume, row: Row) -> tuple[Header, Trailer]:

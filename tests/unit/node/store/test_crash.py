@@ -20,6 +20,7 @@ from tests.unit.node.machine import (
     Machine,
     Piece,
     admission_of,
+    forged,
     get,
     make_piece,
     put,
@@ -226,6 +227,25 @@ class StoreModel(RuleBasedStateMachine):
 
         self.do("put over trash", back())
 
+    @precondition(lambda self: self.live or self.trash)
+    @rule(data=st.data(), crash_at=CRASHES)
+    def put_forged(self, data: st.DataObject, crash_at: int) -> None:
+        """A coordinator's thief writes other bytes under the id of a piece, deleted or not."""
+        now_ms = self.machine.now_ms
+        there = self.live | {i: p for i, (p, until_ms) in self.trash.items() if now_ms < until_ms}
+        if not there:
+            return
+        piece = there[data.draw(st.sampled_from(sorted(there)))]
+
+        async def attack() -> None:
+            admission = admission_of(piece, f"forged{self.number}", self.machine.now_ms)
+            with pytest.raises(AtollError) as refused:
+                await put(self.machine.store, forged(piece), admission)
+            assert refused.value.kind in (Kind.CONFLICT, Kind.DISK_FULL)
+
+        self.number += 1
+        self.do("put forged", attack(), crash_at)
+
     @rule(seconds=st.sampled_from([60, 2000, 4000]), crash_at=CRASHES)
     def time_passes(self, seconds: int, crash_at: int) -> None:
         self.upkeep(seconds, crash_at)
@@ -316,6 +336,7 @@ def test_no_power_cut_loses_what_was_acknowledged() -> None:
         "put",
         "put again",
         "put over trash",
+        "put forged",
         "cut off",
         "delete",
         "upkeep",
