@@ -33,6 +33,7 @@ from atoll.core.proofs.verdicts import (
     signature_under,
 )
 
+MEMORY_FILE = "verifier.memory"
 CHAIN_SLOTS = 8_192
 CHAIN_LEAD_SLOTS = 2
 """A first chain begins so many slots after it was drawn."""
@@ -44,8 +45,11 @@ SLOTS_HEARD = 4
 EVIDENCE_MAX = 1_000
 CASES_MAX = 100_000
 """Nodes judged or heard of in the slots at hand."""
-EARLY_MS_MAX = 2_000
-"""A value is not revealed earlier than this before its slot, by our own clock."""
+SLOT_MS_MIN, SLOT_MS_MAX = 1_000, 24 * 3_600_000
+"""Lengths of a slot that a coordinator may have."""
+COORDINATOR_SKEW_MS_MAX = 60_000
+"""Its slot is that of our own clock, or so near (but the next slot is always near)."""
+PAUSE_MS_MIN = 100
 
 
 @dataclass(slots=True)
@@ -66,16 +70,55 @@ class Desk:
         self.address = address
         self.identity = identity
         self.key = b""
+        self.slot_ms = 0
+        """Length of a slot as first told (``pin``); 0: not told yet."""
         self.state: VerifierState | None = None
         self.chain: Signed | None = None
         self.commit: ChainCommit | None = None
         self.next_ms = 0
+        self.rest_ms = 0
+        """Not asked before, whatever there is to tell: it was refused."""
         self.beacons: OrderedDict[int, tuple[Signed, BeaconValue]] = OrderedDict()
         self.cases: dict[tuple[int, bytes], Case] = {}
         self.evidence: OrderedDict[bytes, Evidence] = OrderedDict()
         self.untold: list[Evidence] = []
         self.liars: set[bytes] = set()
         self._checks: dict[bytes, ChainCheck] = {}
+
+    # --- who it is --------------------------------------------------------------------------
+
+    def pin(self, key: bytes, slot_ms: int) -> None:
+        """Take a coordinator's key and length of a slot: for good, once they were taken.
+
+        Slots are numbered from the Unix epoch, so their length alone says when a value may be
+        revealed: who could change it could ask for values of slots to come. Raises ``FORBIDDEN``
+        for others than at first, ``BAD_REQUEST`` for slots of no sane length.
+        """
+        if self.key not in (b"", key):
+            raise self._refused("shows another key than at first")
+        if self.slot_ms not in (0, slot_ms):
+            raise self._refused(f"says slots of {slot_ms} ms, not of {self.slot_ms} ms as at first")
+        if not SLOT_MS_MIN <= slot_ms <= SLOT_MS_MAX:
+            raise AtollError(
+                Kind.BAD_REQUEST,
+                "ask coordinator",
+                f"a slot lasts {SLOT_MS_MIN} to {SLOT_MS_MAX} ms, not {slot_ms}",
+                about=str(self.address),
+            )
+        self.key, self.slot_ms = key, slot_ms
+
+    def _refused(self, what: str) -> AtollError:
+        return AtollError(
+            Kind.FORBIDDEN,
+            "ask coordinator",
+            f"the coordinator {what}",
+            hint=f"if that is meant, stop the verifier and remove {MEMORY_FILE}",
+            about=str(self.address),
+        )
+
+    def slot_at(self, now_ms: int) -> int:
+        """Return the slot that our own clock is in."""
+        return now_ms // self.slot_ms
 
     # --- chains and beacons -----------------------------------------------------------------
 
@@ -98,8 +141,23 @@ class Desk:
         secret = self._secret(first_slot)
         return commit_chain(self.identity, self.key, secret, first_slot, CHAIN_SLOTS)
 
-    def adopt(self, state: VerifierState) -> None:
-        """Take a coordinator's answer. Raises ``UNAUTHENTICATED``, ``CORRUPT``."""
+    def adopt(self, state: VerifierState, now_ms: int) -> None:
+        """Take an answer of the coordinator that was pinned.
+
+        Raises ``UNAUTHENTICATED``, ``CORRUPT``, ``CLOCK_SKEW`` where its slot is not ours, and what
+        ``pin`` raises.
+        """
+        self.pin(state.coordinator_key, state.slot_ms)
+        slot = self.slot_at(now_ms)
+        apart = abs(state.slot - slot)
+        if apart > 1 and apart * self.slot_ms > COORDINATOR_SKEW_MS_MAX:
+            raise AtollError(
+                Kind.CLOCK_SKEW,
+                "ask coordinator",
+                f"its slot is {state.slot}; by our clock it is {slot}",
+                hint="set the clocks of both machines (NTP)",
+                about=str(self.address),
+            )
         self.state = state
         own: list[tuple[ChainCommit, Signed]] = []
         for body in state.chains:
@@ -110,7 +168,7 @@ class Desk:
             commit = self._checks[digest].commit
             if commit.verifier_key == self.identity.public_key:
                 own.append((commit, decode_statement(body, Signed)))
-        usable = [c for c in own if c[0].first_slot + c[0].length > state.slot]
+        usable = [c for c in own if c[0].first_slot + c[0].length > slot]
         if usable:
             self.commit, self.chain = min(usable, key=lambda pair: pair[0].first_slot)
         elif own:
@@ -118,23 +176,35 @@ class Desk:
         self.liars |= set(state.excluded)
         if state.beacon:
             self.take_beacon(decode_statement(state.beacon, Signed))
-        before = state.slot - SLOTS_HEARD
+        before = slot - SLOTS_HEARD
         self.cases = {key: case for key, case in self.cases.items() if key[0] > before}
 
     def reveal_due(self, now_ms: int) -> Reveal | None:
-        """Return our value for the slot that the coordinator asks for, if its time has come."""
+        """Return our value for the slot that the coordinator asks for, if its time has come.
+
+        By our own clock alone: whoever asks early wants to know what he must not know yet, and
+        nobody needs values of slots that are over.
+        """
         state, commit = self.state, self.commit
         if state is None or commit is None or not state.reveal_slot:
             return None
-        slot = state.reveal_slot
-        if now_ms < slot * state.slot_ms - EARLY_MS_MAX:
-            # Whoever asks early wants to know what he must not know yet.
+        slot, now = state.reveal_slot, self.slot_at(now_ms)
+        if not now - SLOTS_OPEN < slot <= now:
             return None
         if not commit.first_slot <= slot < commit.first_slot + commit.length:
             return None
         return make_reveal(
             self.identity, slot, chain_value(self._secret(commit.first_slot), commit, slot)
         )
+
+    def pause_ms(self, now_ms: int) -> int:
+        """Return when to ask again: at once with a value that is due, or when it will be."""
+        if self.state is None or self.reveal_due(now_ms) is not None:
+            return 0
+        pause_ms = max(PAUSE_MS_MIN, self.state.pause_ms)
+        begins_in_ms = self.state.reveal_slot * self.slot_ms - now_ms
+        # Where our clock is behind the coordinator's, it asks before our slot has begun.
+        return min(pause_ms, begins_in_ms) if begins_in_ms > 0 else pause_ms
 
     def take_beacon(self, signed: Signed) -> BeaconValue:
         """Check a slot's beacon: signed, of this coordinator, every value of its chain.
@@ -168,9 +238,9 @@ class Desk:
     def may_judge(self, node_id: NodeId, beacon: BeaconValue, now_ms: int) -> None:
         """Raise unless we are of the committee and the slot is open."""
         state = self.state
-        if state is None or not state.slot_ms:
+        if state is None:
             raise AtollError(Kind.OVERLOADED, "take proof", "this verifier is not ready yet")
-        slot = now_ms // state.slot_ms
+        slot = self.slot_at(now_ms)
         if not slot - SLOTS_OPEN < beacon.slot <= slot + 1:
             raise AtollError(Kind.EXPIRED, "take proof", f"slot {beacon.slot} is over")
         if self.identity.public_key not in draw_committee(beacon.value, node_id, beacon.verifiers):

@@ -30,14 +30,13 @@ from atoll.core.proofs.verdicts import (
     sign_verdict,
 )
 from atoll.verifier.config import VerifierConfig
-from atoll.verifier.desk import Desk
+from atoll.verifier.desk import MEMORY_FILE, Desk
 from atoll.verifier.record import Record, Said
 
 _LOG = logging.getLogger(__name__)
 ASK_PATH = "/v1/node/ask"
 VERDICTS_PATH = "/v1/verdicts"
 EVIDENCE_PATH = "/v1/evidence"
-MEMORY_FILE = "verifier.memory"
 WRITE_WINDOW_S = 0.1
 """Verdicts of so long are written and synced together."""
 TELL_S = 0.25
@@ -47,6 +46,8 @@ SAMPLES_INLINE_MAX = 64
 JUDGED_AT_ONCE_MAX = 4
 PROOF_FETCH_BYTES_MAX = 16 << 20
 RETRY_MS = 1_000
+REFUSED_MS = 30_000
+"""A coordinator that is not what it was at first is asked again after so long."""
 EVIDENCE_AT_ONCE = 2
 EVIDENCE_BYTES_MAX = 400_000
 """Longer evidence (a false verdict on many samples) is shown to who asks, not sent."""
@@ -57,9 +58,12 @@ Step = Callable[[], Awaitable[None]]
 
 
 class VerifierMemory(msgspec.Struct, frozen=True):
-    """Keys of coordinators as first told, by address: another one is refused later."""
+    """What coordinators said at first: anything else is refused later."""
 
     coordinators: dict[str, bytes] = {}
+    """Keys by address."""
+    slots_ms: dict[bytes, int] = {}
+    """Lengths of a slot by key."""
 
 
 class VerifierService:
@@ -84,6 +88,7 @@ class VerifierService:
         self.desks = [Desk(address, identity) for address in config.coordinators]
         self.record = Record(disk, config.keep_bytes)
         self._memory = VerifierMemory()
+        self._remembering = asyncio.Lock()
         self._queue: asyncio.Queue[tuple[int, Said, asyncio.Future[None]]] = asyncio.Queue(
             QUEUE_MAX
         )
@@ -103,6 +108,7 @@ class VerifierService:
         await self._compute.run(self.record.open)
         for desk in self.desks:
             desk.key = self._memory.coordinators.get(str(desk.address), b"")
+            desk.slot_ms = self._memory.slots_ms.get(desk.key, 0)
         self._tasks = [
             asyncio.create_task(self._repeat("write verdicts", self._write, 0.0)),
             asyncio.create_task(self._repeat("tell verdicts", self._tell, TELL_S)),
@@ -320,6 +326,8 @@ class VerifierService:
         async def sync() -> None:
             now_ms = self._clock.now_ms()
             untold = desk.untold_verdicts(1)
+            if now_ms < desk.rest_ms:
+                return
             if now_ms < desk.next_ms and not untold and not desk.untold:
                 return
             desk.next_ms = now_ms + RETRY_MS
@@ -333,44 +341,50 @@ class VerifierService:
             one for one in desk.untold[:EVIDENCE_AT_ONCE] if len(one.second) <= EVIDENCE_BYTES_MAX
         ]
         reveal = desk.reveal_due(self._clock.now_ms())
-        slot = desk.state.slot if desk.state is not None else 0
-        chain = desk.ready_chain(slot) if desk.key else None
+        chain = None
+        if desk.state is not None:
+            slot = max(desk.slot_at(self._clock.now_ms()), desk.state.slot)
+            chain = desk.ready_chain(slot)
         question = VerifierSync(
             time_ms=self._clock.now_ms(),
             host=self.config.host,
             port=self.config.port,
             fingerprint=self.config.fingerprint,
             operator=self.config.operator,
-            chain=encode_statement(chain) if chain is not None and desk.state is not None else b"",
+            chain=encode_statement(chain) if chain is not None else b"",
             reveal=encode_statement(reveal) if reveal is not None else b"",
             verdicts=[encode_statement(signed) for _, signed, _ in verdicts],
             evidence=[encode_statement(one) for one in evidence],
         )
         state = await self._ask(desk.address, question)
-        await self._know(desk, state.coordinator_key)
+        await self._know(desk, state)
         for case, _, count in verdicts:
             case.told = max(case.told, count)
         desk.untold = desk.untold[EVIDENCE_AT_ONCE:]
-        desk.adopt(state)
-        due = desk.reveal_due(self._clock.now_ms()) is not None
-        desk.next_ms = self._clock.now_ms() + (0 if due else max(100, state.pause_ms))
+        desk.adopt(state, self._clock.now_ms())
+        now_ms = self._clock.now_ms()
+        desk.next_ms = now_ms + desk.pause_ms(now_ms)
 
-    async def _know(self, desk: Desk, key: bytes) -> None:
-        if desk.key == key:
-            return
-        if desk.key:
-            raise AtollError(
-                Kind.FORBIDDEN,
-                "ask coordinator",
-                "the coordinator shows another key than at first",
-                hint=f"if that is meant, stop the verifier and remove {MEMORY_FILE}",
-                about=str(desk.address),
+    async def _know(self, desk: Desk, state: VerifierState) -> None:
+        """Hold the coordinator against what it said at first; remember that durably."""
+        async with self._remembering:
+            if desk.key in (b"", state.coordinator_key):
+                # Also what it said at another of its addresses binds it.
+                told_ms = self._memory.slots_ms.get(state.coordinator_key, 0)
+                desk.slot_ms = desk.slot_ms or told_ms
+            try:
+                desk.pin(state.coordinator_key, state.slot_ms)
+            except AtollError:
+                desk.rest_ms = self._clock.now_ms() + REFUSED_MS
+                raise
+            memory = VerifierMemory(
+                {**self._memory.coordinators, str(desk.address): desk.key},
+                {**self._memory.slots_ms, desk.key: desk.slot_ms},
             )
-        desk.key = key
-        known = {**self._memory.coordinators, str(desk.address): key}
-        self._memory = VerifierMemory(known)
-        content = msgspec.msgpack.encode(self._memory)
-        await self._compute.run(self._disk.replace, MEMORY_FILE, content)
+            if memory != self._memory:
+                content = msgspec.msgpack.encode(memory)
+                await self._compute.run(self._disk.replace, MEMORY_FILE, content)
+                self._memory = memory
 
     async def _ask(self, address: Address, question: VerifierSync) -> VerifierState:
         body = encode(question)
@@ -404,5 +418,5 @@ def _read_memory(disk: Disk) -> VerifierMemory:
             Kind.WRONG_FOLDER,
             "start verifier",
             f"{MEMORY_FILE} cannot be read: {cause}",
-            hint=f"remove {MEMORY_FILE}; coordinators will be asked for their keys again",
+            hint=f"remove {MEMORY_FILE}; coordinators will be asked who they are again",
         ) from cause

@@ -30,13 +30,19 @@ SLOT = 9
 ME, FELLOW, LIAR = VERIFIERS
 
 
-def state(*, slot: int = SLOT, reveal: int = 0, chains: list[bytes] | None = None) -> VerifierState:
+def state(
+    *,
+    slot: int = SLOT,
+    reveal: int = 0,
+    chains: list[bytes] | None = None,
+    slot_ms: int = SLOT_MS,
+) -> VerifierState:
     known = [encode_statement(chain_of(one)) for one in VERIFIERS] if chains is None else chains
     return VerifierState(
         time_ms=slot * SLOT_MS,
         coordinator_key=COORDINATOR.public_key,
         slot=slot,
-        slot_ms=SLOT_MS,
+        slot_ms=slot_ms,
         reveal_slot=reveal,
         beacon=b"",
         verifiers=[],
@@ -49,44 +55,87 @@ def state(*, slot: int = SLOT, reveal: int = 0, chains: list[bytes] | None = Non
 
 @pytest.fixture
 def desk() -> Desk:
+    made = new_desk()
+    made.adopt(state(), SLOT * SLOT_MS)
+    return made
+
+
+def new_desk() -> Desk:
     made = Desk(Address("127.0.0.1", 1), ME)
-    made.key = COORDINATOR.public_key
-    made.adopt(state())
+    made.pin(COORDINATOR.public_key, SLOT_MS)
     return made
 
 
 def test_a_new_verifier_draws_a_chain_and_reveals_its_values() -> None:
-    desk = Desk(Address("127.0.0.1", 1), ME)
-    desk.key = COORDINATOR.public_key
-    desk.adopt(state(chains=[]))
+    desk = new_desk()
+    desk.adopt(state(chains=[]), SLOT * SLOT_MS)
     chain = desk.ready_chain(SLOT)
     first = read_chain(chain).first_slot
     assert first > SLOT
-    desk.adopt(state(slot=first, reveal=first, chains=[encode_statement(chain)]))
+    now_ms = first * SLOT_MS
+    desk.adopt(state(slot=first, reveal=first, chains=[encode_statement(chain)]), now_ms)
     assert desk.ready_chain(first).body == chain.body
-    assert desk.reveal_due(first * SLOT_MS) is not None
+    assert desk.reveal_due(now_ms) is not None
+    assert desk.pause_ms(now_ms) == 0
 
 
-def test_nobody_gets_a_value_before_its_slot(desk: Desk) -> None:
-    chain = encode_statement(desk.ready_chain(SLOT - 5))
-    first = read_chain(desk.ready_chain(SLOT - 5)).first_slot
-    desk.adopt(state(reveal=first + 50, chains=[chain]))
-    assert desk.reveal_due((first + 50) * SLOT_MS - 60_000) is None
+def asked_for(slot: int, now_ms: int) -> Desk:
+    """A desk with a chain from slot 11 on, of which the coordinator wants a value."""
+    desk = new_desk()
+    chain = encode_statement(desk.ready_chain(SLOT))
+    desk.adopt(state(slot=now_ms // SLOT_MS, reveal=slot, chains=[chain]), now_ms)
+    return desk
+
+
+@pytest.mark.parametrize("early_ms", [1, 1_999, 60_000])
+def test_nobody_gets_a_value_before_its_slot(early_ms: int) -> None:
+    now_ms = 30 * SLOT_MS - early_ms
+    desk = asked_for(30, now_ms)
+    assert desk.reveal_due(now_ms) is None
+    assert desk.pause_ms(now_ms) == min(100, early_ms)
+    assert desk.reveal_due(30 * SLOT_MS) is not None
+
+
+def test_nobody_gets_values_of_slots_long_over() -> None:
+    desk = asked_for(30, 31 * SLOT_MS)
+    assert desk.reveal_due(31 * SLOT_MS) is not None
+    assert desk.reveal_due(32 * SLOT_MS) is None
+
+
+def test_a_coordinator_cannot_make_slots_shorter(desk: Desk) -> None:
+    with pytest.raises(AtollError, match="not of 10000 ms as at first") as refused:
+        desk.adopt(state(slot=SLOT * 10, slot_ms=1_000), SLOT * SLOT_MS)
+    assert refused.value.kind is Kind.FORBIDDEN
+    assert desk.slot_ms == SLOT_MS
+
+
+@pytest.mark.parametrize("slot_ms", [0, 1, 999, -1, 1 << 62])
+def test_slots_of_no_sane_length_are_refused(slot_ms: int) -> None:
+    desk = Desk(Address("127.0.0.1", 1), ME)
+    with pytest.raises(AtollError) as refused:
+        desk.pin(COORDINATOR.public_key, slot_ms)
+    assert refused.value.kind is Kind.BAD_REQUEST
+    assert (desk.key, desk.slot_ms) == (b"", 0)
+
+
+def test_slots_are_numbered_by_our_own_clock(desk: Desk) -> None:
+    with pytest.raises(AtollError) as refused:
+        desk.adopt(state(slot=SLOT + 7), SLOT * SLOT_MS)
+    assert refused.value.kind is Kind.CLOCK_SKEW
+    desk.adopt(state(slot=SLOT + 6), SLOT * SLOT_MS)
 
 
 def test_the_same_key_makes_the_same_chain_again() -> None:
     made = []
     for _ in range(2):
-        desk = Desk(Address("127.0.0.1", 1), ME)
-        desk.key = COORDINATOR.public_key
+        desk = new_desk()
         made.append(desk.ready_chain(SLOT).body)
     assert made[0] == made[1]
 
 
 def test_a_beacon_with_a_value_of_no_chain_is_refused() -> None:
-    desk = Desk(Address("127.0.0.1", 1), ME)
-    desk.key = COORDINATOR.public_key
-    desk.adopt(state(chains=[encode_statement(chain_of(ME))]))
+    desk = new_desk()
+    desk.adopt(state(chains=[encode_statement(chain_of(ME))]), SLOT * SLOT_MS)
     with pytest.raises(AtollError, match="of no known chain"):
         desk.take_beacon(beacon_of(SLOT))
 
