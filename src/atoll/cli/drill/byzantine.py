@@ -25,12 +25,12 @@ VERIFIERS = 3
     show_default=True,
     help="Share of the nodes that lie.",
 )
-@drill_options
+@drill_options(nodes=25)
 def byzantine(share: float, **values: Any) -> int:
     """Let a share of the nodes and one verifier of three lie from the start, each in its own way.
 
     Wrong bytes, forged proofs, refused reads, lost data kept quiet, boasted room; a verifier that
-    sees nothing wrong. No wrong byte may reach a customer, every liar must be named, no honest node
+    vouches for liars and slanders the honest. No wrong byte may reach a customer, every liar must be named, no honest node
     may be. Runs on a cloud of its own only.
     """
     options = options_of(values)
@@ -56,7 +56,7 @@ def byzantine(share: float, **values: Any) -> int:
 async def _byzantine(stage: Stage, liars: dict[str, str]) -> None:
     for name, lie in liars.items():
         stage.note(f"{name} {LIES[lie]}")
-    stage.note(f"verifier-{VERIFIERS} sees nothing wrong anywhere")
+    stage.note(f"verifier-{VERIFIERS} vouches for liars and slanders some of the honest")
     numbers = {int(name.partition("-")[2]): lie for name, lie in liars.items()}
     await asyncio.sleep(stage.options.seconds)
     began = time.monotonic()
@@ -73,11 +73,29 @@ async def _byzantine(stage: Stage, liars: dict[str, str]) -> None:
             number in named, f"node-{number} ({lie}): {named.get(number, 'nobody noticed')}"
         )
     await _honest(stage, set(numbers))
+    await _verifier(stage)
     await stage.settle()
     stage.report.figures["liars"] = {f"node-{n}": f"{numbers[n]}: {w}" for n, w in named.items()}
     stage.report.limits.append(
         "Liars that work together by placement (more pieces of one segment than its parity) are "
         "what placement's caps prevent; the simulator's scenarios break those caps."
+    )
+
+
+async def _verifier(stage: Stage) -> None:
+    """The verifier that vouches for everybody signed what others can prove to be false."""
+    until = time.monotonic() + NAMED_S_MAX
+    while True:
+        found = await stage.client.ask("proofs")
+        if found["excluded"] or time.monotonic() > until:
+            break
+        await asyncio.sleep(POLL_S)
+    liar = sorted(found["verifiers"], key=lambda place: str(place["operator"]))[-1]["key"]
+    stage.check(
+        found["excluded"] == [liar],
+        f"{len(found['excluded'])} verifier is excluded for a verdict that its own evidence refutes"
+        if found["excluded"]
+        else "nobody noticed the lying verifier",
     )
 
 

@@ -33,7 +33,7 @@ from atoll.cli.drill.stage import (
     show_default=True,
     help="Seconds in which they die, one after the other.",
 )
-@drill_options
+@drill_options()
 def churn(share: float, within: float, **values: Any) -> int:
     """Kill a share of the nodes for good, under load; watch repair bring everything back.
 

@@ -28,7 +28,7 @@ LARGE = 3
 
 
 @click.command("coordinator-lost")
-@drill_options
+@drill_options()
 def coordinator_lost(**values: Any) -> int:
     """Lose every coordinator, gateway, database and key; bring all objects back from the nodes.
 

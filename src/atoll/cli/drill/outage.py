@@ -11,7 +11,7 @@ from atoll.core.errors import AtollError, Kind
 
 @click.command()
 @click.option("--region", help="Region to switch off.  [default: the one with most nodes]")
-@drill_options
+@drill_options()
 def outage(region: str | None, **values: Any) -> int:
     """Switch off all nodes of a region under load; after a while they come back."""
     options = options_of(values)

@@ -16,7 +16,7 @@ from atoll.cli.drill.stage import Stage, drill_options, names_of, options_of, pl
     show_default=True,
     help="Share of the nodes that fall silent.",
 )
-@drill_options
+@drill_options()
 def partition(share: float, **values: Any) -> int:
     """Freeze a share of the nodes under load: connections stay open, nothing is answered.
 

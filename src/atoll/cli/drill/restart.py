@@ -14,7 +14,7 @@ KINDS = ("gateway", "node", "coordinator", "verifier", "relay")
 
 
 @click.command()
-@drill_options
+@drill_options()
 def restart(**values: Any) -> int:
     """SIGKILL every process in turn under load, then all at the same moment, like a power cut.
 

@@ -28,6 +28,7 @@ from atoll.core.units import show_bytes
 from atoll.runtime.control import send_order
 from atoll.runtime.supervisor import ChildFacts
 
+NODES = 12
 POLL_S = 0.5
 HEAL_S_MAX = 300.0
 VICTIM_TRIES_MAX = 5_000
@@ -69,6 +70,8 @@ class Stage:
     report: Report
     options: DrillOptions
     chance: random.Random
+    client: AsyncClient
+    """The cloud's owner."""
     facts: dict[str, Any]
     """What a cloud of its own said when it was ready; empty for one that ran before."""
     began: float = field(default_factory=time.monotonic)
@@ -212,15 +215,26 @@ def _paint(text: str, code: str) -> str:
 Play = Callable[[Stage], Awaitable[None]]
 
 
-def drill_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options that all drills share."""
+Command = Callable[..., Any]
+
+
+def drill_options(nodes: int = NODES) -> Callable[[Command], Command]:
+    """Return what adds the options that all drills share; ``nodes`` is how many suit this one."""
+
+    def add(function: Command) -> Command:
+        return _with_options(function, nodes)
+
+    return add
+
+
+def _with_options(function: Command, nodes: int) -> Command:
     for option in reversed(
         (
             data_option("Break the cloud that runs in this folder. Default: one of its own."),
             click.option(
                 "--nodes",
                 type=click.IntRange(5, 250),
-                default=12,
+                default=nodes,
                 show_default=True,
                 help="Nodes of a cloud of its own.",
             ),
@@ -314,7 +328,7 @@ async def _play(
         await client.make_bucket(bucket)
         workload = Workload(client, bucket, options.clients, options.seed)
         chance = random.Random(options.seed)  # noqa: S311 - repeatable choices, no secret
-        stage = Stage(folder, workload, report, options, chance, facts)
+        stage = Stage(folder, workload, report, options, chance, client, facts)
         status = await stage.status()
         report.cloud = {
             "nodes": len(status.nodes),

@@ -44,7 +44,7 @@ LOG_BYTES = 64 << 20
     show_default=True,
     help="Machines that he has.",
 )
-@drill_options
+@drill_options()
 def sybil(ids: int, hosts: int, **values: Any) -> int:
     """Let an attacker join many nodes under made-up names from few machines, then vanish at once.
 
