@@ -30,8 +30,8 @@ def byzantine(share: float, **values: Any) -> int:
     """Let a share of the nodes and one verifier of three lie from the start, each in its own way.
 
     Wrong bytes, forged proofs, refused reads, lost data kept quiet, boasted room; a verifier that
-    vouches for liars and slanders the honest. No wrong byte may reach a customer, every liar must be named, no honest node
-    may be. Runs on a cloud of its own only.
+    vouches for liars and slanders the honest. No wrong byte may reach a customer, every liar must
+    be named, no honest node may be. Runs on a cloud of its own only.
     """
     options = options_of(values)
     if options.data is not None:
