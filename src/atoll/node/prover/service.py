@@ -76,6 +76,7 @@ class _Kept(msgspec.Struct, frozen=True):
     slot: int
     """Latest slot proven: a second, different proof for it would be evidence against us."""
     head: SignedHead | None
+    """Head signed last, of the highest epoch: another one for it would be evidence against us."""
 
 
 @dataclass(slots=True)
@@ -83,7 +84,10 @@ class _Account:
     """Where the proofs for one coordinator stand."""
 
     holdings: Holdings = field(default_factory=Holdings)
+    signed: KnownHead | None = None
+    """The head signed last, whether or not we can still show what it promises."""
     head: KnownHead | None = None
+    """The head to prove; None where we do not hold all of it."""
     tree: Tree | None = None
     prepared: Tree | None = None
     """The tree whose pieces all have their block hashes."""
@@ -134,7 +138,7 @@ class Prover(NodePart):
         for kept in await self._compute.run(_read_memory, self._disk):
             account = self._accounts[kept.coordinator_key] = _Account(slot=kept.slot)
             if kept.head is not None:
-                account.head = check_head(kept.head)
+                account.signed = account.head = check_head(kept.head)
 
     async def stop(self) -> None:
         """Close the cache."""
@@ -203,6 +207,7 @@ class Prover(NodePart):
         issuer = issuer_number(link.key)
         await account.holdings.refresh(self._store, issuer, self._clock)
         epoch, infos = await self._ranges(link)
+        _require_newer(account.signed, epoch)
         ranges: list[RangeTree] = []
         missing: list[MissingPiece] = []
         for info in infos:
@@ -226,6 +231,9 @@ class Prover(NodePart):
         signed = decode_statement(answer.head, SignedHead)
         known = check_head(signed, node=False)
         head = known.head
+        if account.signed is not None and head.epoch <= account.signed.head.epoch:
+            await self._sign_again(link, account, known, tree)
+            return
         if (
             head.root != tree.top.root
             or head.leaves != tree.top.leaves
@@ -236,13 +244,32 @@ class Prover(NodePart):
             or head.coordinator_key != link.key
         ):
             raise AtollError(Kind.CORRUPT, "agree on tree head", "the head is not of this set")
-        signed = countersign_head(self._identity, signed)
-        account.head, account.tree = KnownHead(head, signed), tree
-        # First here, then there: what others hold of us we can always show.
+        known = KnownHead(head, countersign_head(self._identity, signed))
+        account.signed = known
+        # First here, then there: what others hold of us we can always show, and never sign another.
         await self._remember()
-        question = AgreeHead(epoch=epoch, root=head.root, signature=signed.node_signature)
-        await self._ask_for(link, question, HeadAnswer)
+        account.head, account.tree = known, tree
+        await self._hand_in(link, known)
         _LOG.info("head of epoch %d agreed: %d pieces", epoch, head.pieces)
+
+    async def _hand_in(self, link: Link, known: KnownHead) -> None:
+        head, signature = known.head, known.signed.node_signature
+        question = AgreeHead(epoch=head.epoch, root=head.root, signature=signature)
+        await self._ask_for(link, question, HeadAnswer)
+
+    async def _sign_again(
+        self, link: Link, account: _Account, asked: KnownHead, tree: Tree
+    ) -> None:
+        """Give the same signature under the same bytes again. Raises ``FORBIDDEN`` for others."""
+        last = account.signed
+        assert last is not None
+        if asked.signed.body != last.signed.body:
+            raise _second_head(asked.head.epoch, last.head.epoch)
+        # What was remembered last may not have reached the disk.
+        await self._remember()
+        if tree.top.root == last.head.root:
+            account.head, account.tree = last, tree
+        await self._hand_in(link, last)
 
     async def _ranges(self, link: Link) -> tuple[int, list[RangeInfo]]:
         found: list[RangeInfo] = []
@@ -346,10 +373,25 @@ class Prover(NodePart):
 
     async def _remember(self) -> None:
         kept = [
-            _Kept(key, account.slot, account.head.signed if account.head is not None else None)
+            _Kept(key, account.slot, account.signed.signed if account.signed is not None else None)
             for key, account in sorted(self._accounts.items())
         ]
         await self._compute.run(self._disk.replace, MEMORY_FILE, msgspec.msgpack.encode(kept))
+
+
+def _require_newer(signed: KnownHead | None, epoch: int) -> None:
+    """Raise ``FORBIDDEN`` for a set of an epoch before that of the head signed last."""
+    if signed is not None and epoch < signed.head.epoch:
+        raise _second_head(epoch, signed.head.epoch)
+
+
+def _second_head(epoch: int, signed_epoch: int) -> AtollError:
+    return AtollError(
+        Kind.FORBIDDEN,
+        "agree on tree head",
+        f"the coordinator wants another head of epoch {epoch} signed; we signed {signed_epoch}",
+        hint="tell its operator: no honest coordinator asks for that, unless its clock was wrong",
+    )
 
 
 def issuer_number(coordinator_key: bytes) -> int:
