@@ -47,8 +47,10 @@ class Meter:
 @dataclass(slots=True)
 class _Guest:
     meter: Meter
-    listening: Listening | None = None
+    listening: Listening
     tunnel: Tunnel | None = None
+    links: int = 0
+    """Links of this node, from greeting to end: while there are any, its port stays."""
 
 
 class RelayService:
@@ -66,6 +68,8 @@ class RelayService:
         self._guests: dict[bytes, _Guest] = {}
         self._listening: Listening | None = None
         self._greetings = 0
+        self._opening = asyncio.Lock()
+        """Held while a port is opened: a node that greets twice meanwhile gets one."""
 
     @property
     def port(self) -> int:
@@ -96,8 +100,7 @@ class RelayService:
         if self._listening is not None:
             await self._listening.close()
         for guest in self._guests.values():
-            if guest.listening is not None:
-                await guest.listening.close()
+            await guest.listening.close()
 
     # --- nodes ---
 
@@ -108,24 +111,30 @@ class RelayService:
         try:
             async with asyncio.timeout(self.config.greeting_s_max):
                 node_key, nonce = await self._prove(link)
+            guest = await self._guest(node_id_of(node_key))
         except (AtollError, TimeoutError) as cause:
             _LOG.info("%s was turned away: %s", caller, cause)
             return
         finally:
             self._greetings -= 1
-        node_id = node_id_of(node_key)
-        guest = await self._guest(node_id)
-        assert guest.listening is not None
-        welcome = Welcome(guest.listening.port, self.config.operator)
-        await link.write(encode_welcome(self._identity, node_key, nonce, welcome))
+        guest.links += 1
+        try:
+            welcome = Welcome(guest.listening.port, self.config.operator)
+            await link.write(encode_welcome(self._identity, node_key, nonce, welcome))
+            await self._serve(guest, link)
+        finally:
+            guest.links -= 1
+
+    async def _serve(self, guest: _Guest, link: ByteStream) -> None:
+        node = show_node(guest.meter.node_id)
         tunnel = Tunnel(link, self._clock)
         # A node that comes again has lost its first tunnel: the newest counts.
         guest.tunnel = tunnel
-        _LOG.info("%s is served at port %d", show_node(node_id), guest.listening.port)
+        _LOG.info("%s is served at port %d", node, guest.listening.port)
         try:
             await tunnel.run()
         except AtollError as cause:
-            _LOG.info("the tunnel of %s ended: %s", show_node(node_id), cause)
+            _LOG.info("the tunnel of %s ended: %s", node, cause)
         finally:
             if guest.tunnel is tunnel:
                 guest.tunnel = None
@@ -142,27 +151,33 @@ class RelayService:
         return parse_hello(hello, challenge)
 
     async def _guest(self, node_id: bytes) -> _Guest:
-        guest = self._guests.get(node_id)
-        if guest is not None:
+        """Return what is kept of a node, with a port open. Raises ``OVERLOADED``, ``PORT_TAKEN``.
+
+        Nothing is kept of a node for which no port could be opened.
+        """
+        async with self._opening:
+            guest = self._guests.get(node_id)
+            if guest is not None:
+                return guest
+            if len(self._guests) >= self.config.nodes_max:
+                await self._forget_one()
+
+            async def called(caller: ByteStream, _: str) -> None:
+                at = self._guests.get(node_id)
+                if at is not None:
+                    await self._carry(at, caller)
+
+            guest = _Guest(Meter(node_id), await self._listen(called))
+            self._guests[node_id] = guest
             return guest
-        if len(self._guests) >= self.config.nodes_max:
-            self._forget_one()
-        guest = self._guests[node_id] = _Guest(Meter(node_id))
 
-        async def called(caller: ByteStream, _: str) -> None:
-            await self._carry(guest, caller)
-
-        guest.listening = await self._listen(called)
-        return guest
-
-    def _forget_one(self) -> None:
+    async def _forget_one(self) -> None:
         """Give up the port of a node that is not connected. Raises ``OVERLOADED``."""
         for node_id, guest in self._guests.items():
-            if guest.tunnel is None:
+            if not guest.links:
                 del self._guests[node_id]
-                if guest.listening is not None:
-                    closing = asyncio.ensure_future(guest.listening.close())
-                    closing.add_done_callback(lambda _: None)
+                # Before another port is looked for: it may be the only one.
+                await guest.listening.close()
                 return
         raise AtollError(Kind.OVERLOADED, "greet node", "the relay serves as many nodes as it can")
 

@@ -11,16 +11,18 @@ import pytest
 from atoll.client.tunnel import Tunnel, TunnelStream, join_streams
 from atoll.core.errors import AtollError, Kind
 from atoll.core.identity import Identity
-from atoll.core.ports import Address, ByteStream
+from atoll.core.ports import Address, ByteStream, Listening
 from atoll.core.relay import (
     CHALLENGE_BYTES,
     HELLO_BYTES,
     STREAMS_MAX,
+    WELCOME_BYTES,
     WINDOW_BYTES,
     FrameType,
     encode_hello,
     frame_head,
     parse_challenge,
+    parse_welcome,
 )
 from atoll.node.tunnel import NodeTunnels
 from atoll.relay.config import RelayConfig
@@ -31,6 +33,7 @@ from atoll.runtime.rng import SystemRng
 from atoll.runtime.sockets import RealSockets
 
 PROVIDER, RELAY = Identity(b"p" * 32), Identity(b"r" * 32)
+NEIGHBOUR = Identity(b"n" * 32)
 HOST = "127.0.0.1"
 WAIT_S_MAX = 10.0
 
@@ -365,6 +368,115 @@ def test_a_key_that_is_not_proved_gets_no_port() -> None:
             assert await link.read() == b""
             assert scene.relays[0].tunnels == 1
             assert len(hello) == HELLO_BYTES
+
+    run(main())
+
+
+class GatedSockets(RealSockets):
+    """Opens ports for nodes only when it is let, and may refuse some."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.let = asyncio.Event()
+        self.asked = 0
+        self.refusals = 0
+
+    async def listen(self, host: str, port: int, serve: Any, *, tls: bool) -> Listening:
+        self.asked += 1
+        if self.asked > 1:
+            await self.let.wait()
+            if self.refusals:
+                self.refusals -= 1
+                raise AtollError(Kind.PORT_TAKEN, "listen", "another holds the port")
+        return await super().listen(host, port, serve, tls=tls)
+
+
+class Reef:
+    """A relay whose ports are opened through ``GatedSockets``."""
+
+    def __init__(self, nodes_max: int = 4, port_first: int = 0) -> None:
+        self.sockets = GatedSockets()
+        config = RelayConfig("reef", port=0, port_first=port_first, nodes_max=nodes_max)
+        self.relay = RelayService(SystemClock(), SystemRng(), self.sockets, RELAY, config)
+
+    async def __aenter__(self) -> "Reef":
+        await self.relay.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.relay.stop()
+
+    async def greet(self, node: Identity) -> tuple[ByteStream, int]:
+        """Prove a key; return the link and the port given, 0 where the relay turned it away."""
+        link = await self.sockets.connect(Address(HOST, self.relay.port), WAIT_S_MAX)
+        challenge = parse_challenge(await exactly(link, CHALLENGE_BYTES))
+        await link.write(encode_hello(node, challenge, bytes(32)))
+        answer = await exactly(link, WELCOME_BYTES)
+        if not answer:
+            return link, 0
+        return link, parse_welcome(answer, RELAY.public_key, node.public_key, bytes(32)).port
+
+
+async def exactly(link: ByteStream, length: int) -> bytes:
+    got = b""
+    while len(got) < length:
+        part = await link.read()
+        if not part:
+            return b""
+        got += part
+    return got
+
+
+def test_a_node_that_greets_again_while_its_port_is_opened_gets_that_one() -> None:
+    async def main() -> None:
+        async with Reef() as reef:
+            # Both have proved the key; that takes a moment which nothing outside can tell.
+            async def greeted() -> int:
+                return (await reef.relay._guest(PROVIDER.node_id)).listening.port
+
+            tasks = [asyncio.create_task(greeted()) for _ in range(3)]
+            await until(lambda: reef.sockets.asked == 2)
+            reef.sockets.let.set()
+            ports = await asyncio.gather(*tasks)
+            link, port = await reef.greet(PROVIDER)
+            assert set(ports) == {port}
+            assert reef.sockets.asked == 2
+            link.close()
+
+    run(main())
+
+
+def test_a_node_for_which_no_port_was_free_may_come_again() -> None:
+    async def main() -> None:
+        async with Reef() as reef:
+            reef.sockets.refusals = 1
+            reef.sockets.let.set()
+            assert (await reef.greet(PROVIDER))[1] == 0
+            assert reef.relay.meters == []
+            link, port = await reef.greet(PROVIDER)
+            assert port
+            await until(lambda: reef.relay.tunnels == 1)
+            link.close()
+
+    run(main())
+
+
+def test_the_port_of_a_node_that_left_is_given_to_the_next() -> None:
+    async def main() -> None:
+        own = await RealSockets().listen(HOST, 0, lambda *_: echo(_[0]), tls=False)
+        free = own.port
+        await own.close()
+        async with Reef(nodes_max=1, port_first=free) as reef:
+            reef.sockets.let.set()
+            link, port = await reef.greet(PROVIDER)
+            assert port == free
+            assert (await reef.greet(NEIGHBOUR))[1] == 0
+            link.close()
+            await until(lambda: reef.relay.tunnels == 0)
+            link, port = await reef.greet(NEIGHBOUR)
+            assert port == free
+            assert [meter.node_id for meter in reef.relay.meters] == [NEIGHBOUR.node_id]
+            link.close()
 
     run(main())
 
