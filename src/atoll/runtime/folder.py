@@ -1,8 +1,9 @@
 """The data folder: whose it is, which format it has, who holds it, and the secrets inside.
 
-A folder carries a marker, ``atoll.json``. A folder without one is taken only if it is empty, so a
-wrong path never mixes with somebody's files. A lock, held for the life of the process, keeps a
-second one out. Secrets are files of mode 0600 in ``secrets/``.
+A folder carries a marker, ``atoll.json``. A folder without one is taken only if it holds nothing
+but what is laid down before a first start (``atoll.toml``, ``certificates/*.cert``), so a wrong path
+never mixes with somebody's files. A lock, held for the life of the process, keeps a second one out.
+Secrets are files of mode 0600 in ``secrets/``.
 """
 
 import errno
@@ -23,6 +24,8 @@ FORMAT = 1
 MARKER = "atoll.json"
 LOCK = "lock"
 SECRETS = "secrets"
+SETTINGS = "atoll.toml"
+CERTIFICATES = "certificates"
 SECRET_BYTES_MAX = 64 << 10
 
 
@@ -85,7 +88,7 @@ def open_folder(
         marker = read_marker(path)
         fresh = marker is None
         if marker is None:
-            _require_empty(path)
+            _require_new(path)
             path.chmod(0o700)
             marker = Marker(kind=kind, format=FORMAT, created_ms=now_ms, ephemeral=ephemeral)
         _require_kind(path, marker, (kind, *also))
@@ -122,8 +125,9 @@ def read_marker(path: Path) -> Marker | None:
     return marker
 
 
-def _require_empty(path: Path) -> None:
-    foreign = sorted(p.name for p in path.iterdir() if p.name != LOCK)
+def _require_new(path: Path) -> None:
+    """Raise ``WRONG_FOLDER`` where a folder holds more than what may lie there beforehand."""
+    foreign = sorted(p.name for p in path.iterdir() if not _may_precede(p))
     if foreign:
         raise AtollError(
             Kind.WRONG_FOLDER,
@@ -131,6 +135,13 @@ def _require_empty(path: Path) -> None:
             f"{path} is not a data folder of Atoll: it holds {foreign[0]!r} and no {MARKER}",
             hint="choose an empty or new folder with --data; nothing was changed",
         )
+
+
+def _may_precede(place: Path) -> bool:
+    """Say whether an entry may lie in a folder before its first start."""
+    if place.name == CERTIFICATES and place.is_dir():
+        return all(p.suffix == ".cert" and p.is_file() for p in place.iterdir())
+    return place.name in (LOCK, SETTINGS) and place.is_file()
 
 
 def _require_kind(path: Path, marker: Marker, kinds: Collection[str]) -> None:

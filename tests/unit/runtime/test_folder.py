@@ -34,6 +34,33 @@ def test_a_folder_with_foreign_files_is_refused_and_left_alone(tmp_path: Path) -
     assert sorted(os.listdir(tmp_path)) == ["holiday.jpg"]
 
 
+def test_settings_and_certificates_may_be_laid_down_before_the_first_start(tmp_path: Path) -> None:
+    (tmp_path / "atoll.toml").write_text("[node]\n")
+    (tmp_path / "certificates").mkdir()
+    (tmp_path / "certificates" / "region.cert").write_bytes(b"c")
+    folder = open_folder(tmp_path, "node", 1)
+    assert folder.fresh
+    assert (tmp_path / "atoll.toml").read_text() == "[node]\n"
+    assert tmp_path.stat().st_mode & 0o777 == 0o700
+    folder.close()
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["atoll.toml/readme", "certificates/server.pem", "certificates/old/a.cert", "atoll.toml.bak"],
+)
+def test_what_only_looks_like_settings_is_foreign(tmp_path: Path, name: str) -> None:
+    (tmp_path / "certificates").mkdir()
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_bytes(b"x")
+    mode = tmp_path.stat().st_mode
+    error = refused(tmp_path)
+    assert error.kind is Kind.WRONG_FOLDER
+    assert name.split("/")[0] in error.message
+    assert not (tmp_path / "atoll.json").exists()
+    assert tmp_path.stat().st_mode == mode
+
+
 def test_a_newer_format_is_refused(tmp_path: Path) -> None:
     (tmp_path / "atoll.json").write_text('{"kind":"cloud","format":99,"created_ms":1}')
     assert refused(tmp_path).kind is Kind.NEWER_FORMAT
