@@ -1,9 +1,9 @@
 """The data folder: whose it is, which format it has, who holds it, and the secrets inside.
 
 A folder carries a marker, ``atoll.json``. A folder without one is taken only if it holds nothing
-but what is laid down before a first start (``atoll.toml``, ``certificates/*.cert``), so a wrong path
-never mixes with somebody's files. A lock, held for the life of the process, keeps a second one out.
-Secrets are files of mode 0600 in ``secrets/``.
+but what is laid down before a first start (``atoll.toml``, ``certificates/*.cert``), so a wrong
+path never mixes with somebody's files. A lock, held for the life of the process, keeps a second
+one out. Secrets are files of mode 0600 in ``secrets/``.
 """
 
 import errno
