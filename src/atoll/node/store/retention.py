@@ -130,7 +130,7 @@ def locked_of_log(found: Found) -> Locked | None:
     return locked(found.envelope.piece, body, found.envelope.sequence)
 
 
-async def write_down(volume: Volume, piece: bytes, row: Row, body: bytes) -> None:
+async def write_down(volume: Volume, piece: bytes, issuer: int, body: bytes) -> None:
     """Keep a judged record (with the next holder's receipt, if any): durable on return."""
     volume.commit.check()
     envelope = Envelope(
@@ -142,7 +142,7 @@ async def write_down(volume: Volume, piece: bytes, row: Row, body: bytes) -> Non
         serial=NO_SERIAL,
         expires_ms=0,
         retention_until_ms=0,
-        issuer=row.issuer,
+        issuer=issuer,
     )
     extent = await volume.logs.append(envelope, body)
     durable = volume.commit.add(locked(piece, body, envelope.sequence), extent.log)

@@ -262,7 +262,7 @@ class PieceStore:
             if kept is None:
                 retention.check_owner(signed, grant, row.owner_hash)
             if order is Order.NEWER:
-                await retention.write_down(volume, piece, row, signed)
+                await retention.write_down(volume, piece, row.issuer, signed)
         if row.state == State.TRASH and self.retained(piece):
             await revive_piece(volume, piece, "is under retention")
         kept = retention.kept_of(volume, piece)
@@ -279,7 +279,7 @@ class PieceStore:
             row = retention.held_row(volume, piece)
             kept = retention.kept_of(volume, piece)
             if kept is not None and not kept.handed_over:
-                await retention.write_down(volume, piece, row, kept.signed + receipt)
+                await retention.write_down(volume, piece, row.issuer, kept.signed + receipt)
 
     # --- sets, as ``node.sets`` compares them ---
 

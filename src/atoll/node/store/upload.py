@@ -24,7 +24,7 @@ from atoll.core.retention import Order
 from atoll.node.store.log import Envelope, RecordKind, encode_foot
 from atoll.node.store.logs import Extent
 from atoll.node.store.model import Rotten, Row, State, Stored
-from atoll.node.store.retention import admitted, locked, record_in
+from atoll.node.store.retention import admitted, locked, record_in, write_down
 from atoll.node.store.volume import Admission, Volume, replayed
 
 SMALL_BODY_BYTES = 64 << 10
@@ -215,6 +215,10 @@ class PieceUpload:
             order = admitted(volume, admission.piece, admission.segment, record)
             if order is Order.OLDER:
                 record = b""
+        body_kept = b"" if record else volume.index.retention(admission.piece)
+        if body_kept:
+            # So far perhaps only in the record that this one takes the place of.
+            await write_down(volume, admission.piece, admission.issuer, body_kept)
         if self._extent is None:
             if not self._small:
                 raise AtollError(

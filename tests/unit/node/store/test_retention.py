@@ -119,6 +119,31 @@ def restart(machine: Machine, how: str) -> None:
 
 
 @pytest.mark.parametrize("end", ["crash", "stop"])
+@pytest.mark.parametrize("data_bytes", [4 * KIB, 100 * KIB])
+def test_a_rotten_piece_brought_back_without_its_record_stays_held(
+    machine: Machine, data_bytes: int, end: str
+) -> None:
+    """No signature says that a piece has a record: who repairs it may leave that out."""
+    bare = owned("a", data_bytes)
+    record = signed(bare, machine.now_ms + DAY_MS, machine.now_ms)
+    piece = owned("a", data_bytes, record)
+    store_piece(machine, piece)
+    row = machine.store.volume.index.get(piece.id)
+    assert row is not None
+    content = machine.platter.files[f"logs/{row.log:08d}.log"].content
+    content.write(row.offset + 2000, b"rotten")
+    assert machine.run(machine.store.scrub()) == 1
+    store_piece(machine, bare, "repair")
+    for _ in range(3):
+        assert machine.run(get(machine.store, piece.id)) == bare.record
+        kept = machine.store.kept_retention(piece.id)
+        assert kept is not None
+        assert kept.signed == record
+        assert refusal(machine, delete(machine, piece)) is Kind.RETAINED
+        restart(machine, end)
+
+
+@pytest.mark.parametrize("end", ["crash", "stop"])
 def test_a_record_that_came_later_is_durable_before_the_answer(machine: Machine, end: str) -> None:
     piece = owned("a")
     store_piece(machine, piece)
