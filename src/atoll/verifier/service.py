@@ -108,7 +108,6 @@ class VerifierService:
         await self._compute.run(self.record.open)
         for desk in self.desks:
             desk.key = self._memory.coordinators.get(str(desk.address), b"")
-            desk.slot_ms = self._memory.slots_ms.get(desk.key, 0)
         self._tasks = [
             asyncio.create_task(self._repeat("write verdicts", self._write, 0.0)),
             asyncio.create_task(self._repeat("tell verdicts", self._tell, TELL_S)),

@@ -131,7 +131,9 @@ def test_a_slot_said_to_be_shorter_gets_no_value_of_the_future(
     machine.run(service.stop())
 
 
-def test_a_restart_does_not_forget_how_long_slots_are(machine: Machine) -> None:
+def test_a_restart_does_not_forget_how_long_slots_are(
+    machine: Machine, caplog: pytest.LogCaptureFixture
+) -> None:
     coordinator = HostileCoordinator(machine)
     verifier_of(machine, coordinator, ADDRESSES[:1])
     machine.pass_time(30)
@@ -142,6 +144,7 @@ def test_a_restart_does_not_forget_how_long_slots_are(machine: Machine) -> None:
     machine.pass_time(30)
     assert not early(coordinator)
     assert service.desks[0].state is None
+    assert "slots of 1000 ms, not of 10000 ms as at first" in caplog.text
     # Its operator may agree to other slots.
     machine.run(service.stop())
     machine.disk.remove(MEMORY_FILE)
@@ -161,5 +164,6 @@ def test_another_address_of_the_same_coordinator_is_bound_as_well(machine: Machi
     service = verifier_of(machine, coordinator, ADDRESSES)
     machine.pass_time(5)
     assert [desk.state for desk in service.desks] == [None, None]
+    assert [desk.slot_ms for desk in service.desks] == [SLOT_MS, SLOT_MS]
     assert not early(coordinator)
     machine.run(service.stop())

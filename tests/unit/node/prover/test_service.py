@@ -184,8 +184,11 @@ def test_the_same_head_gets_the_same_signature(machine: Machine, restart: bool) 
 
 def test_no_head_of_an_older_epoch_is_signed(machine: Machine) -> None:
     coordinator, prover = agreed(machine)
+    offered = coordinator.offered
     coordinator.wants(slot=EPOCH + 1, epoch=EPOCH - 1)
     assert refused(machine, prover).kind is Kind.FORBIDDEN
+    # It does not even say what it has and what it misses.
+    assert coordinator.offered is offered
     assert len(coordinator.signed) == 1
 
 
