@@ -24,12 +24,18 @@ LOCAL = CollectionLimits(poll_s=1.0, retry_ms_max=15_000)
 WAN = CollectionLimits(poll_s=30.0, retry_ms_min=30_000, retry_ms_max=3_600_000)
 LIMITS = {"local": LOCAL, "wan": WAN, "demo": LOCAL}
 
-_GONE = frozenset({"", Kind.NOT_FOUND.value})
+_SETTLED = frozenset({"", Kind.NOT_FOUND.value, Kind.RETAINED.value})
 
 
-def deleted(answer: str) -> bool:
-    """Say whether a node's word for one deletion means that the piece is gone (or in its trash)."""
-    return answer in _GONE
+def settled(answer: str) -> bool:
+    """Say whether a node's word for one deletion leaves nothing to send again.
+
+    The piece is gone, in the trash, or *retained*: its owner locked it, perhaps for years. That one
+    goes to the trash without an order when sets are compared after the lock has ended. Sent again
+    and again until then, its deletion would hold up others for the node, and keep the node from
+    taking any other piece of the segment in a repair.
+    """
+    return answer in _SETTLED
 
 
 def retry_ms(failures: int, limits: CollectionLimits) -> int:

@@ -1,7 +1,8 @@
 """Garbage on its way to the nodes: signed deletions in batches, done when acknowledged.
 
 The garbage table is the only state. Two coordinators that send the same deletion do no harm: a
-node that has not the piece says so, and that is done as well.
+node that has not the piece says so, and that is done as well. A piece that its owner has locked is
+left to the comparison of sets.
 """
 
 import asyncio
@@ -13,7 +14,7 @@ from functools import partial
 import msgspec
 from sqlalchemy.exc import SQLAlchemyError
 
-from atoll.coordinator.collection.rules import CollectionLimits, deleted, retry_ms
+from atoll.coordinator.collection.rules import CollectionLimits, retry_ms, settled
 from atoll.coordinator.metadata.model import GarbagePiece
 from atoll.coordinator.metadata.store.segments import (
     forget_garbage,
@@ -150,13 +151,13 @@ class CollectionService:
             except AtollError as cause:
                 self._failed(node, str(cause))
                 return done
-            gone = [p for p, answer in zip(due, answers, strict=True) if deleted(answer)]
+            done_with = [p for p, answer in zip(due, answers, strict=True) if settled(answer)]
             for answer in answers:
-                if not deleted(answer):
+                if not settled(answer):
                     refused[answer] = refused.get(answer, 0) + 1
-            if gone:
-                await self._database.write(partial(forget_garbage, pieces=gone))
-                done += len(gone)
+            if done_with:
+                await self._database.write(partial(forget_garbage, pieces=done_with))
+                done += len(done_with)
             if len(page) < self._limits.batch_pieces:
                 break
             after = page[-1]

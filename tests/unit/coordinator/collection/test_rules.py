@@ -4,11 +4,10 @@ from atoll.coordinator.collection import rules
 from atoll.core.errors import Kind
 
 
-def test_a_piece_is_gone_when_deleted_or_never_there() -> None:
-    assert rules.deleted("")
-    assert rules.deleted(Kind.NOT_FOUND.value)
-    for kind in set(Kind) - {Kind.NOT_FOUND}:
-        assert not rules.deleted(kind.value)
+def test_a_deletion_is_settled_when_the_piece_is_gone_never_there_or_locked() -> None:
+    settled = {Kind.NOT_FOUND, Kind.RETAINED}
+    assert rules.settled("")
+    assert {kind for kind in Kind if rules.settled(kind.value)} == settled
 
 
 def test_a_node_is_left_alone_longer_each_time_up_to_a_bound() -> None:

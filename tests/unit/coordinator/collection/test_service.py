@@ -9,6 +9,12 @@ from tests.unit.coordinator.repair.world import Cloud
 from atoll.coordinator.metadata.model import GarbagePiece
 from atoll.coordinator.metadata.store.segments import add_garbage
 from atoll.coordinator.placement.model import NodeState
+from atoll.coordinator.repair.rules import LOCAL
+from atoll.core.identity import Identity
+from atoll.core.ids import SegmentId, piece_id_of
+from atoll.core.messages import StoredPiece
+from atoll.core.retention import Mode, RetentionRecord, sign_record
+from atoll.node.store.retention import write_down
 from atoll.sim.network import NetworkFaults
 
 KIB = 1 << 10
@@ -25,6 +31,24 @@ def pieces(cloud: Cloud) -> int:
     """Count pieces that nodes hold and would serve."""
     stores = [node.store for node in cloud.nodes.values()]
     return sum(store.counters().pieces for store in stores if store is not None)
+
+
+async def lock(cloud: Cloud, segment: bytes, piece: StoredPiece) -> bytes:
+    """Let the owner lock a piece for the next ten years; return its id."""
+    node, key = cloud.nodes[piece.alias], Identity(b"l" * 32)
+    assert node.store is not None
+    assert node.incarnation is not None
+    until_ms = 2_100_000_000_000
+    record = RetentionRecord(
+        SegmentId(segment), key.public_key, Mode.COMPLIANCE, until_ms, False, 1
+    )
+    piece_id = piece_id_of(SegmentId(segment), piece.index)
+    row = node.store.volume.index.get(piece_id)
+    assert row is not None
+    body = sign_record(key, record)
+    await node.incarnation.start(write_down(node.store.volume, piece_id, row.issuer, body))
+    assert node.store.retained(piece_id)
+    return piece_id
 
 
 def test_a_deletion_reaches_every_node_and_waits_in_its_trash(cloud: Cloud) -> None:
@@ -93,6 +117,54 @@ def test_what_a_node_refuses_stays_and_does_not_hold_up_the_rest(cloud: Cloud) -
         await working.incarnation.start(working.collection.collect())
         assert cloud.garbage() == {3: 1}
         assert pieces(cloud) == 0
+
+    cloud.main(main)
+
+
+def test_a_locked_piece_is_left_to_its_node_and_its_deletion_not_sent_again(cloud: Cloud) -> None:
+    async def main() -> None:
+        serial = await cloud.upload(50 * KIB)
+        (segment,) = cloud.segments()
+        locked = await lock(cloud, segment.segment, segment.pieces[0])
+        cloud.delete(serial)
+        working = cloud.coordinator()
+        await working.incarnation.start(working.collection.collect())
+        assert cloud.garbage() == {}
+        store = cloud.nodes[segment.pieces[0].alias].store
+        assert store is not None
+        assert store.retained(locked)
+        assert pieces(cloud) == 1
+
+    cloud.main(main)
+
+
+def test_a_node_that_must_keep_a_replaced_piece_can_take_another_of_the_segment(
+    cloud: Cloud,
+) -> None:
+    async def main() -> None:
+        await cloud.upload(50 * KIB, leave_out=1)
+        (segment,) = cloud.segments()
+        piece = segment.pieces[0]
+        locked = await lock(cloud, segment.segment, piece)
+        holders = {one.alias for one in segment.pieces}
+        spare, *rest = sorted(cloud.nodes.keys() - holders)
+        for alias in rest:
+            cloud.kill_node(alias)
+        cloud.kill_node(piece.alias)
+        working = cloud.coordinator()
+        await working.incarnation.start(working.repair.start())
+        await working.incarnation.start(working.collection.start())
+        replaced = StoredPiece(index=piece.index, alias=spare)
+        await cloud.until(lambda: replaced in cloud.segments()[0].pieces)
+        # Its credit comes due: the replaced piece is to be deleted, and may not be.
+        await asyncio.sleep(LOCAL.credit_ms / 1000)
+        await cloud.start_node(piece.alias)
+        await cloud.until(cloud.at_full_strength)
+        assert replaced in cloud.segments()[0].pieces
+        assert await cloud.wrong_pieces() == []
+        store = cloud.nodes[piece.alias].store
+        assert store is not None
+        assert store.retained(locked)
 
     cloud.main(main)
 

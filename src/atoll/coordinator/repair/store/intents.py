@@ -64,7 +64,7 @@ def write_intents(
     """Announce pieces about to be sent; return those that may be.
 
     Which index goes to which of the nodes may change: a node that an earlier repair meant to send
-    (or has sent) an index gets that one, so that no node ever holds two pieces of a segment. One
+    (or has sent) an index gets that one, so that no node is sent two pieces of a segment. One
     that is being told to delete, or still holds, another piece of it is passed over: a deletion on
     its way must never meet a piece that is wanted again.
     """
