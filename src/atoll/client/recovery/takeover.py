@@ -9,6 +9,7 @@ import msgspec
 
 from atoll.client.recovery.model import PROBLEMS_MAX, Problem, RecoveryReport
 from atoll.client.recovery.nodes import OwnerNodes
+from atoll.client.recovery.rules import one_piece_each
 from atoll.client.recovery.search import FoundBucket, Search
 from atoll.client.recovery.store import FoundObject, RecoveryStore
 from atoll.core.errors import AtollError, Kind
@@ -151,14 +152,16 @@ class Takeover:
         """Ask nodes to let pieces obey the new coordinator; return those that do, by segment."""
         by_node: dict[int, list[tuple[bytes, int]]] = {}
         for segment in serials:
-            used: set[int] = set()
-            for index, aliases in self._store.holders(segment).items():
-                for alias in aliases:
-                    place = self._nodes.outcomes[alias - 1].place
-                    if alias not in used and place.node_id in answer.nodes:
-                        used.add(alias)
-                        by_node.setdefault(alias, []).append((segment, index))
-                        break
+            holders = {
+                index: [
+                    alias
+                    for alias in aliases
+                    if self._nodes.outcomes[alias - 1].place.node_id in answer.nodes
+                ]
+                for index, aliases in self._store.holders(segment).items()
+            }
+            for index, alias in one_piece_each(holders):
+                by_node.setdefault(alias, []).append((segment, index))
         there: dict[bytes, list[StoredPiece]] = {}
 
         async def one(alias: int, pieces: list[tuple[bytes, int]]) -> None:
