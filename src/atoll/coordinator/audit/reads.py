@@ -32,6 +32,7 @@ START_S_MAX = 10.0
 BYTES_PER_S_MIN = 256 << 10
 """A whole piece that comes more slowly than this counts as refused."""
 READS_AT_ONCE_MAX = 4
+"""In one step, of all nodes together; where more are due, chance decides which."""
 
 
 class Retrievals(Protocol):
@@ -97,7 +98,8 @@ class DisguisedReads:
             for _, node in sorted(self._placement.nodes().items())
             if node.state is NodeState.ALIVE and self._rng.uniform() < chance
         ]
-        for node in drawn[:READS_AT_ONCE_MAX]:
+        # Chance cuts as well: the first by alias would leave the last of many never read.
+        for node in self._rng.sample(drawn, min(len(drawn), READS_AT_ONCE_MAX)):
             await self.read(node)
 
     async def read(self, node: Candidate) -> bool | None:

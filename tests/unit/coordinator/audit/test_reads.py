@@ -1,6 +1,7 @@
 """Disguised reads alone, of true nodes: what is told of whom, and how often is read."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -260,6 +261,24 @@ def test_after_a_long_pause_few_are_read_at_once(cloud: Cloud) -> None:
         await reader.life.start(pause(10 * PERIOD_MS / 1000))
         await reader.step()
         assert 0 < reader.reads.reads <= READS_AT_ONCE_MAX
+
+    cloud.main(main)
+
+
+def test_where_more_are_due_than_can_be_read_every_node_has_its_share(cloud: Cloud) -> None:
+    async def main() -> None:
+        for _ in range(3):
+            await cloud.upload(9 << 10)
+        reader = Reader(cloud, period_ms=1_000)
+        await reader.step()
+        for _ in range(90):
+            await reader.life.start(pause(1.0))
+            await reader.step()
+        told = Counter(one.alias for one in reader.told)
+        holders = {piece.alias for segment in cloud.segments() for piece in segment.pieces}
+        assert told.keys() == holders
+        # 360 reads drawn of 12 nodes, 30 each.
+        assert max(told.values()) < 3 * min(told.values())
 
     cloud.main(main)
 
