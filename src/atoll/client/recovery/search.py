@@ -352,7 +352,17 @@ class Search:
             batch = superseded[start : start + 2 * HEADS_AT_ONCE]
             for parts in await asyncio.gather(*map(read, batch)):
                 for part in [] if isinstance(parts, AtollError) else parts:
-                    self._store.name_changes(part.changes)
+                    self._take_old(found, part)
+
+    def _take_old(self, found: FoundBucket, part: ManifestPart) -> None:
+        """Take from a delta that a snapshot replaced what keeps capsules from bringing it back.
+
+        An object written and deleted between two deltas is named by its deletion alone.
+        """
+        self._store.name_changes(part.changes)
+        for item in part.changes:
+            if isinstance(item, ObjectChange) and item.entry is None:
+                self._store.put_old_deletion(found.bucket, item.key, part.number, item.time_ms)
 
     async def _read_snapshot(self, found: FoundBucket, run: Sequence[FoundSegment]) -> int:
         covers = 0

@@ -201,6 +201,16 @@ class RecoveryStore:
             (bucket, _key(key), number, time_ms, Source.MANIFEST.value),
         )
 
+    def put_old_deletion(self, bucket: bytes, key: str, number: int, time_ms: int) -> None:
+        """Keep a deletion of a manifest that a snapshot replaced, where nothing newer is known."""
+        self._db.execute(
+            "INSERT INTO object (bucket, key, number, time_ms, source, bytes, entry, stamp)"
+            " VALUES (?, ?, ?, ?, ?, 0, NULL, x'') ON CONFLICT (bucket, key) DO UPDATE"
+            " SET number = excluded.number, time_ms = excluded.time_ms"
+            " WHERE object.entry IS NULL AND object.time_ms < excluded.time_ms",
+            (bucket, _key(key), number, time_ms, Source.MANIFEST.value),
+        )
+
     def known(self, bucket: bytes, key: str) -> KnownKey | None:
         """Return what is known of a key."""
         row = self._db.execute(

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from tests.unit.client.recovery.world import World
 
@@ -193,6 +193,7 @@ STEP = st.one_of(
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(STEP, max_size=14))
+@example([("put", 0, 1), ("delete", 0, 0), ("snapshot", 0, 0)])
 def test_any_history_comes_back(history: list[tuple[str, int, int]]) -> None:
     """Whatever was written, deleted, compacted, and failed: after a flush it is exact."""
 
