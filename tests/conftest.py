@@ -8,9 +8,15 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from atoll.runtime.database import SqlDatabase, migrate
 from tests.fixtures.postgres import TEMPLATE, PostgresServer, binaries_folder, own, start, stop
+
+# A submission is judged by the same examples each time; everybody else draws new ones.
+settings.register_profile("ci", derandomize=True)
+if os.environ.get("CI"):
+    settings.load_profile("ci")
 
 
 @contextlib.contextmanager
