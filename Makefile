@@ -50,7 +50,7 @@ check: setup-dev ## lint, types, import contracts (seconds)
 	@$(BIN)/codespell README.md ARCHITECTURE.md docs src tests bench
 	@$(BIN)/deptry . 2>&1 | tail -n 20
 
-test: setup-dev system ## all tests (under 10 minutes on two cores)
+test: setup-dev system ## all tests (a quarter of an hour on two cores)
 	@$(BIN)/pytest -q -n $(JOBS) --dist loadgroup $(TESTS)
 
 sim: setup-dev ## one simulated world: make sim SEED=7 [SCENARIO=churn]
