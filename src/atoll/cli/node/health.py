@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from atoll.cli.node.coordinator import coordinator_of
 from atoll.cli.options import data_option, json_option
 from atoll.cli.output import emit, paint, table
 from atoll.cli.places import (
-    COORDINATOR_SEED,
     NODE_SEED,
     cloud_folder,
-    read_coordinator,
     read_running,
 )
 from atoll.core.errors import AtollError, Kind
@@ -37,7 +36,6 @@ from atoll.runtime.config import load_here
 from atoll.runtime.folder import SECRETS, default_folder
 
 if TYPE_CHECKING:
-    from atoll.core.identity import Identity
     from atoll.core.messages import ControlPlane
     from atoll.core.ports import Address
 
@@ -154,29 +152,6 @@ async def _ask_as_node(folder: Path) -> NodeHealth:
     return found
 
 
-def _owner(folder: Path) -> "tuple[Address, Identity]":
-    """Return where a cloud's coordinator listens and its key. Raises ``UNREACHABLE``."""
-    from atoll.cli import wire
-
-    running, alone = read_running(folder), read_coordinator(folder)
-    if running is not None:
-        address = wire.address_of(running.coordinator, "")
-    elif alone is not None:
-        from atoll.core.ports import Address
-
-        tls = wire.tls_of(folder, alone.host)
-        host = "127.0.0.1" if alone.host in ("0.0.0.0", "::") else alone.host  # noqa: S104
-        address = Address(host, alone.port, tls.fingerprint if tls is not None else b"")
-    else:
-        raise AtollError(
-            Kind.UNREACHABLE,
-            "ask health",
-            f"no cloud runs in {folder}, and it is no node's folder",
-            hint="name a node's or a cloud's folder with --data",
-        )
-    return address, wire.identity_of(folder, COORDINATOR_SEED)
-
-
 async def _listing(control: "ControlPlane") -> StandingList:
     found = await control.ask(ListStandings(), StandingList)
     nodes, more = list(found.nodes), found.more
@@ -199,7 +174,7 @@ async def ask_all(folder: Path) -> StandingList:
     from atoll.runtime.clock import SystemClock
     from atoll.runtime.transport import HttpPieceTransport
 
-    address, identity = _owner(folder)
+    address, identity = coordinator_of(folder, "ask health")
     transport = HttpPieceTransport()
     try:
         return await _listing(RemoteControl(transport, [address], identity, SystemClock()))
@@ -212,7 +187,7 @@ async def _ask_one(folder: Path, name: str) -> NodeHealth:
     from atoll.runtime.clock import SystemClock
     from atoll.runtime.transport import HttpPieceTransport
 
-    address, identity = _owner(folder)
+    address, identity = coordinator_of(folder, "ask health")
     transport = HttpPieceTransport()
     try:
         control = RemoteControl(transport, [address], identity, SystemClock())

@@ -9,16 +9,14 @@ from typing import TYPE_CHECKING, TypeVar
 import click
 import msgspec
 
+from atoll.cli.node.coordinator import coordinator_of
 from atoll.cli.options import data_option, json_option
 from atoll.cli.output import emit, paint, table
 from atoll.cli.places import (
-    COORDINATOR_SEED,
     NODE_SEED,
     cloud_folder,
-    read_coordinator,
     read_running,
 )
-from atoll.core.errors import AtollError, Kind
 from atoll.core.ids import show_node
 from atoll.core.messages import Message
 from atoll.core.messages.sets import AskSet, ListNodeSets, NodeSet, NodeSets, Tally
@@ -27,8 +25,7 @@ from atoll.runtime.config import load_here
 from atoll.runtime.folder import default_folder
 
 if TYPE_CHECKING:
-    from atoll.core.identity import Identity
-    from atoll.core.ports import Address
+    pass
 
 ASK_PATH = "/v1/node/ask"
 TIMEOUT_S = 60.0
@@ -122,7 +119,7 @@ async def ask_as_owner(folder: Path) -> list[NodeSet]:
     from atoll.runtime.clock import SystemClock
     from atoll.runtime.transport import HttpPieceTransport
 
-    address, identity = _owner(folder)
+    address, identity = coordinator_of(folder, "ask sets")
     transport = HttpPieceTransport()
     try:
         control = RemoteControl(transport, [address], identity, SystemClock())
@@ -136,28 +133,6 @@ async def ask_as_owner(folder: Path) -> list[NodeSet]:
         return found
     finally:
         await transport.close()
-
-
-def _owner(folder: Path) -> "tuple[Address, Identity]":
-    """Return where a cloud's coordinator listens, and its key. Raises ``UNREACHABLE``."""
-    from atoll.cli import wire
-    from atoll.core.ports import Address
-
-    running, alone = read_running(folder), read_coordinator(folder)
-    if running is not None:
-        address = wire.address_of(running.coordinator, "")
-    elif alone is not None:
-        tls = wire.tls_of(folder, alone.host)
-        host = "127.0.0.1" if alone.host in ("0.0.0.0", "::") else alone.host  # noqa: S104
-        address = Address(host, alone.port, tls.fingerprint if tls is not None else b"")
-    else:
-        raise AtollError(
-            Kind.UNREACHABLE,
-            "ask sets",
-            f"no cloud runs in {folder}, and it is no node's folder",
-            hint="name a node's or a cloud's folder with --data",
-        )
-    return address, wire.identity_of(folder, COORDINATOR_SEED)
 
 
 # --- in words -------------------------------------------------------------------------------------

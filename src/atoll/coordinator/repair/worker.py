@@ -56,7 +56,6 @@ COUNTER_PIECES = "repair_pieces"
 COUNTER_LIARS = "repair_pieces_wrong"
 COUNTER_ADOPTED = "repair_pieces_adopted"
 """Pieces that came back with their nodes and were recorded again instead of rebuilt."""
-COUNTER_MOVED = "repair_pieces_moved"
 
 
 class Outcome(Enum):
