@@ -110,7 +110,11 @@ def test_the_list_verifies_elsewhere_with_keys_alone_and_not_when_altered(
     cloud: LocalCloud, tmp_path: Path
 ) -> None:
     file = tmp_path / "list"
-    attested(cloud, "reef", file)
+    s3 = cloud.boto3_client()
+    s3.create_bucket(Bucket="lagoon")
+    atoll(cloud, "policy", "set", "s3://lagoon", HOME)
+    s3.put_object(Bucket="lagoon", Key="a", Body=os.urandom(100_000))
+    attested(cloud, "lagoon", file)
     key = identity_of(folder(cloud), COORDINATOR_SEED).public_key.hex()
     gateway = identity_of(folder(cloud), GATEWAY_SEED).public_key.hex()
     trusting = ("--trust", key, "--trust-gateway", gateway, "--json")
