@@ -353,6 +353,119 @@ class Lan(Protocol):
         """Make a small plain call; return status and body. Raises ``UNREACHABLE``."""
 
 
+@dataclass(frozen=True, slots=True)
+class ChainBlock:
+    """A block's place in its chain. Hashes are 32 bytes; the first block's parent is zeros."""
+
+    number: int
+    hash: bytes
+    parent: bytes
+    time_s: int
+    """Seconds since the Unix epoch, as its producer said."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChainLog:
+    """What a contract said in a transaction."""
+
+    address: bytes
+    """The contract, 20 bytes."""
+    topics: tuple[bytes, ...]
+    """Up to four words of 32 bytes; the first names the event."""
+    data: bytes
+    block_number: int
+    block_hash: bytes
+    transaction: bytes
+    index: int
+    """Its place among all logs of the block."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChainReceipt:
+    """What became of a transaction that stands in a block."""
+
+    transaction: bytes
+    block_number: int
+    block_hash: bytes
+    succeeded: bool
+    """False: it was undone, but its nonce and fee are spent."""
+    gas_used: int
+    contract: bytes
+    """Address of the contract that it made; empty where it made none."""
+    logs: tuple[ChainLog, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ChainFees:
+    """What a unit of gas costs, in wei."""
+
+    base_wei: int
+    """Burnt; the chain sets it block by block (EIP-1559)."""
+    tip_wei: int
+    """What the chain suggests for its producers."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChainCall:
+    """A question to, or a transaction for, a contract. An empty ``to`` makes a contract."""
+
+    to: bytes
+    data: bytes
+    sender: bytes = b""
+    value_wei: int = 0
+
+
+class Chain(Protocol):
+    """An EVM chain by its JSON-RPC, as one server tells it; nobody vouches for that server.
+
+    Addresses have 20 bytes, hashes 32. Every call raises ``UNREACHABLE`` or ``TIMEOUT`` where the
+    server is not there and ``CORRUPT`` for an answer that cannot be one.
+    """
+
+    async def chain_id(self) -> int:
+        """Return the chain's number (EIP-155)."""
+
+    async def block(self, number: int | None = None) -> ChainBlock | None:
+        """Return a block, the newest one for None; None where the chain is not that long."""
+
+    async def call(self, call: ChainCall, number: int | None = None) -> bytes:
+        """Return what a contract answers after a block, the newest one for None.
+
+        Raises ``PRECONDITION_FAILED`` with the contract's reason where it reverts.
+        """
+
+    async def estimate_gas(self, call: ChainCall) -> int:
+        """Return the gas that a transaction would need now. Raises as ``call`` does."""
+
+    async def send_raw(self, raw: bytes) -> bytes:
+        """Hand in a signed transaction; return its hash. One that is known is no error.
+
+        Raises ``CONFLICT`` where the chain does not take it as it is: nonce used, fee too low,
+        no funds. The receipt, and nothing else, tells whether it stands.
+        """
+
+    async def receipt(self, transaction: bytes) -> ChainReceipt | None:
+        """Return the receipt; None while the transaction is in no block."""
+
+    async def logs(self, first: int, last: int, addresses: Sequence[bytes]) -> Sequence[ChainLog]:
+        """Return what these contracts said in blocks ``first`` to ``last``, in order.
+
+        Raises ``TOO_LARGE`` where the server wants a shorter range.
+        """
+
+    async def nonce(self, address: bytes) -> int:
+        """Return how many transactions of an account stand in blocks."""
+
+    async def balance(self, address: bytes) -> int:
+        """Return what an account has of the chain's own coin, in wei."""
+
+    async def code(self, address: bytes) -> bytes:
+        """Return the contract's code; empty where there is none."""
+
+    async def fees(self) -> ChainFees:
+        """Return what gas costs now."""
+
+
 class Process(Protocol):
     """A child process of a supervisor."""
 
