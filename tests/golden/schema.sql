@@ -70,6 +70,10 @@ CREATE TABLE setting ( name VARCHAR NOT NULL, value BLOB NOT NULL, CONSTRAINT se
 CREATE TABLE spent ( segment BLOB NOT NULL, since_ms BIGINT NOT NULL, CONSTRAINT spent_key PRIMARY KEY (segment) ) WITHOUT ROWID;
 CREATE INDEX spent_by_since_ms ON spent (since_ms);
 CREATE TABLE tree_head ( alias INTEGER NOT NULL, epoch BIGINT NOT NULL, signed BLOB NOT NULL, CONSTRAINT tree_head_key PRIMARY KEY (alias, epoch) ) WITHOUT ROWID;
+CREATE TABLE upgrade_count ( bucket BLOB NOT NULL, k SMALLINT NOT NULL, segments BIGINT NOT NULL, plain_bytes BIGINT NOT NULL, locked BIGINT NOT NULL, found_segments BIGINT NOT NULL, found_bytes BIGINT NOT NULL, found_locked BIGINT NOT NULL, CONSTRAINT upgrade_count_key PRIMARY KEY (bucket, k) ) WITHOUT ROWID;
+CREATE TABLE upgrade_offer ( policy BIGINT NOT NULL, k SMALLINT NOT NULL, since_ms BIGINT NOT NULL, seen_ms BIGINT NOT NULL, CONSTRAINT upgrade_offer_key PRIMARY KEY (policy, k) ) WITHOUT ROWID;
+CREATE TABLE upgrade_state ( id INTEGER NOT NULL, survey_serial BIGINT NOT NULL, survey_began_ms BIGINT NOT NULL, survey_ended_ms BIGINT NOT NULL, hour BIGINT NOT NULL, hour_segments BIGINT NOT NULL, hour_bytes BIGINT NOT NULL, CONSTRAINT upgrade_state_key PRIMARY KEY (id) ) WITHOUT ROWID;
+CREATE TABLE upgrade_walk ( bucket BLOB NOT NULL, k SMALLINT NOT NULL, after_key BLOB NOT NULL, after_position BIGINT NOT NULL, due_ms BIGINT NOT NULL, lease_owner BLOB NOT NULL, lease_until_ms BIGINT NOT NULL, CONSTRAINT upgrade_walk_key PRIMARY KEY (bucket) ) WITHOUT ROWID;
 CREATE TABLE upload ( bucket BLOB NOT NULL, "key" BLOB NOT NULL, upload BLOB NOT NULL, facts BLOB NOT NULL, checksum_algorithm VARCHAR NOT NULL, created_ms BIGINT NOT NULL, CONSTRAINT upload_key PRIMARY KEY (bucket, "key", upload) ) WITHOUT ROWID;
 CREATE INDEX upload_by_created_ms ON upload (created_ms);
 CREATE TABLE usage ( bucket BLOB NOT NULL, shard SMALLINT NOT NULL, objects BIGINT NOT NULL, object_bytes BIGINT NOT NULL, segments BIGINT NOT NULL, pieces BIGINT NOT NULL, piece_bytes BIGINT NOT NULL, CONSTRAINT usage_key PRIMARY KEY (bucket, shard) ) WITHOUT ROWID;

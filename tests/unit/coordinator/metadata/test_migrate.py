@@ -22,6 +22,7 @@ from atoll.coordinator.reputation import tables as reputation_tables
 from atoll.coordinator.sets import tables as set_tables
 from atoll.coordinator.sql import SCHEMA
 from atoll.coordinator.terms import tables as terms_tables
+from atoll.coordinator.upgrade import tables as upgrade_tables
 from atoll.core.errors import AtollError, Kind
 from atoll.core.messages import GetBucket
 from atoll.runtime.database import SqlDatabase, migrate
@@ -47,6 +48,7 @@ async def test_the_declared_tables_are_the_migrated_ones(database: SqlDatabase) 
     assert repair_tables.REPAIR_DAY.metadata is SCHEMA
     assert set_tables.NODE_SET.metadata is SCHEMA
     assert terms_tables.DEPARTURE.metadata is SCHEMA
+    assert upgrade_tables.UPGRADE_OFFER.metadata is SCHEMA
 
     def differences(connection: Connection) -> list[object]:
         context = MigrationContext.configure(
