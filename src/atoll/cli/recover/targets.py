@@ -13,6 +13,7 @@ import msgspec
 from atoll.client.recovery.restore import Restored
 from atoll.core.errors import AtollError, Kind
 from atoll.core.messages import ObjectFacts
+from atoll.core.messages.retention import LockState
 
 if TYPE_CHECKING:
     from atoll.client import AsyncClient
@@ -36,6 +37,8 @@ class ListedObject(msgspec.Struct, frozen=True):
     source: str
     """``manifest``, or ``capsules`` for one that was perhaps never acknowledged."""
     facts: ObjectFacts
+    lock: LockState | None = None
+    """How it was locked, by its manifest."""
 
 
 def path_of(key: str) -> str:
@@ -136,6 +139,7 @@ class FolderTarget:
             modified_ms=restored.modified_ms,
             source=restored.source,
             facts=facts,
+            lock=restored.lock,
         )
         os.write(self._listings[restored.bucket], msgspec.json.encode(line) + b"\n")
 
@@ -196,7 +200,7 @@ class BucketTarget:
                 raise
 
     async def put(self, restored: Restored, body: AsyncIterator[memoryview]) -> None:
-        """Store the object with its type and metadata; the endpoint checks it again."""
+        """Store the object with its headers and metadata; the endpoint checks it again."""
         key = f"{restored.bucket}/{restored.key}" if self._into else restored.key
         await self._client.put_stream(
             self._into or restored.bucket,
@@ -204,6 +208,7 @@ class BucketTarget:
             _bytes(body),
             content_type=restored.facts.content_type or "binary/octet-stream",
             metadata=restored.facts.user_metadata,
+            headers=restored.facts.headers,
         )
 
 

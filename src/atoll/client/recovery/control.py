@@ -16,9 +16,12 @@ from atoll.core.messages import (
     Message,
 )
 from atoll.core.messages.recovery import SetManifestMode
+from atoll.core.messages.retention import LockObject, SetDefaultLock
 
 MODES_KEPT_MAX = 10_000
 _WRITES = (CommitObject, CompleteUpload, DeleteObjects)
+_NEWS = (CreateBucket, DeleteBucket, SetManifestMode, LockObject, SetDefaultLock)
+"""What reaches manifests and nobody waits for: of a lock, the holders have its records already."""
 
 
 class ManifestControl:
@@ -40,7 +43,7 @@ class ManifestControl:
             else:
                 self._writer.notify()
             return result
-        if isinstance(request, CreateBucket | DeleteBucket | SetManifestMode):
+        if isinstance(request, _NEWS):
             own = msgspec.structs.replace(request, writer=self._writer.writer)
             result = await self._control.ask(own, answer)
             self._writer.notify()

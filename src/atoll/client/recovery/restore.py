@@ -16,6 +16,7 @@ from atoll.client.recovery.search import READ_TURNS_MAX, Search
 from atoll.client.recovery.store import FoundObject, RecoveryStore
 from atoll.core.errors import AtollError, Kind
 from atoll.core.messages import BucketInfo, ObjectFacts, SegmentRecord
+from atoll.core.messages.retention import LockState
 from atoll.core.ports import Compute
 
 log = logging.getLogger(__name__)
@@ -39,6 +40,7 @@ class Restored:
     segments: list[SegmentRecord]
     check: "Check"
     """Knows the ETag once the body has passed."""
+    lock: LockState | None = None
 
 
 class Target(Protocol):
@@ -213,6 +215,7 @@ class Restore:
                 source=found.source.value,
                 segments=segments,
                 check=Check(found.entry.facts, self._compute),
+                lock=found.entry.lock,
             )
             info = self._search.info_of(found.bucket)
             before = self.figures.restored_bytes

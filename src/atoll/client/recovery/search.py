@@ -112,7 +112,7 @@ class Search:
         ``catalogue`` is given for all accounts but the first, whose owner finds all catalogues.
         """
         self.account = account
-        self._keyring = keyring
+        self.keyring = keyring
         self._nodes = nodes
         self._store = store
         self._downloader = downloader
@@ -185,7 +185,7 @@ class Search:
         return 0 if known is None else known.number
 
     def _keys(self, found: FoundBucket) -> BucketKeys:
-        return self._keyring.bucket(found.account, found.bucket)
+        return self.keyring.bucket(found.account, found.bucket)
 
     # --- tags -------------------------------------------------------------------------------------
 
@@ -200,7 +200,7 @@ class Search:
         await asyncio.gather(*(one(tag) for tag in self._store.tags()))
 
     async def _sort_tag(self, tag: bytes) -> None:
-        recovery = self._keyring.account(self.account).recovery_key()
+        recovery = self.keyring.account(self.account).recovery_key()
         months = list(months_until(_later(month_of(self._now_ms), MONTHS_AHEAD)))
         for segment in self._store.segments_of_tag(tag, TAG_SEGMENTS_TRIED_MAX):
             async for sealed, _ in self._sealed_capsules(segment):
@@ -408,7 +408,7 @@ class Search:
                     found.record(root), pieces=self._store.places(found.segment, turn)
                 )
                 try:
-                    cipher = self._keyring.cipher(wrapping, record)
+                    cipher = self.keyring.cipher(wrapping, record)
                     gathered = bytearray()
                     reading = self._downloader.read(record, cipher, 0, record.plain_bytes)
                     async with aclosing(reading) as views:

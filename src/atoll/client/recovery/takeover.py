@@ -4,14 +4,17 @@ import asyncio
 import base64
 import logging
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 
 import msgspec
 
+from atoll.client.lock_keys import LockKeys, lock_keys, sign_state
 from atoll.client.recovery.model import PROBLEMS_MAX, Problem, RecoveryReport
 from atoll.client.recovery.nodes import OwnerNodes
-from atoll.client.recovery.rules import one_piece_each
+from atoll.client.recovery.rules import lock_of, one_piece_each
 from atoll.client.recovery.search import FoundBucket, Search
 from atoll.client.recovery.store import FoundObject, RecoveryStore
+from atoll.client.retention import newest_records
 from atoll.core.errors import AtollError, Kind
 from atoll.core.identity import Identity
 from atoll.core.ids import SegmentId, piece_id_of
@@ -23,8 +26,10 @@ from atoll.core.messages import (
     decode,
     encode,
 )
+from atoll.core.messages.policy import CheckPolicy, PolicyFit
 from atoll.core.messages.recovery import (
     AdoptBucket,
+    AdoptedLock,
     AdoptedSerials,
     AdoptObjects,
     AdoptPiece,
@@ -35,9 +40,11 @@ from atoll.core.messages.recovery import (
     PiecesAdopted,
     SignedAdoption,
 )
+from atoll.core.messages.retention import SegmentLock
 from atoll.core.owner import ADOPT_PIECES_MAX, sign_adoption
 from atoll.core.piece_http import ORDER_HEADER, accepted
 from atoll.core.ports import PieceTransport
+from atoll.core.retention import RetentionRecord, check_record
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +54,18 @@ BATCH_OBJECTS = 200
 BATCH_SEGMENTS = 2000
 PIECES_PER_CALL = ADOPT_PIECES_MAX // 2
 OWNER_NAME = "owner"
+SHOW_TIMEOUT_S = 10.0
+RECORDS_CHECKED_MAX = 8
+"""Different retention records of one segment that are looked at, the newest first."""
+
+
+@dataclass(slots=True)
+class _There:
+    """What lies at nodes that obey the new coordinator by now, by segment."""
+
+    pieces: dict[bytes, list[StoredPiece]] = field(default_factory=dict)
+    records: dict[bytes, set[bytes]] = field(default_factory=dict)
+    """Retention records as their holders show them, not yet checked."""
 
 
 class Takeover:
@@ -87,15 +106,13 @@ class Takeover:
         request = AdoptBucket(
             bucket=self._search.info_of(bucket),
             owner_name=OWNER_NAME,
+            policy_text=found.info.policy_text if found.info is not None else "",
             manifest_number=found.newest_number,
             catalogue_number=self._search.catalogue_number,
         )
         await self._control.ask(request, BucketInfo)
-        if found.info is not None and found.info.policy_text:
-            self._problem(
-                self._search.name_of(bucket),
-                "its policy is not carried over: set it at the new coordinator",
-            )
+        if request.policy_text:
+            await self._look_at_policy(bucket)
         batch: list[FoundObject] = []
         named = 0
         for one in self._store.objects(bucket):
@@ -107,6 +124,13 @@ class Takeover:
         if batch:
             await self._give_objects(bucket, batch)
 
+    async def _look_at_policy(self, bucket: bytes) -> None:
+        """Tell what the bucket's policy has against the new coordinator, if anything."""
+        fit = await self._control.ask(CheckPolicy(bucket=bucket), PolicyFit)
+        name = self._search.name_of(bucket)
+        for objection in fit.objections:
+            self._problem(name, f"its policy excludes where it is now: {objection}")
+
     async def _give_objects(self, bucket: bytes, batch: Sequence[FoundObject]) -> None:
         """Let the pieces of some objects obey the new coordinator, then let it know the objects."""
         entries = [self._unmoved(one.entry) for one in batch]
@@ -117,9 +141,10 @@ class Takeover:
         )
         serials = dict(zip(wanted, answer.serials, strict=True))
         there = await self._adopt(serials, answer)
-        good, figures = [], self._report.figures
+        good, locks, figures = [], list[AdoptedLock](), self._report.figures
+        keys = lock_keys(self._search.keyring, self._search.account, bucket)
         for found, entry in zip(batch, entries, strict=True):
-            missing = [r for r in _stored([entry]) if len(there.get(r.segment, ())) < r.k]
+            missing = [r for r in _stored([entry]) if len(there.pieces.get(r.segment, ())) < r.k]
             if missing:
                 figures.failed += 1
                 self._problem(
@@ -127,11 +152,14 @@ class Takeover:
                     "too few of its pieces lie on nodes that serve the new coordinator",
                 )
                 continue
-            placed = [_placed(record, serials, there) for record in entry.segments]
+            placed = [_placed(record, serials, there.pieces) for record in entry.segments]
+            entry, signed = _locked(entry, keys, there)
             good.append(msgspec.structs.replace(entry, segments=placed))
+            locks += [AdoptedLock(key=entry.key, records=signed)] if signed is not None else []
         if good:
             told = await self._control.ask(
-                AdoptObjects(bucket=bucket, entries=good), ObjectsAdopted
+                AdoptObjects(bucket=bucket, entries=good, locks=locks, grant=keys.grant),
+                ObjectsAdopted,
             )
             figures.restored += told.written
             figures.skipped += len(good) - told.written
@@ -146,9 +174,7 @@ class Takeover:
             segments.append(record)
         return msgspec.structs.replace(entry, segments=segments)
 
-    async def _adopt(
-        self, serials: dict[bytes, int], answer: AdoptedSerials
-    ) -> dict[bytes, list[StoredPiece]]:
+    async def _adopt(self, serials: dict[bytes, int], answer: AdoptedSerials) -> _There:
         """Ask nodes to let pieces obey the new coordinator; return those that do, by segment."""
         by_node: dict[int, list[tuple[bytes, int]]] = {}
         for segment in serials:
@@ -162,7 +188,7 @@ class Takeover:
             }
             for index, alias in one_piece_each(holders):
                 by_node.setdefault(alias, []).append((segment, index))
-        there: dict[bytes, list[StoredPiece]] = {}
+        there = _There()
 
         async def one(alias: int, pieces: list[tuple[bytes, int]]) -> None:
             new_alias = answer.nodes[self._nodes.outcomes[alias - 1].place.node_id]
@@ -174,13 +200,26 @@ class Takeover:
                     log.warning("node %d adopts nothing: %s", alias, fault)
                     self._nodes.outcomes[alias - 1].fault = str(fault)
                     return
-                for (segment, index), outcome in zip(part, outcomes, strict=True):
-                    if not outcome:
-                        stored = StoredPiece(index=index, alias=new_alias)
-                        there.setdefault(segment, []).append(stored)
+                good = [p for p, outcome in zip(part, outcomes, strict=True) if not outcome]
+                for segment, index in good:
+                    stored = StoredPiece(index=index, alias=new_alias)
+                    there.pieces.setdefault(segment, []).append(stored)
+                for (segment, _), record in zip(good, await self._show(alias, good), strict=True):
+                    if record:
+                        there.records.setdefault(segment, set()).add(record)
 
         await asyncio.gather(*(one(alias, pieces) for alias, pieces in by_node.items()))
         return there
+
+    async def _show(self, alias: int, pieces: Sequence[tuple[bytes, int]]) -> list[bytes]:
+        """Return the retention records that a node keeps; none where it does not say."""
+        address = self._nodes.outcomes[alias - 1].place.address
+        ids = [piece_id_of(SegmentId(segment), index) for segment, index in pieces]
+        try:
+            return await newest_records(self._transport, address, ids, SHOW_TIMEOUT_S)
+        except AtollError as fault:
+            log.info("node %d does not show its locks: %s", alias, fault)
+            return [b""] * len(pieces)
 
     async def _ask(
         self,
@@ -244,3 +283,31 @@ def _placed(
         packed, pieces=there[packed.segment], serial=serials[packed.segment]
     )
     return msgspec.structs.replace(record, pieces=[], packed=lying)
+
+
+def _locked(
+    entry: ObjectEntry, keys: LockKeys, there: _There
+) -> tuple[ObjectEntry, list[SegmentLock] | None]:
+    """Return an entry with its lock, and the records behind it; None where it is to be signed.
+
+    The owner signs them again: the same words under the same number are the same bytes.
+    """
+    own = [record.segment for record in entry.segments if record.packed is None]
+    lock = lock_of(entry.lock, [_newest(one, keys, there) for one in own])
+    entry = msgspec.structs.replace(entry, lock=lock)
+    if lock is None or not lock.sequence:
+        return entry, None
+    return entry, [SegmentLock(segment=one, record=sign_state(keys, one, lock)) for one in own]
+
+
+def _newest(segment: bytes, keys: LockKeys, there: _There) -> RetentionRecord | None:
+    """Return the newest record of a segment that our lock key signed, as any holder shows it."""
+    offered = sorted(there.records.get(segment, ()), key=lambda one: one[64:72], reverse=True)
+    for signed in offered[:RECORDS_CHECKED_MAX]:
+        try:
+            record = check_record(signed, segment)
+        except AtollError:
+            continue
+        if record.lock_key == keys.lock.public_key:
+            return record
+    return None

@@ -251,11 +251,16 @@ class AsyncClient:
         *,
         content_type: str = "application/octet-stream",
         metadata: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
         progress: Tell | None = None,
     ) -> str:
-        """Store what a stream yields, of unknown length; return the ETag."""
+        """Store what a stream yields, of unknown length; return the ETag.
+
+        ``headers`` are kept with it: cache-control, content-disposition, content-encoding,
+        content-language, expires.
+        """
         return await transfer.put_stream(
-            self.requests, _named(bucket), key, source, content_type, metadata, progress
+            self.requests, _named(bucket), key, source, content_type, metadata, progress, headers
         )
 
     async def copy(

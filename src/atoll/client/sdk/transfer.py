@@ -312,10 +312,14 @@ async def put_stream(
     content_type: str,
     metadata: Mapping[str, str] | None,
     tell: Tell | None,
+    more_headers: Mapping[str, str] | None = None,
 ) -> str:
-    """Store a stream of unknown length, a part at a time; short ones in one request."""
+    """Store a stream of unknown length, a part at a time; short ones in one request.
+
+    ``more_headers`` are stored with it: cache-control and its like.
+    """
     place, meter = f"/{bucket}/{key}", _Meter(0, tell)
-    headers = {"content-type": content_type or "application/octet-stream"}
+    headers = {**(more_headers or {}), "content-type": content_type or "application/octet-stream"}
     headers |= metadata_headers(metadata)
     upload, etags, waiting = "", dict[int, str](), bytearray()
 

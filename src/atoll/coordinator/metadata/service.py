@@ -394,12 +394,15 @@ class MetadataService:
 
 def _find_bucket(connection: Connection, name: str) -> BucketInfo | None:
     found = buckets.find_bucket(connection, name)
-    if found is None:
-        return None
-    mode, days = locks.default_lock(connection, found.bucket)
+    return None if found is None else with_default_lock(connection, found)
+
+
+def with_default_lock(connection: Connection, bucket: BucketInfo) -> BucketInfo:
+    """Return a bucket with what its new objects are locked by."""
+    mode, days = locks.default_lock(connection, bucket.bucket)
     if mode is Mode.NONE:
-        return found
-    return msgspec.structs.replace(found, lock_mode=mode.name.lower(), lock_days=days)
+        return bucket
+    return msgspec.structs.replace(bucket, lock_mode=mode.name.lower(), lock_days=days)
 
 
 def _label(access_key: str) -> str:

@@ -14,25 +14,40 @@ from atoll.coordinator.metadata.model import (
 from atoll.coordinator.metadata.rules import bad_request, check_segments, key_bytes
 from atoll.coordinator.metadata.serials import SerialAllocator
 from atoll.coordinator.metadata.service import no_bucket, packed_facts
-from atoll.coordinator.metadata.store import buckets, changes, manifests, objects, packs, segments
+from atoll.coordinator.metadata.store import (
+    buckets,
+    changes,
+    locks,
+    manifests,
+    objects,
+    packs,
+    segments,
+)
+from atoll.coordinator.metadata.store.locks import LockRow
 from atoll.coordinator.metadata.store.objects import ObjectRow
 from atoll.coordinator.metadata.store.packs import PackedRow
 from atoll.coordinator.part import Handler, Part
+from atoll.coordinator.policy.store import add_policy
 from atoll.coordinator.registry.service import RegistryService
 from atoll.core.errors import AtollError, Kind
 from atoll.core.ids import SHORT_ID_BYTES
 from atoll.core.messages import BucketInfo, Message, SegmentRecord
 from atoll.core.messages.recovery import (
     AdoptBucket,
+    AdoptedLock,
     AdoptedSerials,
     AdoptObjects,
     AdoptSerials,
     ObjectEntry,
     ObjectsAdopted,
 )
+from atoll.core.messages.retention import LockState
 from atoll.core.packing import PackedLayout
+from atoll.core.policy.text import parse
 from atoll.core.ports import Clock, Database
+from atoll.core.retention import Mode, parse_record
 
+DEFAULT_DAYS_MAX = 36_500
 SEGMENTS_MAX = 10_000
 """Segments of one question for serials."""
 
@@ -68,6 +83,13 @@ class AdoptionService(Part):
         bucket = msgspec.structs.replace(request.bucket, policy=POLICY_DEFAULT)
         if len(bucket.bucket) != SHORT_ID_BYTES or len(bucket.account) != SHORT_ID_BYTES:
             raise bad_request(f"ids have {SHORT_ID_BYTES} bytes")
+        default = _mode(bucket.lock_mode)
+        if (default is Mode.NONE) != (bucket.lock_days == 0) or not (
+            0 <= bucket.lock_days <= DEFAULT_DAYS_MAX
+        ):
+            raise bad_request(f"a default lock lasts 1 to {DEFAULT_DAYS_MAX} days")
+        if request.policy_text:
+            parse(request.policy_text)
         now_ms = self._clock.now_ms()
 
         def adopt(connection: Connection) -> BucketInfo:
@@ -82,10 +104,14 @@ class AdoptionService(Part):
                     "another bucket has this name here",
                     about=bucket.name,
                 )
+            locks.set_default_lock(connection, bucket.bucket, default, bucket.lock_days)
+            policy = POLICY_DEFAULT
+            if request.policy_text:
+                policy = add_policy(connection, bucket.bucket, 1, request.policy_text, now_ms)[0]
             manifests.raise_number(connection, bucket.bucket, request.manifest_number)
             manifests.raise_number(connection, bucket.account, request.catalogue_number)
             changes.note_catalogue(connection, bucket.account, now_ms)
-            return bucket
+            return msgspec.structs.replace(bucket, policy=policy)
 
         return await self._database.write(adopt)
 
@@ -109,6 +135,7 @@ class AdoptionService(Part):
             own = [record for record in entry.segments if record.packed is None]
             if len(own) == len(entry.segments):
                 check_segments(own, entry.facts.size)
+        _check_locks(request)
         now_ms = self._clock.now_ms()
         written = await self._database.write(partial(_adopt, request=request, now_ms=now_ms))
         return ObjectsAdopted(written=written)
@@ -120,6 +147,7 @@ def _adopt(connection: Connection, request: AdoptObjects, now_ms: int) -> int:
     if policy is None:
         raise no_bucket()
     usage, keys = Usage(), []
+    signed = {one.key: one for one in request.locks}
     for entry in request.entries:
         row = _row_of(entry)
         if not objects.insert_object(connection, bucket, row):
@@ -129,9 +157,69 @@ def _adopt(connection: Connection, request: AdoptObjects, now_ms: int) -> int:
         if row.parts:
             objects.insert_composition(connection, row.stream, pack_composition(entry.facts))
         usage = usage.plus(_adopt_segments(connection, bucket, row, entry, policy, now_ms))
+        if entry.lock is not None:
+            records = signed.get(entry.key)
+            _adopt_lock(connection, row, entry.lock, (request, records), now_ms)
     changes.note_keys(connection, bucket, keys, now_ms, changes.NOBODY)
     segments.add_usage(connection, bucket, usage)
     return len(keys)
+
+
+def _mode(name: str) -> Mode:
+    try:
+        return Mode[name.upper()] if name else Mode.NONE
+    except KeyError:
+        raise bad_request("a lock's mode is governance, compliance or empty") from None
+
+
+def _check_locks(request: AdoptObjects) -> None:
+    """Raise ``BAD_REQUEST`` unless the records say of every segment what its object's lock says."""
+    entries = {entry.key: entry for entry in request.entries}
+    for entry in request.entries:
+        if entry.lock is not None:
+            _mode(entry.lock.mode)
+    for one in request.locks:
+        named = entries.get(one.key)
+        if named is None or named.lock is None:
+            raise bad_request("records come with an object and its lock")
+        own = {record.segment for record in named.segments if record.packed is None}
+        lock = named.lock
+        says = (_mode(lock.mode), lock.until_ms, lock.legal_hold, lock.sequence)
+        for signed in one.records:
+            record = parse_record(signed.record)
+            said = (record.mode, record.until_ms, record.legal_hold, record.sequence)
+            if record.segment_id != signed.segment or said != says:
+                raise bad_request("a record does not say what the object's lock says")
+        if {signed.segment for signed in one.records} != own:
+            raise bad_request("a lock has one record for each of its object's segments")
+
+
+def _adopt_lock(
+    connection: Connection,
+    row: ObjectRow,
+    lock: LockState,
+    told: tuple[AdoptObjects, AdoptedLock | None],
+    now_ms: int,
+) -> None:
+    """Write how an object is locked; its holders are told again, and confirm, by and by."""
+    request, records = told
+    locks.put_lock(
+        connection,
+        LockRow(
+            request.bucket,
+            row.key,
+            row.stream,
+            _mode(lock.mode),
+            lock.until_ms,
+            lock.legal_hold,
+            lock.sequence,
+            signed=records is not None,
+        ),
+    )
+    for one in records.records if records is not None else ():
+        locks.put_segment_lock(
+            connection, one.segment, request.bucket, one.record, request.grant, now_ms
+        )
 
 
 def _row_of(entry: ObjectEntry) -> ObjectRow:

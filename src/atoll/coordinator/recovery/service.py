@@ -17,8 +17,16 @@ from atoll.coordinator.metadata.model import (
     unpack_facts,
 )
 from atoll.coordinator.metadata.rules import bad_request, key_bytes
-from atoll.coordinator.metadata.service import no_bucket
-from atoll.coordinator.metadata.store import buckets, changes, manifests, objects, packs, segments
+from atoll.coordinator.metadata.service import no_bucket, with_default_lock
+from atoll.coordinator.metadata.store import (
+    buckets,
+    changes,
+    locks,
+    manifests,
+    objects,
+    packs,
+    segments,
+)
 from atoll.coordinator.metadata.store.changes import KIND_CATALOGUE, KIND_PACK, ChangeRow
 from atoll.coordinator.metadata.store.objects import ObjectRow
 from atoll.coordinator.metadata.store.segments import POSITION_END
@@ -45,7 +53,9 @@ from atoll.core.messages.recovery import (
     SnapshotLease,
     TakeChanges,
 )
+from atoll.core.messages.retention import LockState
 from atoll.core.ports import Clock, Database
+from atoll.core.retention import Mode
 
 WRITE_LEASE_MS = 60_000
 """A manifest that was not committed for so long is written by another."""
@@ -143,7 +153,7 @@ class RecoveryService(Part):
                 named += row.segments
                 if entries and named > BATCH_SEGMENTS_MAX:
                     break
-                entries.append(_entry(connection, row))
+                entries.append(_entry(connection, request.bucket, row))
             return EntryPage(
                 entries=entries,
                 more=len(entries) < len(rows) or len(rows) == limit,
@@ -223,7 +233,8 @@ def _take_catalogue(
         number=number,
         buckets=[
             CatalogueEntry(
-                bucket=bucket, policy_text=manifests.policy_text(connection, bucket.policy)
+                bucket=with_default_lock(connection, bucket),
+                policy_text=manifests.policy_text(connection, bucket.policy),
             )
             for bucket in found
         ],
@@ -264,7 +275,7 @@ def _take_objects(
     for row in rows:
         if row.key not in last:
             found = objects.find_object(connection, bucket.bucket, row.key)
-            entry = None if found is None else _entry(connection, found)
+            entry = None if found is None else _entry(connection, bucket.bucket, found)
             named += 0 if entry is None else len(entry.segments)
             if taken and named > BATCH_SEGMENTS_MAX:
                 break
@@ -288,7 +299,7 @@ def _take_objects(
     )
 
 
-def _entry(connection: Connection, row: ObjectRow) -> ObjectEntry:
+def _entry(connection: Connection, bucket: bytes, row: ObjectRow) -> ObjectEntry:
     facts = unpack_facts(row.facts)
     if row.parts:
         packed = objects.find_composition(connection, row.stream)
@@ -302,6 +313,18 @@ def _entry(connection: Connection, row: ObjectRow) -> ObjectEntry:
         modified_ms=row.modified_ms,
         facts=facts,
         segments=[_without_places(record) for record in records],
+        lock=_lock(locks.find_lock(connection, bucket, row.key)),
+    )
+
+
+def _lock(row: locks.LockRow | None) -> LockState | None:
+    if row is None:
+        return None
+    return LockState(
+        mode="" if row.mode is Mode.NONE else row.mode.name.lower(),
+        until_ms=row.until_ms,
+        legal_hold=row.legal_hold,
+        sequence=row.sequence,
     )
 
 

@@ -15,7 +15,7 @@ from atoll.client.retention import Told, confirms, tell_holder
 from atoll.coordinator.metadata.model import StoredSegment
 from atoll.coordinator.metadata.rules import bad_request, key_bytes
 from atoll.coordinator.metadata.service import no_bucket, no_object
-from atoll.coordinator.metadata.store import buckets, locks, objects, segments
+from atoll.coordinator.metadata.store import buckets, changes, locks, objects, segments
 from atoll.coordinator.metadata.store.locks import LockRow, SegmentLockRow
 from atoll.coordinator.part import Part, Step
 from atoll.coordinator.placement.service import PlacementService
@@ -99,10 +99,14 @@ class RetentionService(Part):
         mode = mode_named(request.lock.mode)
         check_days(mode, request.lock.days)
 
+        now_ms = self._clock.now_ms()
+
         def put(connection: Connection) -> None:
-            if buckets.lock_bucket(connection, request.bucket) is None:
+            found = buckets.bucket_by_id(connection, request.bucket)
+            if found is None or buckets.lock_bucket(connection, request.bucket) is None:
                 raise no_bucket()
             locks.set_default_lock(connection, request.bucket, mode, request.lock.days)
+            changes.note_catalogue(connection, found.account, now_ms, request.writer)
 
         await self._database.write(put)
         return Done()
@@ -358,6 +362,7 @@ def _lock(connection: Connection, request: LockObject, now_ms: int) -> None:
             signed=True,
         ),
     )
+    changes.note_keys(connection, request.bucket, [key], now_ms, request.writer)
 
 
 def _state(row: LockRow | None) -> LockState:

@@ -2,6 +2,7 @@
 
 from atoll.core.messages.base import Message
 from atoll.core.messages.objects import BucketInfo, Done, ObjectFacts, SegmentRecord
+from atoll.core.messages.retention import LockState, SegmentLock
 
 OWNED_PIECES_MAX = 1000
 """Pieces of one page of ``OwnedPieces``."""
@@ -84,6 +85,8 @@ class ObjectEntry(Message, frozen=True, tag="e"):
     facts: ObjectFacts
     segments: list[SegmentRecord]
     """Without pieces: repair moves those, their holders name them."""
+    lock: LockState | None = None
+    """How it is locked; None where it never was. Its holders' records may be newer."""
 
 
 class ObjectChange(Message, frozen=True, tag="c"):
@@ -97,7 +100,7 @@ class ObjectChange(Message, frozen=True, tag="c"):
 
 
 class CatalogueEntry(Message, frozen=True, tag="b"):
-    """A bucket as the catalogue of its account keeps it."""
+    """A bucket as the catalogue of its account keeps it, its default lock included."""
 
     bucket: BucketInfo
     policy_text: str = ""
@@ -217,7 +220,8 @@ class SetManifestMode(Message, frozen=True):
 class AdoptBucket(Message, frozen=True):
     """Make a bucket that exists elsewhere, under its own id and for its own account.
 
-    Errors: ``BUCKET_EXISTS`` (another bucket has the name).
+    Its default lock and the mode of its manifests go with it. Errors: ``BUCKET_EXISTS`` (another
+    bucket has the name), ``BAD_REQUEST`` (a policy or a default that cannot be read here).
     """
 
     bucket: BucketInfo
@@ -226,6 +230,8 @@ class AdoptBucket(Message, frozen=True):
     """The highest number of its manifests that was met: new ones get higher numbers."""
     catalogue_number: int
     """The same of the account's catalogue."""
+    policy_text: str = ""
+    """Canonical text of its policy; empty where it has none."""
 
 
 class AdoptSerials(Message, frozen=True):
@@ -244,6 +250,14 @@ class AdoptedSerials(Message, frozen=True):
     """Id (hex) of each node registered here, and its alias."""
 
 
+class AdoptedLock(Message, frozen=True):
+    """The signed records behind one object's lock."""
+
+    key: str
+    records: list[SegmentLock]
+    """One for each segment that is not in a pack, saying what ``ObjectEntry.lock`` says."""
+
+
 class AdoptObjects(Message, frozen=True):
     """Write objects whose segments' pieces obey this coordinator by now; keys that exist stay.
 
@@ -252,7 +266,10 @@ class AdoptObjects(Message, frozen=True):
 
     bucket: bytes
     entries: list[ObjectEntry]
-    """With pieces and serials."""
+    """With pieces and serials. A lock without ``locks`` is one that is still to be signed."""
+    locks: list[AdoptedLock] = []
+    grant: bytes = b""
+    """The owner's grant for the lock key of these records."""
 
 
 class ObjectsAdopted(Message, frozen=True):

@@ -60,6 +60,8 @@ class SetDefaultLock(Message, frozen=True):
 
     bucket: bytes
     lock: DefaultLock
+    writer: bytes = b""
+    """Who will write this change into a manifest: an id of the asking process, or empty."""
 
 
 class GetDefaultLock(Message, frozen=True):
@@ -91,6 +93,8 @@ class LockObject(Message, frozen=True):
     """The owner's grant for the lock key."""
     locks: list[SegmentLock]
     last: bool = True
+    writer: bytes = b""
+    """Who will write this change into a manifest: an id of the asking process, or empty."""
 
 
 class GetLock(Message, frozen=True):
