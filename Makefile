@@ -9,7 +9,7 @@ SEEDS ?= 500
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test recover check setup setup-dev system sim sim-soak drill-churn bench clients soak fmt docs clean
+.PHONY: help demo test contracts contracts-build recover check setup setup-dev system sim sim-soak drill-churn bench clients soak fmt docs clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -52,6 +52,14 @@ check: setup-dev ## lint, types, import contracts (seconds)
 
 test: setup-dev system ## all tests (a quarter of an hour on two cores)
 	@$(BIN)/pytest -q -n $(JOBS) --dist loadgroup $(TESTS)
+
+contracts: setup-dev ## the settlement contracts: long tests, mutants [CONTRACTS="Token Escrow"]
+	@$(BIN)/python -m atoll.economy.contracts.build --check
+	@ATOLL_CONTRACTS_FULL=1 $(BIN)/pytest -q -n $(JOBS) --dist load tests/contracts $(TESTS)
+	@$(BIN)/python -m tests.contracts.mutate --jobs $(JOBS) $(CONTRACTS)
+
+contracts-build: setup-dev ## compile the settlement contracts into economy/artifacts
+	@$(BIN)/python -m atoll.economy.contracts.build
 
 sim: setup-dev ## one simulated world: make sim SEED=7 [SCENARIO=churn]
 	@$(BIN)/python -m atoll.sim.vopr --seed $(SEED) $(if $(SCENARIO),--scenario $(SCENARIO))

@@ -1,0 +1,1 @@
+"""Compiled contracts, one JSON file each; ``atoll.economy.contracts.build`` makes them."""

@@ -1,0 +1,1 @@
+"""Declared faults of the contracts; see ``tests/contracts/mutate.py``."""
