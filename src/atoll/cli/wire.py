@@ -441,6 +441,7 @@ async def _gateway_app(
     from atoll.client.locking import ObjectLocks
     from atoll.client.objects import SegmentedObjects
     from atoll.client.packing.pack import Packer
+    from atoll.client.packing.upgrade import Upgrader
     from atoll.client.recovery.control import ManifestControl
     from atoll.client.recovery.writer import ManifestWriter
     from atoll.client.segment.buffers import BufferPool
@@ -463,6 +464,9 @@ async def _gateway_app(
     packer = Packer(control, keyring, uploader, downloader, clock, rng)
     packing = asyncio.create_task(packer.run(), name="pack small objects")
     stack.callback(packing.cancel)
+    upgrader = Upgrader(control, keyring, uploader, downloader, clock, rng)
+    upgrading = asyncio.create_task(upgrader.run(), name="copy segments into wider schemes")
+    stack.callback(upgrading.cancel)
     manifests = ManifestWriter(control, keyring, uploader, clock, rng)
     writing = asyncio.create_task(manifests.run(), name="write manifests")
     stack.callback(writing.cancel)

@@ -38,6 +38,8 @@ from atoll.coordinator.retention.service import RetentionService
 from atoll.coordinator.sets.rules import PROFILES as SET_PROFILES
 from atoll.coordinator.sets.service import SetsService
 from atoll.coordinator.terms.service import TermsService
+from atoll.coordinator.upgrade.rules import PROFILES as UPGRADE_PROFILES
+from atoll.coordinator.upgrade.service import UpgradeService
 from atoll.core.errors import AtollError, Kind
 from atoll.core.identity import Identity
 from atoll.core.ports import Clock, Compute, Database, PieceTransport, Rng
@@ -96,6 +98,7 @@ class Rooms:
             self.reputation,
             ProviderPages(world.clock, self.registry, self.reputation),
             self.packing,
+            self.upgrades,
             self.terms,
             self.recovery,
             self.adoption,
@@ -195,6 +198,13 @@ class Rooms:
         clock, database = world.clock, world.database
         packing = config.packing or PACKING_PROFILES[config.profile]
         self.packing = PackingService(clock, database, packing, metadata.segment_key)
+        self.upgrades = UpgradeService(
+            clock,
+            database,
+            self.placement,
+            config.upgrade or UPGRADE_PROFILES[config.profile],
+            metadata.segment_key,
+        )
         self.terms = TermsService(
             clock=clock,
             rng=world.rng,

@@ -9,6 +9,7 @@ from atoll.coordinator.policy.model import OwnPlace
 from atoll.coordinator.repair.rules import Profile as RepairProfile
 from atoll.coordinator.reputation.model import Limits
 from atoll.coordinator.sets.rules import SetTimers
+from atoll.coordinator.upgrade.rules import UpgradeProfile
 from atoll.core.addresses import NO_TABLE, AddressTable
 
 
@@ -38,5 +39,7 @@ class CoordinatorConfig:
     """Figures of the rules of reputation; None for the profile's."""
     packing: PackingProfile | None = None
     """How eagerly small objects are packed; None for the profile's way."""
+    upgrade: UpgradeProfile | None = None
+    """How eagerly segments are copied into wider schemes; None for the profile's way."""
     sets: SetTimers | None = None
     """When sets of pieces are compared; None for the profile's way."""

@@ -7,14 +7,12 @@ larger ``k``: nothing is made weaker because operators left (repair keeps it as 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from atoll.core.packing import SMALL_PLAIN_BYTES_MAX
 from atoll.core.scheme import (
     RS_2_4,
     RS_4_8,
     RS_10_20,
     RS_20_40,
     SEGMENT_PLAIN_BYTES_MAX,
-    TINY_PLAIN_BYTES_MAX,
     Scheme,
     scheme_for,
 )
@@ -115,9 +113,7 @@ def looked(
     return Since(before.since_ms if before is not None and known else now_ms, now_ms)
 
 
-def offered(
-    known: Mapping[int, Since], now_ms: int, profile: UpgradeProfile
-) -> int:
+def offered(known: Mapping[int, Since], now_ms: int, profile: UpgradeProfile) -> int:
     """Return the strongest of the classes (by ``k``) that were possible long enough; 0 for none."""
     held = [
         k
@@ -128,19 +124,9 @@ def offered(
     return max(held, default=0)
 
 
-def is_below(k: int, plain_bytes: int, offered_k: int) -> bool:
-    """Say whether a segment of this ``k`` would be safer in the class offered."""
-    return plain_bytes > TINY_PLAIN_BYTES_MAX and k < offered_k
-
-
 def ripe_before_ms(now_ms: int, profile: UpgradeProfile, *, small: bool) -> int:
     """Return before when a segment must have been stored to be copied now."""
     return now_ms - (profile.small_age_ms if small else profile.age_ms)
-
-
-def is_small(plain_bytes: int) -> bool:
-    """Say whether a segment is of a size that the packer merges."""
-    return plain_bytes <= SMALL_PLAIN_BYTES_MAX
 
 
 def gains(old_k: int, old_pieces: int, new_k: int, new_pieces: int) -> bool:

@@ -38,7 +38,7 @@ UPGRADE_WALK = Table(
     "upgrade_walk",
     SCHEMA,
     Column("bucket", Bytes, primary_key=True),
-    Column("k", Small, nullable=False),
+    Column("k", Small, primary_key=True, autoincrement=False),
     Column("after_key", Bytes, nullable=False),
     Column("after_position", Big, nullable=False),
     Column("due_ms", Big, nullable=False),

@@ -27,6 +27,7 @@ from atoll.core.messages import (
     sets,
     status,
     terms,
+    upgrades,
 )
 from atoll.core.messages.base import (
     MESSAGE_BYTES_MAX,
@@ -100,7 +101,19 @@ from atoll.core.messages.status import (
     Survival,
 )
 
-_LATER = (sets, proofs, reputation, terms, retention, policy, recovery, packing, repairs, relays)
+_LATER = (
+    sets,
+    proofs,
+    reputation,
+    terms,
+    retention,
+    policy,
+    recovery,
+    packing,
+    repairs,
+    relays,
+    upgrades,
+)
 
 NODE_REQUESTS: dict[type[Message], type[Message]] = dict(nodes.NODE_REQUESTS)
 """What a node may ask, and the answer of each."""

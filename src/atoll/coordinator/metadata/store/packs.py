@@ -51,6 +51,8 @@ _LOSE_ITEMS = Statement("""
         items = items - :items
     WHERE segment = :segment RETURNING items""")
 _DELETE_PACK = Statement("DELETE FROM pack WHERE segment = :segment")
+_MOVE_ALL = Statement("UPDATE packed SET pack = :pack WHERE pack = :old")
+_RENAME = Statement("UPDATE pack SET segment = :pack WHERE segment = :old")
 _DEAD = Statement("""
     SELECT segment, live_bytes FROM pack WHERE bucket = :bucket AND dead_bytes > live_bytes
     ORDER BY segment LIMIT :limit""")
@@ -195,6 +197,15 @@ def lose_items(connection: Connection, pack: bytes, dead_bytes: int, items: int)
         return False
     _DELETE_PACK.run(connection, segment=pack)
     return True
+
+
+def rename_pack(connection: Connection, old: bytes, pack: bytes) -> bool:
+    """Let readers find all items of a pack in its copy; False if there is no such pack any more.
+
+    The items first: a deletion takes an item's row before that of its pack.
+    """
+    _MOVE_ALL.run(connection, old=old, pack=pack)
+    return bool(_RENAME.run(connection, old=old, pack=pack))
 
 
 def half_dead(connection: Connection, bucket: bytes, limit: int) -> list[tuple[bytes, int]]:

@@ -17,6 +17,7 @@ from atoll.coordinator.metadata.store import packs
 from atoll.coordinator.sql import Statement
 from atoll.core.errors import AtollError, Kind
 from atoll.core.messages import AbandonedSegment, SegmentRecord, StoredPiece
+from atoll.core.packing import SMALL_PLAIN_BYTES_MAX
 from atoll.core.scheme import Layout
 
 COLUMNS = (
@@ -78,7 +79,12 @@ _DELETE = Statement(
 )
 _TAKE = Statement(
     """DELETE FROM segment WHERE segment.segment = :segment AND segment.bucket = :bucket
-    AND segment.position = 0 AND segment.stream = segment.segment RETURNING {columns}""",
+    AND segment.position = 0 AND segment.plain_bytes <= :small RETURNING {columns}""",
+    columns=COLUMNS,
+)
+_TAKE_ANY = Statement(
+    """DELETE FROM segment WHERE segment.segment = :segment AND segment.bucket = :bucket
+    AND segment.stream = :stream RETURNING {columns}""",
     columns=COLUMNS,
 )
 
@@ -403,15 +409,42 @@ def take_segment(
 
     Returns the segment and what it held; None if the bucket has no such segment (any more).
     """
-    row = _TAKE.first(connection, bucket=bucket, segment=segment)
+    row = _TAKE.first(connection, bucket=bucket, segment=segment, small=SMALL_PLAIN_BYTES_MAX)
     if row is None:
         return None
     taken = stored_segment(row)
     return taken, _let_go(connection, [taken], now_ms)
 
 
-def _let_go(connection: Connection, gone: Sequence[StoredSegment], now_ms: int) -> Usage:
-    """Make garbage of the pieces of removed segments; return what they held."""
+def swap_segment(
+    connection: Connection,
+    old: StoredSegment,
+    record: SegmentRecord,
+    stream: bytes,
+    policy: int,
+    now_ms: int,
+    grace_ms: int,
+) -> Usage | None:
+    """Put a copy in a segment's place, in ``stream`` at the same position.
+
+    The old pieces become garbage that is not collected for ``grace_ms``: downloads that began
+    before may end. Returns what the bucket holds more; None, with nothing done, if the segment is
+    gone. Raises as ``insert_segments``.
+    """
+    row = _TAKE_ANY.first(connection, bucket=old.bucket, segment=old.segment, stream=old.stream)
+    if row is None:
+        return None
+    taken = stored_segment(row)
+    freed = _let_go(connection, [taken], now_ms, due_ms=now_ms + grace_ms)
+    added = insert_segments(connection, old.bucket, stream, old.position, [record], policy, now_ms)
+    return added.minus(freed)
+
+
+def _let_go(
+    connection: Connection, gone: Sequence[StoredSegment], now_ms: int, due_ms: int | None = None
+) -> Usage:
+    """Make garbage of the pieces of removed segments, due at once; return what they held."""
+    since_ms = now_ms if due_ms is None else due_ms
     usage = Usage()
     for segment in gone:
         usage = usage.plus(
@@ -426,7 +459,7 @@ def _let_go(connection: Connection, gone: Sequence[StoredSegment], now_ms: int) 
     _SPEND.many(connection, [{"segment": one.segment, "now_ms": now_ms} for one in gone])
     add_garbage(
         connection,
-        [_garbage(segment, piece, now_ms) for segment in gone for piece in segment.pieces],
+        [_garbage(segment, piece, since_ms) for segment in gone for piece in segment.pieces],
     )
     return usage
 

@@ -39,13 +39,13 @@ def upgrade() -> None:
     op.create_table(
         "upgrade_walk",
         sa.Column("bucket", sa.LargeBinary(), nullable=False),
-        sa.Column("k", sa.SmallInteger(), nullable=False),
+        sa.Column("k", sa.SmallInteger(), autoincrement=False, nullable=False),
         sa.Column("after_key", sa.LargeBinary(), nullable=False),
         sa.Column("after_position", sa.BigInteger(), nullable=False),
         sa.Column("due_ms", sa.BigInteger(), nullable=False),
         sa.Column("lease_owner", sa.LargeBinary(), nullable=False),
         sa.Column("lease_until_ms", sa.BigInteger(), nullable=False),
-        sa.PrimaryKeyConstraint("bucket", name=op.f("upgrade_walk_key")),
+        sa.PrimaryKeyConstraint("bucket", "k", name=op.f("upgrade_walk_key")),
         sqlite_with_rowid=False,
     )
     op.create_table(
