@@ -1,0 +1,1 @@
+"""Prices: what providers ask, what customers see, what follows for both. Pure."""
