@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.contracts.world import isolated
+from tests.contracts.world import isolated, new_chain
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -18,4 +18,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(autouse=True)
 def _chain() -> Iterator[None]:
     with isolated():
+        yield
+
+
+@pytest.fixture
+def gas_chain() -> Iterator[None]:
+    """Give the test a chain on which each call can be a transaction of its own."""
+    with new_chain():
         yield

@@ -1,5 +1,6 @@
 """The token: everything is minted once, what is burnt is gone, and permits work once."""
 
+import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import invariant, rule
 
@@ -220,6 +221,7 @@ def test_token_against_a_model():
     run_machine(TokenMachine, examples=6, steps=25)
 
 
+@pytest.mark.usefixtures("gas_chain")
 def test_gas():
     made, measured = token(), {}
     transaction()

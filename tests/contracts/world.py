@@ -28,12 +28,25 @@ class RefusedError(Exception):
 
 
 @cache
-def environment() -> Any:
-    """The EVM, made once per process; tests undo what they did by ``isolated``."""
+def _library() -> Any:
     import boa
 
     boa.env.timestamp = START_S
-    return boa.env
+    return boa
+
+
+def environment() -> Any:
+    """The EVM; tests share one and undo what they did by ``isolated``."""
+    return _library().env
+
+
+@contextlib.contextmanager
+def new_chain() -> Iterator[None]:
+    """A chain of its own, for tests of gas: there ``transaction`` can be used."""
+    library = _library()
+    with library.swap_env(library.Env()):
+        library.env.timestamp = START_S
+        yield
 
 
 @contextlib.contextmanager
@@ -189,7 +202,10 @@ def gas_of(computation: Any, *, create: bool = False) -> int:
 
 
 def transaction() -> None:
-    """Begin a new transaction for gas: what was touched before is cold again (EIP-2929)."""
+    """Begin a transaction of its own for gas: what was touched is cold again (EIP-2929, 2200).
+
+    Only on a ``new_chain``: what ``isolated`` would undo is settled by it.
+    """
     environment().evm.reset_access_counters()
     environment().evm.vm.state.lock_changes()
 
