@@ -374,8 +374,10 @@ def _header_hex(header: pieces.Header) -> dict[str, Any]:
 
 
 def order_limit(number: int) -> orders.OrderLimit:
+    action = orders.Action(number % 6 + 1)
+    repair = action is orders.Action.REPAIR_PUT
     return orders.OrderLimit(
-        action=orders.Action(number % 6 + 1),
+        action=action,
         node_id=PROVIDER.node_id,
         segment_id=SEGMENT,
         segment_serial=number * 1000 + 1,
@@ -385,8 +387,9 @@ def order_limit(number: int) -> orders.OrderLimit:
         expires_ms=NOW_MS + 600_000,
         serial=OrderSerial(pattern(16, number)),
         payer_tag=PayerTag(b"y" * 16),
-        gateway_key=GATEWAY.public_key,
+        gateway_key=b"" if repair else GATEWAY.public_key,
         retention_until_ms=number * NOW_MS,
+        segment_root=pattern(32, 6) if repair else b"",
     )
 
 

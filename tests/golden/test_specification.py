@@ -345,9 +345,9 @@ def test_orders_and_receipts() -> None:
             assert fields[1:3] == (limit["action"], limit["index"])
             assert fields[3:6] == (limit["byte_cap"], limit["issued_ms"], limit["expires_ms"])
             assert fields[6:8] == (limit["retention_until_ms"], limit["segment_serial"])
+            bound = "segment_root" if limit["action"] == 4 else "gateway_key"
             assert [field.hex() for field in fields[8:]] == [
-                limit[name]
-                for name in ("node_id", "segment_id", "serial", "payer_tag", "gateway_key")
+                limit[name] for name in ("node_id", "segment_id", "serial", "payer_tag", bound)
             ]
     link = vectors["link"]
     secret, node_id = bytes.fromhex(link["coordinator_secret"]), bytes.fromhex(link["node_id"])

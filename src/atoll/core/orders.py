@@ -87,18 +87,30 @@ class OrderLimit:
     serial: OrderSerial
     payer_tag: PayerTag
     gateway_key: bytes
-    """Ed25519 key of the party that may use it."""
+    """Ed25519 key of the party that may use it; empty in a ``REPAIR_PUT``."""
     retention_until_ms: int = 0
     """Not to be deleted before; 0 for none."""
+    segment_root: bytes = b""
+    """``REPAIR_PUT`` alone: whoever shows it may store only what this root commits to."""
+
+
+def _bound_to(limit: OrderLimit) -> bytes:
+    """Return what the limit is bound to: the root of what may be stored, else a party's key."""
+    if limit.action is Action.REPAIR_PUT:
+        return limit.segment_root
+    if limit.segment_root:
+        raise AtollError(Kind.BAD_REQUEST, "sign order", "only a repair is bound to a root")
+    return limit.gateway_key
 
 
 def _encode_limit(limit: OrderLimit) -> bytes:
+    bound = _bound_to(limit)
     lengths = (
         (limit.node_id, NODE_ID_BYTES),
         (limit.segment_id, SHORT_ID_BYTES),
         (limit.serial, SHORT_ID_BYTES),
         (limit.payer_tag, SHORT_ID_BYTES),
-        (limit.gateway_key, PUBLIC_KEY_BYTES),
+        (bound, PUBLIC_KEY_BYTES),
     )
     if any(len(field) != length for field, length in lengths):
         raise AtollError(Kind.BAD_REQUEST, "sign order", "an id or key has a wrong length")
@@ -116,7 +128,7 @@ def _encode_limit(limit: OrderLimit) -> bytes:
             limit.segment_id,
             limit.serial,
             limit.payer_tag,
-            limit.gateway_key,
+            bound,
         )
     except struct.error as cause:
         raise AtollError(Kind.BAD_REQUEST, "sign order", f"out of range: {cause}") from cause
@@ -196,7 +208,8 @@ def parse_order(signed: bytes) -> OrderLimit:
         known_action = Action(action)
     except ValueError:
         raise _malformed(f"action {action} is not known") from None
-    node_id, segment_id, serial, payer_tag, gateway_key = fields[8:]
+    node_id, segment_id, serial, payer_tag, bound = fields[8:]
+    repair = known_action is Action.REPAIR_PUT
     return OrderLimit(
         action=known_action,
         node_id=NodeId(node_id),
@@ -208,8 +221,9 @@ def parse_order(signed: bytes) -> OrderLimit:
         expires_ms=expires,
         serial=OrderSerial(serial),
         payer_tag=PayerTag(payer_tag),
-        gateway_key=gateway_key,
+        gateway_key=b"" if repair else bound,
         retention_until_ms=retention,
+        segment_root=bound if repair else b"",
     )
 
 

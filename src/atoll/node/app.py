@@ -19,6 +19,7 @@ from atoll.core.messages.terms import TermsShown
 from atoll.core.orders import (
     ANY_INDEX,
     SIGNED_ORDER_BYTES_MAX,
+    Action,
     OrderLimit,
     PieceReceipt,
     sign_receipt,
@@ -37,6 +38,7 @@ from atoll.node.orders import (
     WRITES,
     OrderDesk,
     admission_of,
+    issuer_of,
     order_of_header,
     piece_of_delete,
 )
@@ -219,6 +221,12 @@ class NodeApp:
         self._desk.check_piece(limit, piece)
         self._meter.check_read(limit.action)
         row = await self._store.locate(piece, limit.issued_ms)
+        if limit.action is Action.REPAIR_GET and row.issuer != issuer_of(signed):
+            raise AtollError(
+                Kind.FORBIDDEN,
+                "read piece",
+                "its owner gave the piece to another coordinator: that one repairs it",
+            )
         part, start, length = _range_of(scope, row)
         charged = length if part is PiecePart.DATA else 0
         self._desk.charge(limit, charged)

@@ -119,6 +119,7 @@ def admission_of(limit: OrderLimit, signed: bytes, piece: bytes) -> Admission:
         retention_until_ms=limit.retention_until_ms,
         issuer=issuer_of(signed),
         segment_serial=limit.segment_serial,
+        segment_root=limit.segment_root,
     )
 
 

@@ -191,6 +191,9 @@ def test_a_coordinator_cannot_sign_fields_out_of_range() -> None:
         replace(limit_of(), expires_ms=1 << 64),
         replace(limit_of(), gateway_key=b"short"),
         replace(limit_of(), serial=OrderSerial(b"")),
+        replace(limit_of(), segment_root=b"r" * 32),
+        replace(limit_of(), action=Action.REPAIR_PUT),
+        replace(limit_of(), action=Action.REPAIR_PUT, segment_root=b"short"),
     ):
         with pytest.raises(AtollError) as refusal:
             sign_orders(COORDINATOR, [bad])
@@ -246,3 +249,10 @@ def test_made_up_orders_and_receipts_are_refused(body: bytes) -> None:
             check_order(made_up, KEYS, NOW_MS, SKEW_MS)
         with pytest.raises(AtollError):
             orders.check_receipt(made_up)
+
+
+def test_a_repair_is_bound_to_the_root_of_what_may_be_stored() -> None:
+    repair = replace(limit_of(), action=Action.REPAIR_PUT, gateway_key=b"", segment_root=b"r" * 32)
+    (signed,) = sign_orders(COORDINATOR, [repair])
+    assert check_order(signed, KEYS, NOW_MS, SKEW_MS) == repair
+    assert len(signed) == len(sign_orders(COORDINATOR, [limit_of()])[0])

@@ -10,7 +10,15 @@ from atoll.core.identity import Identity
 from atoll.core.ids import OrderSerial, PayerTag, PieceId, SegmentId
 from atoll.core.merkle import piece_root
 from atoll.core.orders import Action, OrderLimit
-from atoll.core.pieces import Header, crc32c, encode_header, encode_trailer, sign_trailer
+from atoll.core.pieces import (
+    Header,
+    crc32c,
+    encode_header,
+    encode_trailer,
+    parse_trailer,
+    sign_trailer,
+    trailer_bytes,
+)
 from atoll.node.config import StoreConfig
 from atoll.node.store.store import PieceStore
 from atoll.node.store.upload import Accepted
@@ -112,6 +120,7 @@ def serial_of(segment: bytes) -> int:
 
 
 def limit_of(node: bytes, piece: Piece, action: Action, name: str, now_ms: int) -> OrderLimit:
+    repair = action is Action.REPAIR_PUT
     return OrderLimit(
         action=action,
         node_id=node,  # type: ignore[arg-type]
@@ -123,8 +132,15 @@ def limit_of(node: bytes, piece: Piece, action: Action, name: str, now_ms: int) 
         expires_ms=now_ms + HOUR_MS,
         serial=OrderSerial(random.Random(f"serial/{name}").randbytes(16)),
         payer_tag=PAYER,
-        gateway_key=UPLOADER.public_key,
+        gateway_key=b"" if repair else UPLOADER.public_key,
+        segment_root=root_of(piece) if repair else b"",
     )
+
+
+def root_of(piece: Piece) -> bytes:
+    """Return the segment root that a piece's trailer states."""
+    tail = piece.record[-trailer_bytes(piece.header.n) :]
+    return parse_trailer(piece.header, tail)[0].segment_root
 
 
 async def put(

@@ -17,12 +17,15 @@ from tests.unit.node.machine import (
     TINY,
     Machine,
     Piece,
+    forged,
     limit_of,
     make_piece,
+    signed_again,
 )
 
 from atoll.core.errors import Kind, kind_named
 from atoll.core.identity import Identity
+from atoll.core.merkle import piece_root
 from atoll.core.messages import Failure, decode
 from atoll.core.orders import Action, OrderLimit, check_receipt, sign_orders
 from atoll.node.app import NodeApp
@@ -396,3 +399,16 @@ def test_health_and_metrics_tell_the_figures(door: Door) -> None:
     metrics = door.run(door.ask("GET", "/v1/metrics")).body.decode()
     assert f"atoll_node_used_bytes {len(piece.record)}\n" in metrics
     assert "atoll_node_puts_total 1\n" in metrics
+
+
+def test_a_repair_order_admits_only_what_its_segment_root_commits_to(door: Door) -> None:
+    """Whoever carries it out, and whatever it was told: a wrong piece is refused at its target."""
+    piece = make_piece("a", 5000)
+    order = door.order(piece, Action.REPAIR_PUT)
+    others = [piece_root(piece.data)] * piece.header.n
+    for wrong in (forged(piece), signed_again(piece, others)):
+        assert wrong.header.segment_id == piece.header.segment_id
+        answer = door.put(wrong, order)
+        assert answer.kind is Kind.CORRUPT
+    assert door.machine.store.counters().pieces == 0
+    assert door.put(piece, order).status == 201

@@ -211,6 +211,10 @@ def test_an_owner_gives_his_pieces_to_another_coordinator(door: Door) -> None:
     # The former coordinator may no longer delete; again and again changes nothing.
     assert door.delete([door.order(mine, Action.DELETE)]) == ["forbidden"]
     assert outcomes_of(adopt(door, proof, adoption_of(proof, wanted[:1]))) == [""]
+    # Nor does it rebuild from them, or find them where it "rebuilds" one; readers may still read.
+    assert door.get(mine, door.order(mine, Action.REPAIR_GET)).kind is Kind.FORBIDDEN
+    assert door.put(mine, door.order(mine, Action.REPAIR_PUT)).kind is Kind.FORBIDDEN
+    assert door.get(mine, door.order(mine, Action.GET)).status == 200
     held = door.machine.store.held(issuer_of_key(NEW.public_key), 0, 10)
     assert [one.segment_serial for one in held] == [70, 71]
 

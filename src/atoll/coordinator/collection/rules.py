@@ -24,13 +24,14 @@ LOCAL = CollectionLimits(poll_s=1.0, retry_ms_max=15_000)
 WAN = CollectionLimits(poll_s=30.0, retry_ms_min=30_000, retry_ms_max=3_600_000)
 LIMITS = {"local": LOCAL, "wan": WAN, "demo": LOCAL}
 
-_SETTLED = frozenset({"", Kind.NOT_FOUND.value, Kind.RETAINED.value})
+_SETTLED = frozenset({"", Kind.NOT_FOUND.value, Kind.RETAINED.value, Kind.FORBIDDEN.value})
 
 
 def settled(answer: str) -> bool:
     """Say whether a node's word for one deletion leaves nothing to send again.
 
-    The piece is gone, in the trash, or *retained*: its owner locked it, perhaps for years. That one
+    The piece is gone, in the trash, no longer ours (its owner gave it to another coordinator:
+    ``forbidden``), or *retained*: its owner locked it, perhaps for years. That one
     goes to the trash without an order when sets are compared after the lock has ended. Sent again
     and again until then, its deletion would hold up others for the node, and keep the node from
     taking any other piece of the segment in a repair.

@@ -127,6 +127,8 @@ class OrderItem:
     index: int
     serial: int
     """The segment's; 0 where none is known."""
+    root: bytes = b""
+    """The segment's, for a ``REPAIR_PUT``: the target stores nothing else."""
 
 
 class PlacementService:
@@ -441,6 +443,7 @@ class PlacementService:
                     payer_tag=payer,
                     gateway_key=gateway_key,
                     retention_until_ms=retention_until_ms,
+                    segment_root=item.root,
                 )
                 for place, item in enumerate(items)
             ],

@@ -404,9 +404,11 @@ class SegmentRepairer:
         parties: Sequence[tuple[Candidate, int]],
         header: Header,
     ) -> tuple[Source, ...]:
+        root = segment.root if action is Action.REPAIR_PUT else b""
+        place = (header.segment_id, segment.serial)
         grants = self._placement.repair_grants(
             action,
-            [OrderItem(node, header.segment_id, index, segment.serial) for node, index in parties],
+            [OrderItem(node, place[0], index, place[1], root) for node, index in parties],
             read_cap(header),
             segment.bucket,
         )

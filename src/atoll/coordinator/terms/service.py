@@ -167,9 +167,10 @@ class TermsService(Part):
     def _grant(self, wish: Wish, target: Candidate) -> PieceGrant:
         segment = wish.segment
         scheme = scheme_of(segment.k, segment.n)
+        segment_id, index = SegmentId(segment.segment), wish.piece.index
         (grant,) = self._placement.repair_grants(
             Action.REPAIR_PUT,
-            [OrderItem(target, SegmentId(segment.segment), wish.piece.index, segment.serial)],
+            [OrderItem(target, segment_id, index, segment.serial, segment.root)],
             self._placement.record_bytes(segment.plain_bytes, scheme) + HEAD_ALLOWANCE_BYTES,
             segment.bucket,
         )

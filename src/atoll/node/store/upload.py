@@ -126,6 +126,12 @@ class PieceUpload:
         admission = self._admission
         if (header.piece_id, header.segment_id) != (admission.piece, admission.segment):
             raise AtollError(Kind.CORRUPT, "store piece", "this is the record of another piece")
+        if admission.segment_root and trailer.segment_root != admission.segment_root:
+            raise AtollError(
+                Kind.CORRUPT,
+                "store piece",
+                "the order is for a piece that another segment root commits to",
+            )
         async with self._volume.alone(admission.piece):
             repeated = await self._stored_before(header, trailer)
             if repeated is not None:
@@ -199,6 +205,13 @@ class PieceUpload:
             )
         if row.state != State.LIVE:
             return None
+        if row.issuer != admission.issuer:
+            raise AtollError(
+                Kind.FORBIDDEN,
+                "store piece",
+                "its owner gave the piece that lies here to another coordinator",
+                about=admission.piece.hex()[:10],
+            )
         if agreement is Agreement.DAMAGED:
             volume.counts.rotten += 1
             await volume.commit.add(Rotten(admission.piece, row.log, row.offset))

@@ -32,6 +32,8 @@ class Admission:
     retention_until_ms: int
     issuer: int
     segment_serial: int
+    segment_root: bytes = b""
+    """What is stored must be committed to by this root; empty where the order names none."""
 
 
 @dataclass(slots=True)

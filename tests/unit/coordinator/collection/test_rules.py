@@ -4,8 +4,8 @@ from atoll.coordinator.collection import rules
 from atoll.core.errors import Kind
 
 
-def test_a_deletion_is_settled_when_the_piece_is_gone_never_there_or_locked() -> None:
-    settled = {Kind.NOT_FOUND, Kind.RETAINED}
+def test_a_deletion_is_settled_when_the_piece_is_gone_never_there_anothers_or_locked() -> None:
+    settled = {Kind.NOT_FOUND, Kind.RETAINED, Kind.FORBIDDEN}
     assert rules.settled("")
     assert {kind for kind in Kind if rules.settled(kind.value)} == settled
 

@@ -243,18 +243,35 @@ def header_of(task: RepairTask, index: int) -> Header:
 
 
 async def upload_nonsense(cloud: Cloud, task: RepairTask) -> tuple[bytes, list[bytes]]:
-    """Send the target a well-formed piece of a segment that the attacker made up."""
+    """Send the target a well-formed piece that the attacker made up: it refuses. Claim it anyway.
+
+    The order names the segment's root, so no node stores what another root commits to.
+    """
     attacker = Identity(b"a" * 32)
     junk = bytes(task.data_bytes)
     header = header_of(task, task.targets[0].index)
     trailer = sign_trailer(attacker, header, [piece_root(junk)] * task.n)
-    receipts = []
     for grant in task.targets:
         mine = replace(header, index=grant.index)
         record = encode_header(mine) + junk
         record += encode_trailer(mine, trailer, crc32c(record))
-        receipts.append(await put(cloud, grant, mine, record))
+        with pytest.raises(AtollError) as refused:
+            await put(cloud, grant, mine, record)
+        assert refused.value.kind is Kind.CORRUPT
+    assert not await stored_by(cloud, task)
+    _, receipts = await forged(cloud, task)
     return encode_trailer(header, trailer, 0), receipts
+
+
+async def stored_by(cloud: Cloud, task: RepairTask) -> list[bytes]:
+    """What the targets hold of the task's pieces."""
+    found = []
+    for grant in task.targets:
+        piece = piece_id_of(SegmentId(task.segment), grant.index)
+        store = cloud.nodes[grant.alias].store
+        if store is not None and store.volume.index.get(piece) is not None:
+            found.append(piece)
+    return found
 
 
 async def put(cloud: Cloud, grant: PieceGrant, header: Header, record: bytes) -> bytes:
@@ -300,12 +317,22 @@ async def true_trailer(cloud: Cloud, task: RepairTask) -> bytes:
     )
 
 
-async def nonsense_under_true_roots(cloud: Cloud, task: RepairTask) -> tuple[bytes, list[bytes]]:
-    _, receipts = await upload_nonsense(cloud, task)
-    return await true_trailer(cloud, task), receipts
+async def in_league_with_the_target(cloud: Cloud, task: RepairTask) -> tuple[bytes, list[bytes]]:
+    """True roots, and a receipt that the target itself signed for other bytes."""
+    grant = task.targets[0]
+    target = cloud.nodes[grant.alias].identity
+    receipt = PieceReceipt(
+        node_id=target.node_id,
+        segment_id=SegmentId(task.segment),
+        index=grant.index,
+        piece_root=b"r" * 32,
+        serial=parse_order(grant.order).serial,
+        time_ms=0,
+    )
+    return await true_trailer(cloud, task), [sign_receipt(target, receipt)]
 
 
-LIES = [upload_nonsense, forged, nonsense_under_true_roots]
+LIES = [upload_nonsense, forged, in_league_with_the_target]
 
 
 @pytest.mark.parametrize("lie", LIES, ids=lambda lie: lie.__name__)
