@@ -25,6 +25,8 @@ from atoll.coordinator.terms import tables as terms_tables
 from atoll.coordinator.upgrade import tables as upgrade_tables
 from atoll.core.errors import AtollError, Kind
 from atoll.core.messages import GetBucket
+from atoll.economy.chain import tables as chain_tables
+from atoll.economy.sql import SCHEMA as MONEY
 from atoll.runtime.database import SqlDatabase, migrate
 
 GOLDEN = Path(__file__).parents[3] / "golden" / "schema.sql"
@@ -49,12 +51,13 @@ async def test_the_declared_tables_are_the_migrated_ones(database: SqlDatabase) 
     assert set_tables.NODE_SET.metadata is SCHEMA
     assert terms_tables.DEPARTURE.metadata is SCHEMA
     assert upgrade_tables.UPGRADE_OFFER.metadata is SCHEMA
+    assert chain_tables.CHAIN_INTENT.metadata is MONEY
 
     def differences(connection: Connection) -> list[object]:
         context = MigrationContext.configure(
             connection, opts={"version_table": VERSION_TABLE, "compare_type": True}
         )
-        return list(compare_metadata(context, SCHEMA))
+        return list(compare_metadata(context, [SCHEMA, MONEY]))
 
     assert await database.read(differences) == []
 
@@ -70,7 +73,7 @@ def test_migrations_form_one_line_from_the_first() -> None:
     scripts = ScriptDirectory(str(migrations._FOLDER))
     line = [script.revision for script in scripts.walk_revisions()][::-1]
     assert line[0] == FIRST
-    assert line == [f"{number:04}" for number in range(1, len(line) + 1)]
+    assert line == sorted(set(line)), "numbers grow; some were never given out"
     assert len(scripts.get_heads()) == 1
 
 
