@@ -121,6 +121,8 @@ class MemoryNode:
         if record is None:
             raise AtollError(Kind.NOT_FOUND, "get piece", "no such piece")
         head, n = self.heads[piece_id] >> 8, self.heads[piece_id] & 255
+        if part is PiecePart.HEAD:
+            return record[:head]
         data = record[head : len(record) - trailer_bytes(n)]
         if part is PiecePart.TRAILER:
             return record[len(record) - trailer_bytes(n) :]
