@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 TIMES = ProofTimes("sim", 4_000, 4, results_slots=10_000, read_slots=2, samples_more=64)
 """Slots of seconds."""
 RESULTS_MAX = 100_000
-PIECES_MAX = 10_000
+PIECES_MAX = 1_000
 PROVE_S_MAX = 120.0
 SHOWN_MAX = 5
 SPOILT_SHARE = 4

@@ -304,13 +304,10 @@ class Prover(NodePart):
         held: dict[tuple[int, int], bytes] = {}
         after = max(0, (number << 16) - 1)
         end = number + 1 << 16
-        while True:
-            pieces = self._store.held(issuer, after, PAGE_PIECES)
+        while pieces := self._store.held(issuer, after, PAGE_PIECES, end):
             for piece in pieces:
-                if piece.segment_serial < end and piece.state in (State.LIVE, State.TRASH):
+                if piece.state in (State.LIVE, State.TRASH):
                     held[piece.segment_serial, piece.index] = piece.segment_root
-            if len(pieces) < PAGE_PIECES or pieces[-1].segment_serial >= end:
-                break
             after = pieces[-1].segment_serial
             await self._clock.sleep(0)
         return reconcile(number, entries, held)

@@ -9,9 +9,9 @@ from atoll.core.messages.proofs import EntryInfo, MissingPiece, RangeInfo
 from atoll.core.ports import Clock
 from atoll.core.proofs.sums import RANGE_BITS, Entry, RangeTop, RangeTree, TopTree
 from atoll.node.store.model import HeldPiece, State
-from atoll.node.store.store import PieceStore
+from atoll.node.store.store import HELD_PIECES_MAX, PieceStore
 
-PAGE_PIECES = 2_000
+PAGE_PIECES = HELD_PIECES_MAX
 
 
 def entry_of(held: HeldPiece) -> Entry:
@@ -48,8 +48,7 @@ class Holdings:
         found: dict[int, RangeTree] = {}
         waiting: list[HeldPiece] = []
         after = 0
-        while True:
-            page = store.held(issuer, after, PAGE_PIECES)
+        while page := store.held(issuer, after, PAGE_PIECES):
             for piece in page:
                 number = piece.segment_serial >> RANGE_BITS
                 if waiting and waiting[0].segment_serial >> RANGE_BITS != number:
@@ -57,8 +56,6 @@ class Holdings:
                     waiting = []
                 if piece.state == State.LIVE:
                     waiting.append(piece)
-            if len(page) < PAGE_PIECES:
-                break
             after = page[-1].segment_serial
             await clock.sleep(0)
         self._take(found, waiting)

@@ -206,9 +206,10 @@ class PieceStore:
 
         Pieces in the trash are among them (``state``). All pieces of the last serial are given,
         even over ``limit``; fewer than ``limit`` mean that there are no more. 2 us a piece, on the
-        loop: ask for at most ``HELD_PIECES_MAX`` at a time.
+        loop. Raises ``ValueError`` above ``HELD_PIECES_MAX``: a cut page would look like the last.
         """
-        return self.volume.index.held(issuer, after_serial, min(limit, HELD_PIECES_MAX), end_serial)
+        _check_page(limit)
+        return self.volume.index.held(issuer, after_serial, limit, end_serial)
 
     def owned(
         self, owner_hash: bytes, bucket_tag: bytes | None, after_piece: bytes, limit: int
@@ -216,9 +217,9 @@ class PieceStore:
         """Return pieces whose record names this owner (and bucket tag), by piece id.
 
         ``owner_hash`` is TLV 4 (32 bytes), ``bucket_tag`` TLV 2 (16 bytes) or None for any. Pieces
-        in the trash are among them. At most ``HELD_PIECES_MAX`` at a time.
+        in the trash are among them. Raises ``ValueError`` above ``HELD_PIECES_MAX``.
         """
-        limit = min(limit, HELD_PIECES_MAX)
+        _check_page(limit)
         return self.volume.index.owned(owner_hash, bucket_tag, after_piece, limit)
 
     async def damaged(self, piece: bytes, row: Row) -> None:
@@ -404,3 +405,9 @@ class PieceStore:
             else:
                 if rotten:
                     _LOG.warning("scrub: %d pieces were found rotten", rotten)
+
+
+def _check_page(limit: int) -> None:
+    """Raise for another limit: whoever gets fewer than he asked for takes the page for the last."""
+    if not 0 < limit <= HELD_PIECES_MAX:
+        raise ValueError(f"a page has 1 to {HELD_PIECES_MAX} pieces, not {limit}")
