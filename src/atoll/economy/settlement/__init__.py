@@ -1,1 +1,1 @@
-"""What an epoch owes whom: computed, committed to one root, provable line by line."""
+"""Settlement: what an epoch comes to, the document that proves it, the tree that commits it. Pure."""

@@ -26,6 +26,7 @@ from atoll.coordinator.upgrade import tables as upgrade_tables
 from atoll.core.errors import AtollError, Kind
 from atoll.core.messages import GetBucket
 from atoll.economy.chain import tables as chain_tables
+from atoll.economy.ledger import tables as ledger_tables
 from atoll.economy.sql import SCHEMA as MONEY
 from atoll.runtime.database import SqlDatabase, migrate
 
@@ -51,7 +52,7 @@ async def test_the_declared_tables_are_the_migrated_ones(database: SqlDatabase) 
     assert set_tables.NODE_SET.metadata is SCHEMA
     assert terms_tables.DEPARTURE.metadata is SCHEMA
     assert upgrade_tables.UPGRADE_OFFER.metadata is SCHEMA
-    assert chain_tables.CHAIN_INTENT.metadata is MONEY
+    assert chain_tables.CHAIN_INTENT.metadata is MONEY is ledger_tables.ENTRY.metadata
 
     def differences(connection: Connection) -> list[object]:
         context = MigrationContext.configure(
