@@ -37,6 +37,7 @@ from atoll.coordinator.retention.rules import PROFILES as RETENTION_PROFILES
 from atoll.coordinator.retention.service import RetentionService
 from atoll.coordinator.sets.rules import PROFILES as SET_PROFILES
 from atoll.coordinator.sets.service import SetsService
+from atoll.coordinator.settlement.service import CHAIN_KEYS, SettlementService
 from atoll.coordinator.terms.service import TermsService
 from atoll.coordinator.upgrade.rules import PROFILES as UPGRADE_PROFILES
 from atoll.coordinator.upgrade.service import UpgradeService
@@ -105,6 +106,12 @@ class Rooms:
             self.retention,
             ReachService(world.clock, world.transport),
         ]
+        self.settlement: SettlementService | None = None
+        if config.settlement is not None:
+            self.settlement = SettlementService(
+                world.clock, world.database, world.secret(CHAIN_KEYS), config.settlement
+            )
+            self.parts.append(self.settlement)
 
     def _know(
         self,

@@ -9,6 +9,7 @@ from atoll.coordinator.policy.model import OwnPlace
 from atoll.coordinator.repair.rules import Profile as RepairProfile
 from atoll.coordinator.reputation.model import Limits
 from atoll.coordinator.sets.rules import SetTimers
+from atoll.coordinator.settlement.service import SettlementConfig
 from atoll.coordinator.upgrade.rules import UpgradeProfile
 from atoll.core.addresses import NO_TABLE, AddressTable
 
@@ -43,3 +44,5 @@ class CoordinatorConfig:
     """How eagerly segments are copied into wider schemes; None for the profile's way."""
     sets: SetTimers | None = None
     """When sets of pieces are compared; None for the profile's way."""
+    settlement: SettlementConfig | None = None
+    """The chain that is settled on; None for none."""

@@ -68,6 +68,11 @@ class CloudSettings:
         "local", "Timers, as for the coordinator: local, demo or wan.", choices=PROFILES
     )
     ready_timeout_s: int = _setting(60, "Longest wait for the cloud to serve.", least=1, most=3600)
+    chain: str = _setting(
+        "embedded",
+        "The chain to settle on: one of this machine, or none but what chain.url names.",
+        choices=("embedded", "none"),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +213,28 @@ class VerifierSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class ChainSettings:
+    """The settlement chain: ``atoll chain``, and the coordinator that settles on it."""
+
+    url: str = _setting(
+        "",
+        "JSON-RPC server of the chain; empty: the cloud's own, or none. One whose URL holds a "
+        "password belongs into secrets/chain.url instead.",
+    )
+    id: int = _setting(31_337, "Number of the chain (EIP-155); 31337: the embedded one.", least=1)
+    confirmations: int = _setting(
+        0, "Blocks that must hold a transaction; 0: 1 embedded, 12 elsewhere.", least=0, most=1000
+    )
+    fee_wei_max: int = _setting(
+        0, "Most that is paid for a unit of gas, in wei; 0: 200 gwei on a public chain.", least=0
+    )
+    stable: str = _setting("", "Address of the EUR stablecoin; empty: the embedded chain's own.")
+    first_block: int = _setting(0, "Nothing of ours is below this block.", least=0)
+    host: str = _setting("127.0.0.1", "Address that an embedded chain listens on: loopback.")
+    port: int = _port(8545, "Its port.")
+
+
+@dataclass(frozen=True, slots=True)
 class ClientSettings:
     """The S3 commands: ``atoll cp``, ``ls`` and the others."""
 
@@ -240,6 +267,7 @@ class Config:
     node: NodeSettings = field(default_factory=NodeSettings)
     verifier: VerifierSettings = field(default_factory=VerifierSettings)
     relay: RelaySettings = field(default_factory=RelaySettings)
+    chain: ChainSettings = field(default_factory=ChainSettings)
     client: ClientSettings = field(default_factory=ClientSettings)
     log: LogSettings = field(default_factory=LogSettings)
 

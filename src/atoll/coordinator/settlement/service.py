@@ -1,0 +1,41 @@
+"""Keeps up with the chain: sends what is wanted, watches the contracts, deploys an embedded one.
+
+The rest of the coordinator never waits for it. What it wants on the chain it gives to
+``link.outbox``, which needs no chain; what happened there it reads from ``link.watcher``.
+"""
+
+from dataclasses import dataclass, field
+
+from atoll.coordinator.part import Part, Step
+from atoll.core.ports import Clock, Database
+from atoll.economy.chain.link import ChainLink, LinkConfig, Open
+
+CHAIN_KEYS = b"chain-keys/1"
+"""Purpose under which a coordinator's identity derives the seed of its keys of the chain."""
+EMBEDDED_PAUSE_S = 0.5
+PUBLIC_PAUSE_S = 4.0
+"""Between steps: chains make a block every few seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class SettlementConfig:
+    """Which chain a coordinator settles on, and the way there."""
+
+    open_chain: Open
+    link: LinkConfig = field(default_factory=LinkConfig)
+
+
+class SettlementService(Part):
+    """Steps a chain's link where the coordinator runs its loops."""
+
+    def __init__(
+        self, clock: Clock, database: Database, seed: bytes, config: SettlementConfig
+    ) -> None:
+        """``seed``: what the identity derives for ``CHAIN_KEYS``. Raises ``CONFIG``."""
+        self.link = ChainLink(clock, database, seed, config.link, config.open_chain)
+        pause_s = EMBEDDED_PAUSE_S if config.link.embedded else PUBLIC_PAUSE_S
+        self.steps = (Step("settlement", self.link.step, pause_s),)
+
+    async def stop(self) -> None:
+        """Let go of the chain's server."""
+        await self.link.close()
