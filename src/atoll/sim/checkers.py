@@ -11,9 +11,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy.engine import Connection
 
 from atoll.coordinator.metadata.model import StoredSegment
-from atoll.coordinator.metadata.store.segments import segments_after
 from atoll.coordinator.policy.store import policies_of
-from atoll.coordinator.registry.store import all_nodes
 from atoll.core.errors import AtollError, Kind
 from atoll.core.ids import SegmentId, piece_id_of
 from atoll.core.messages import Done, ReportLiar, StoredPiece
@@ -22,14 +20,15 @@ from atoll.node.store.log import HEAD_BYTES
 from atoll.node.store.model import Row, State
 from atoll.sim.agreement import until_sets_are_equal
 from atoll.sim.emigrants import abroad
+from atoll.sim.growth import lose_more_than_before, until_upgraded
 from atoll.sim.recovering import check_recovery
+from atoll.sim.stored import stored_segments
 from atoll.sim.workload import Violation
 
 if TYPE_CHECKING:
     from atoll.sim.machines import NodeMachine
     from atoll.sim.world import World
 
-PAGE_SEGMENTS = 500
 PAUSE_S = 2.0
 TELL_AFTER_S = 90.0
 """Longer than a round of scrubbing takes: rot that a node can find, it has found by then."""
@@ -59,7 +58,7 @@ def weaknesses(world: "World", *, deep: bool = False) -> list[Weakness]:
     ``deep`` reads every record from its disk and holds it against the segment root in the
     database.
     """
-    aliases, segments = world.database.run(_read_all, write=False)
+    aliases, segments = stored_segments(world)
     machines = {bytes(node.identity.node_id): node for node in world.nodes}
     text = world.database.run(_policy_of(world.bucket.bucket), write=False)
     found: list[Weakness] = []
@@ -91,21 +90,6 @@ def _policy_of(bucket: bytes) -> Callable[[Connection], str]:
         return versions[0][3] if versions else ""
 
     return read
-
-
-def stored_segments(world: "World") -> tuple[dict[int, bytes], list[StoredSegment]]:
-    """Return node ids by alias and all committed segments, from the database itself."""
-    return world.database.run(_read_all, write=False)
-
-
-def _read_all(connection: Connection) -> tuple[dict[int, bytes], list[StoredSegment]]:
-    segments: list[StoredSegment] = []
-    while True:
-        after = segments[-1].serial if segments else 0
-        page = segments_after(connection, after, PAGE_SEGMENTS)
-        segments += page
-        if len(page) < PAGE_SEGMENTS:
-            return {view.alias: view.node_id for view in all_nodes(connection)}, segments
 
 
 def _row_of(node: "NodeMachine", piece: bytes) -> Row | None:
@@ -173,7 +157,7 @@ def lost_receipts(world: "World", node: "NodeMachine") -> list[str]:
 
 
 def _expected_of(world: "World", node: "NodeMachine") -> set[bytes]:
-    aliases, segments = world.database.run(_read_all, write=False)
+    aliases, segments = stored_segments(world)
     mine = {alias for alias, node_id in aliases.items() if node_id == node.identity.node_id}
     return {
         bytes(piece_id_of(SegmentId(segment.segment), piece.index))
@@ -185,6 +169,30 @@ def _expected_of(world: "World", node: "NodeMachine") -> set[bytes]:
 
 async def until_all_is_well(world: "World") -> None:
     """Wait for full strength, then read everything. Raises ``Violation``."""
+    await _until_whole(world)
+    world.trace.note("phase", "whole again")
+    for node in world.nodes:
+        for lost in lost_receipts(world, node):
+            raise Violation(lost)
+    if world.scenario.upgrades:
+        await until_upgraded(world)
+    if world.scenario.equal_sets:
+        await until_sets_are_equal(world)
+    killed = []
+    if world.scenario.upgrades:
+        await _until_whole(world)
+        killed = await lose_more_than_before(world)
+    for key in sorted(world.ledger.keys):
+        world.ledger.check_read(key, await _read(world, key), 0, None)
+    await asyncio.gather(*(node.start() for node in killed))
+    listed = await world.ask_front(world.front.listing(world.bucket))
+    world.ledger.check_listing(listed)
+    if world.scenario.recoverable:
+        await check_recovery(world)
+
+
+async def _until_whole(world: "World") -> None:
+    """Wait for full strength. Raises ``Violation``."""
     until = world.loop.time() + world.scenario.heal_s
     tell = world.loop.time() + TELL_AFTER_S
     while True:
@@ -201,18 +209,6 @@ async def until_all_is_well(world: "World") -> None:
                 f"{len(found)} faults: {shown}"
             )
         await asyncio.sleep(PAUSE_S)
-    world.trace.note("phase", "whole again")
-    for node in world.nodes:
-        for lost in lost_receipts(world, node):
-            raise Violation(lost)
-    if world.scenario.equal_sets:
-        await until_sets_are_equal(world)
-    for key in sorted(world.ledger.keys):
-        world.ledger.check_read(key, await _read(world, key), 0, None)
-    listed = await world.ask_front(world.front.listing(world.bucket))
-    world.ledger.check_listing(listed)
-    if world.scenario.recoverable:
-        await check_recovery(world)
 
 
 async def _tell(world: "World", found: list[Weakness]) -> None:

@@ -14,6 +14,7 @@ from atoll.core.errors import AtollError, Kind
 from atoll.sim import verifying
 from atoll.sim.disk import DiskFaults
 from atoll.sim.emigrants import change_mind, emigrate
+from atoll.sim.growth import grow
 from atoll.sim.leavers import dying_disk, leave, shrink
 from atoll.sim.machines import Machine, NodeMachine
 from atoll.sim.massacre import massacre
@@ -275,4 +276,5 @@ FAULTS: dict[str, FaultFunction] = {
     "dying-disk": dying_disk,
     "emigrate": emigrate,
     "change-mind": change_mind,
+    "grow": grow,
 }

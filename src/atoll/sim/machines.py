@@ -12,6 +12,7 @@ from atoll.client.keys import Keyring
 from atoll.client.locking import ObjectLocks
 from atoll.client.objects import SegmentedObjects
 from atoll.client.packing.pack import Packer
+from atoll.client.packing.upgrade import Upgrader
 from atoll.client.recovery.control import ManifestControl
 from atoll.client.recovery.writer import ManifestWriter
 from atoll.client.remote import RemoteControl
@@ -248,6 +249,9 @@ class GatewayMachine(Machine):
         self.packer = Packer(control, keyring, uploader, downloader, clock, rng)
         if self.world.scenario.packing_chance:
             self.packing = asyncio.create_task(self._pack(self.packer))
+        if self.world.scenario.upgrades:
+            upgrader = Upgrader(control, keyring, uploader, downloader, clock, rng)
+            self.upgrading = asyncio.create_task(self._upgrade(upgrader))
         self.locks = ObjectLocks(
             control, keyring, self.objects, transport, clock, self.identity.public_key
         )
@@ -273,6 +277,20 @@ class GatewayMachine(Machine):
                 pause_s = PACKING_PAUSE_S
             if packer.counts.moved > before:
                 self.world.trace.note("packed", str(packer.counts.moved - before))
+            await asyncio.sleep(pause_s)
+
+    async def _upgrade(self, upgrader: Upgrader) -> None:
+        """Run the upgrader as a gateway does; the trace counts what it copied, also in vain."""
+        counts = upgrader.counts
+        while True:
+            before = counts.upgraded, counts.overtaken
+            try:
+                pause_s = await upgrader.step()
+            except AtollError:
+                pause_s = PACKING_PAUSE_S
+            if (counts.upgraded, counts.overtaken) != before:
+                done, vain = counts.upgraded - before[0], counts.overtaken - before[1]
+                self.world.trace.note("upgraded", f"{done}, {vain} in vain")
             await asyncio.sleep(pause_s)
 
     async def _control(

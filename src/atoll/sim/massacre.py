@@ -2,13 +2,11 @@
 
 import asyncio
 import random
-from collections import Counter
 from typing import TYPE_CHECKING
 
-from atoll.sim.checkers import stored_segments
+from atoll.sim.stored import spare_pieces
 
 if TYPE_CHECKING:
-    from atoll.sim.machines import NodeMachine
     from atoll.sim.scenario import FaultPlan
     from atoll.sim.world import World
 
@@ -30,7 +28,7 @@ async def massacre(world: "World", plan: "FaultPlan", chance: random.Random) -> 
     for node in chance.sample(nodes, len(nodes)):
         if killed == wanted:
             break
-        if not node.up or not _spare_pieces(world, node):
+        if not node.up or not spare_pieces(world, node):
             continue
         node.gone = True
         node.crash()
@@ -44,16 +42,3 @@ async def massacre(world: "World", plan: "FaultPlan", chance: random.Random) -> 
         world.trace.note("whole again", f"{world.loop.time() - began - took:.1f} s")
     else:
         world.violated(f"{killed} of {len(nodes)} nodes died; {WHOLE_S_MAX:g} s do not heal that")
-
-
-def _spare_pieces(world: "World", victim: "NodeMachine") -> bool:
-    """Say whether every committed segment could still be read without this node."""
-    aliases, segments = stored_segments(world)
-    there = {bytes(n.identity.node_id) for n in world.nodes if n.up and not n.gone and n != victim}
-    left = Counter(
-        segment.segment
-        for segment in segments
-        for piece in segment.pieces
-        if aliases.get(piece.alias, b"") in there
-    )
-    return all(left[segment.segment] >= segment.k for segment in segments)

@@ -88,6 +88,8 @@ class Scenario:
     """In the end every node must hold exactly what the coordinator counts: ``sim.agreement``."""
     recoverable: bool = False
     """Manifests are written, and in the end all comes back from nodes alone: ``sim.recovering``."""
+    upgrades: bool = False
+    """Segments are copied into wider schemes within seconds, and checked: ``sim.growth``."""
     verifiers: int = 0
     """Verifiers of what nodes prove; without any nothing is proven."""
     lying_verifiers: int = 0

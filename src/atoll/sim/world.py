@@ -25,6 +25,7 @@ from atoll.sim.customer import S3Customer
 from atoll.sim.database import DatabaseServer
 from atoll.sim.disk import DiskFaults
 from atoll.sim.emigrants import must_set_policy
+from atoll.sim.growth import EAGER_UPGRADES
 from atoll.sim.incarnation import Incarnation
 from atoll.sim.loop import SimLoop
 from atoll.sim.machines import ACCOUNT, CoordinatorMachine, GatewayMachine, Machine, NodeMachine
@@ -109,6 +110,7 @@ class World:
             profile="local",
             gateway_keys=frozenset({self.gateway.identity.public_key}),
             packing=EAGER_PACKING,
+            upgrade=EAGER_UPGRADES if self.scenario.upgrades else None,
             reputation=QUICK if self.scenario.standings else None,
             verifier_keys=frozenset(one.identity.public_key for one in self.verifiers),
             proofs=verifying.TIMES,
