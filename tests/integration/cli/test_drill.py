@@ -36,3 +36,13 @@ def test_an_unknown_region_is_said_before_anything_breaks() -> None:
     status, events = drill("outage", "--region", "atlantis", "--nodes", "6", "--objects", "1")
     assert status != 0
     assert not any(event["event"] == "check" for event in events)
+
+
+def test_a_thief_of_all_keys_destroys_nothing_that_is_locked() -> None:
+    status, events = drill(
+        "ransomware", "--nodes", "6", "--objects", "8", "--seconds", "1", "--clients", "1",
+    )  # fmt: skip
+    report = events[-1]
+    assert status == 0, report
+    assert report["figures"]["pieces locked"] > 0  # type: ignore[index]
+    assert len(report["checks"]) == 15  # type: ignore[arg-type]

@@ -18,6 +18,10 @@ _SECTIONS = {
             "atoll.cli.drill.coordinator_lost:coordinator_lost",
             "Lose all but the nodes; recover.",
         ),
+        "ransomware": (
+            "atoll.cli.drill.ransomware:ransomware",
+            "Let a thief of all keys destroy what he can.",
+        ),
         "byzantine": ("atoll.cli.drill.byzantine:byzantine", "Let a fifth of the nodes lie."),
     },
 }

@@ -5,6 +5,7 @@ import base64
 from collections.abc import Callable, Sequence
 
 from atoll.client.recovery.model import NodeOutcome, NodePlace
+from atoll.client.retention import newest_records
 from atoll.core.errors import AtollError, Kind
 from atoll.core.identity import Identity
 from atoll.core.ids import SegmentId, piece_id_of
@@ -131,6 +132,14 @@ class OwnerNodes:
             else:
                 return answer
         raise AssertionError
+
+    async def records(self, alias: int, pieces: Sequence[bytes]) -> list[bytes]:
+        """Return the retention records that a node keeps for pieces (at most 1,000), unchecked.
+
+        Empty where it keeps none. Raises ``AtollError``.
+        """
+        address = self.outcomes[alias - 1].place.address
+        return await newest_records(self._transport, address, pieces, LIST_TIMEOUT_S)
 
     async def head(self, alias: int, segment: bytes, index: int) -> Header:
         """Return the head of a piece, as its node serves it. Raises ``AtollError``."""

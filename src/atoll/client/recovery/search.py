@@ -1,15 +1,16 @@
 """From pieces to objects: tags tell buckets, manifests keys, capsules what no manifest names."""
 
 import asyncio
-import hashlib
 import logging
 from collections.abc import Iterable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import msgspec
 
 from atoll.client.keys import Keyring
+from atoll.client.recovery.capsules import UPLOAD_MS_MAX, CapsuleReader
+from atoll.client.recovery.found import FoundBucket, FoundSegment, stamp_of
 from atoll.client.recovery.model import Problem, RecoveryFigures, Source
 from atoll.client.recovery.nodes import OwnerNodes
 from atoll.client.recovery.store import RecoveryStore
@@ -17,7 +18,6 @@ from atoll.client.transfer.download import SegmentDownloader
 from atoll.core.capsule import (
     Capsule,
     CapsuleKind,
-    Description,
     TagFamily,
     bucket_of_tag,
     month_of,
@@ -28,9 +28,9 @@ from atoll.core.capsule import (
 from atoll.core.crypto import BucketKeys
 from atoll.core.errors import AtollError, Kind
 from atoll.core.manifest import ManifestKind, ManifestPart, decode_manifest
-from atoll.core.messages import BucketInfo, ObjectFacts, SegmentRecord
-from atoll.core.messages.recovery import CatalogueEntry, ObjectChange, ObjectEntry
-from atoll.core.pieces import Header, TlvType
+from atoll.core.messages import BucketInfo
+from atoll.core.messages.recovery import CatalogueEntry, ObjectChange
+from atoll.core.pieces import TlvType
 
 log = logging.getLogger(__name__)
 
@@ -41,48 +41,7 @@ TAG_SEGMENTS_TRIED_MAX = 8
 """Segments asked for their capsules until a tag's bucket is known."""
 READ_TURNS_MAX = 4
 """Other holders are tried so often where a segment does not come."""
-UPLOAD_MS_MAX = 15 * 60_000
-"""A segment ordered so long before the newest manifest, and in none, was never committed, or was
-deleted since."""
 MONTHS_AHEAD = 1
-CONTENT_TYPE_DEFAULT = "binary/octet-stream"
-POSITIONS_MAX = 1 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class FoundSegment:
-    """A segment as its capsule and head describe it."""
-
-    segment: bytes
-    capsule: Capsule
-    header: Header
-
-    def record(self, root: bytes) -> SegmentRecord:
-        """Return the message form, without pieces."""
-        return SegmentRecord(
-            segment=self.segment,
-            plain_bytes=self.header.plain_bytes,
-            k=self.header.k,
-            n=self.header.n,
-            unit_bytes=self.header.unit_bytes,
-            root=root,
-            wrapped_key=self.capsule.wrapped_key,
-            pieces=[],
-        )
-
-
-@dataclass(slots=True)
-class FoundBucket:
-    """A bucket whose pieces were met."""
-
-    bucket: bytes
-    account: bytes
-    info: CatalogueEntry | None = None
-    object_tags: list[bytes] = field(default_factory=list)
-    manifest_tags: list[bytes] = field(default_factory=list)
-    newest_ms: int = 0
-    """When its newest manifest was written; 0 for none."""
-    newest_number: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,8 +110,12 @@ class Search:
         self._figures.buckets = len(wanted)
         self._store.name_segments()
         self._figures.stage = "capsules"
+        capsules = CapsuleReader(
+            self._store, self._nodes, self.keyring, self._find_all, self.name_of, self._now_ms
+        )
         for found in wanted:
-            await self._read_capsules(found)
+            await capsules.read(found)
+        self.notes += capsules.notes
         objects, size, alone = self._store.sums()
         self._figures.objects, self._figures.object_bytes = objects, size
         self._figures.objects_from_capsules = alone
@@ -383,7 +346,7 @@ class Search:
                 self._store.put_deletion(found.bucket, item.key, part.number, item.time_ms)
             else:
                 self._store.put_entry(
-                    found.bucket, item.entry, part.number, Source.MANIFEST, _stamp(item.entry)
+                    found.bucket, item.entry, part.number, Source.MANIFEST, stamp_of(item.entry)
                 )
 
     async def _read_part(self, bucket: FoundBucket, found: FoundSegment) -> ManifestPart:
@@ -419,94 +382,6 @@ class Search:
                     fault = cause
         raise fault
 
-    # --- capsules ---------------------------------------------------------------------------------
-
-    async def _read_capsules(self, found: FoundBucket) -> None:
-        """Find objects that no manifest names: uploaded shortly before the end."""
-        streams: dict[bytes, dict[int, FoundSegment]] = {}
-        for tag in found.object_tags:
-            after = b""
-            while page := self._store.unnamed_of_tag(tag, after):
-                after = page[-1]
-                for one in await self._find_all(found, page):
-                    if one.capsule.kind == CapsuleKind.OBJECT and self._may_count(found, one):
-                        stream = one.capsule.stream or one.segment
-                        streams.setdefault(stream, {})[one.capsule.position] = one
-        uploads: dict[bytes, dict[int, list[FoundSegment]]] = {}
-        for placed in streams.values():
-            run = _whole(placed)
-            if run is None:
-                continue
-            capsule = run[0].capsule
-            if not capsule.upload:
-                self._offer(found, capsule.name, run, capsule.description)
-                continue
-            parts = uploads.setdefault(capsule.upload, {})
-            before = parts.get(capsule.part)
-            if before is None or before[0].capsule.created_ms < capsule.created_ms:
-                parts[capsule.part] = run
-        for parts in uploads.values():
-            numbers = sorted(parts)
-            name = parts[numbers[0]][0].capsule.name
-            if numbers[0] != 1 or numbers[-1] != len(numbers):
-                self.notes.append(
-                    Problem(
-                        f"{self.name_of(found.bucket)}/{name}",
-                        "parts of an upload that was not completed as far as is known: left out",
-                    )
-                )
-                continue
-            self._offer(found, name, [one for n in numbers for one in parts[n]], None, parts)
-
-    def _may_count(self, found: FoundBucket, one: FoundSegment) -> bool:
-        """Say whether a segment in no manifest may belong to an acknowledged object."""
-        created_ms = one.capsule.created_ms
-        if found.newest_ms and created_ms < found.newest_ms - UPLOAD_MS_MAX:
-            return False
-        return not (found.newest_ms > created_ms and self._store.all_trash(one.segment))
-
-    def _offer(
-        self,
-        found: FoundBucket,
-        key: str,
-        run: list[FoundSegment],
-        description: Description | None,
-        parts: dict[int, list[FoundSegment]] | None = None,
-    ) -> None:
-        """Take an object that only capsules tell of, unless manifests know better of its key."""
-        newest_ms = max(one.capsule.created_ms for one in run)
-        known = self._store.known(found.bucket, key)
-        if known is not None and known.time_ms >= newest_ms:
-            return
-        described = description or Description(CONTENT_TYPE_DEFAULT)
-        sizes = []
-        if parts is not None:
-            sizes = [sum(s.header.plain_bytes for s in parts[n]) for n in sorted(parts)]
-        entry = ObjectEntry(
-            key=key,
-            modified_ms=newest_ms,
-            facts=ObjectFacts(
-                size=sum(one.header.plain_bytes for one in run),
-                etag="",
-                content_type=described.content_type,
-                headers=described.headers,
-                user_metadata=described.user_metadata,
-                part_sizes=sizes,
-            ),
-            segments=[one.record(self._store.roots(one.segment)[0]) for one in run],
-        )
-        self._store.put_entry(found.bucket, entry, 0, Source.CAPSULES, _stamp(entry))
-
-
-def _whole(placed: dict[int, FoundSegment]) -> list[FoundSegment] | None:
-    """Return the segments of a stream in order, if they are all there."""
-    if 0 not in placed or max(placed) >= POSITIONS_MAX:
-        return None
-    run = [placed[position] for position in sorted(placed)]
-    if sum(one.header.plain_bytes for one in run) != run[0].capsule.stream_bytes:
-        return None
-    return run
-
 
 def _opens(keys: BucketKeys, segment: bytes, sealed: bytes) -> bool:
     try:
@@ -520,12 +395,3 @@ def _later(month: int, count: int) -> int:
     for _ in range(count):
         month = month + 1 if month % 100 < 12 else month + 89
     return month
-
-
-def _stamp(entry: ObjectEntry) -> bytes:
-    """Tell one version of an object from others: its segments, or what an empty one is like."""
-    digest = hashlib.sha256()
-    for record in entry.segments:
-        digest.update(record.segment)
-    digest.update(f"{entry.modified_ms}/{entry.facts.size}/{entry.facts.etag}".encode())
-    return digest.digest()[:16]

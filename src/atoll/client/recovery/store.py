@@ -11,7 +11,7 @@ import msgspec
 
 from atoll.client.recovery.model import Source
 from atoll.core.errors import AtollError, Kind
-from atoll.core.messages import StoredPiece
+from atoll.core.messages import SegmentRecord, StoredPiece
 from atoll.core.messages.recovery import ObjectChange, ObjectEntry, OwnedPiece, SegmentMove
 
 SCHEMA_VERSION = 1
@@ -34,6 +34,9 @@ CREATE TABLE moved (segment BLOB PRIMARY KEY, record BLOB NOT NULL) WITHOUT ROWI
 CREATE TABLE finished (bucket BLOB NOT NULL, key BLOB NOT NULL, stamp BLOB NOT NULL,
   PRIMARY KEY (bucket, key)) WITHOUT ROWID;
 """
+_LOCKED = """
+CREATE TABLE IF NOT EXISTS locked (segment BLOB PRIMARY KEY, chosen INTEGER NOT NULL DEFAULT 0)
+WITHOUT ROWID"""
 _ENTRY = msgspec.msgpack.Decoder(ObjectEntry)
 _MOVE = msgspec.msgpack.Decoder(SegmentMove)
 
@@ -56,6 +59,7 @@ class KnownKey:
 
     time_ms: int
     deleted: bool
+    segments: tuple[SegmentRecord, ...] = ()
 
 
 def _key(key: str) -> bytes:
@@ -78,6 +82,8 @@ class RecoveryStore:
                 for statement in _SCHEMA.split(";"):
                     self._db.execute(statement)
                 self._db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+            # Scratch files of before have no such table; it is filled anew with every survey.
+            self._db.execute(_LOCKED)
         except sqlite3.Error as cause:
             raise AtollError(
                 Kind.WRONG_FOLDER,
@@ -93,7 +99,7 @@ class RecoveryStore:
 
     def begin_survey(self) -> None:
         """Forget what was found before; what was finished stays."""
-        for table in ("node", "piece", "bucket", "object", "named", "moved"):
+        for table in ("node", "piece", "bucket", "object", "named", "moved", "locked"):
             self._db.execute(f"DELETE FROM {table}")  # noqa: S608 - constant names
 
     # --- pieces ---
@@ -161,6 +167,57 @@ class RecoveryStore:
         ).fetchone()
         return bool(row[0])
 
+    def is_live(self, segment: bytes) -> bool:
+        """Say whether some holder has a segment's piece, and not in its trash."""
+        row = self._db.execute(
+            "SELECT 1 FROM piece WHERE segment = ? AND NOT trash LIMIT 1", (segment,)
+        ).fetchone()
+        return row is not None
+
+    # --- locks ---
+
+    def held_of_tag(self, tag: bytes, alias: int, after: bytes) -> list[tuple[bytes, int]]:
+        """Return a page of (segment, index) that a node holds under a tag, not known as locked."""
+        rows = self._db.execute(
+            "SELECT segment, idx FROM piece WHERE tag = ? AND alias = ? AND segment > ?"
+            " AND segment NOT IN (SELECT segment FROM locked) ORDER BY segment LIMIT ?",
+            (tag, alias, after, PAGE_ROWS),
+        ).fetchall()
+        return [(row[0], row[1]) for row in rows]
+
+    def put_locked(self, segments: Iterable[bytes]) -> None:
+        """Note that holders keep a record in force for these segments."""
+        self._db.executemany(
+            "INSERT OR IGNORE INTO locked (segment) VALUES (?)", [(one,) for one in segments]
+        )
+
+    def is_locked(self, segment: bytes) -> bool:
+        """Say whether a holder keeps a record in force for a segment."""
+        row = self._db.execute("SELECT 1 FROM locked WHERE segment = ?", (segment,)).fetchone()
+        return row is not None
+
+    def choose_locked(self, bucket: bytes) -> None:
+        """Note which locked segments belong to objects that manifests name."""
+        self._db.execute("BEGIN")
+        for found in self.objects(bucket):
+            self._db.executemany(
+                "UPDATE locked SET chosen = 1 WHERE segment = ?",
+                [(record.segment,) for record in found.entry.segments],
+            )
+        self._db.execute("COMMIT")
+
+    def locked_of_tag(self, tag: bytes, after: bytes) -> list[bytes]:
+        """Return a page of locked segments under a tag that are not chosen, by id."""
+        rows = self._db.execute(
+            "SELECT DISTINCT segment FROM piece WHERE tag = ? AND segment > ?"
+            " AND segment IN (SELECT segment FROM locked WHERE NOT chosen)"
+            " ORDER BY segment LIMIT ?",
+            (tag, after, PAGE_ROWS),
+        ).fetchall()
+        return [row[0] for row in rows]
+
+    # --- places ---
+
     def places(self, segment: bytes, turn: int) -> list[StoredPiece]:
         """Return one holder for each index; another one, where there are several, each turn."""
         return [
@@ -214,10 +271,13 @@ class RecoveryStore:
     def known(self, bucket: bytes, key: str) -> KnownKey | None:
         """Return what is known of a key."""
         row = self._db.execute(
-            "SELECT time_ms, entry IS NULL FROM object WHERE bucket = ? AND key = ?",
+            "SELECT time_ms, entry FROM object WHERE bucket = ? AND key = ?",
             (bucket, _key(key)),
         ).fetchone()
-        return None if row is None else KnownKey(int(row[0]), bool(row[1]))
+        if row is None:
+            return None
+        segments = () if row[1] is None else tuple(_ENTRY.decode(row[1]).segments)
+        return KnownKey(int(row[0]), row[1] is None, segments)
 
     def put_move(self, move: SegmentMove) -> None:
         """Keep that a segment lies in a pack; later calls win."""

@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 import msgspec
 
 from atoll.client.lock_keys import LockKeys, lock_keys, sign_state
+from atoll.client.recovery.found import FoundBucket
 from atoll.client.recovery.model import PROBLEMS_MAX, Problem, RecoveryReport
 from atoll.client.recovery.nodes import OwnerNodes
 from atoll.client.recovery.rules import lock_of, one_piece_each
-from atoll.client.recovery.search import FoundBucket, Search
+from atoll.client.recovery.search import Search
 from atoll.client.recovery.store import FoundObject, RecoveryStore
 from atoll.client.retention import newest_records
 from atoll.core.errors import AtollError, Kind

@@ -5,10 +5,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from tests.unit.client.cluster import Cluster, InlineCompute
 from tests.unit.coordinator.metadata.world import Metadata
 
 from atoll.client.keys import Keyring
+from atoll.client.lock_keys import lock_keys
 from atoll.client.objects import SegmentedObjects
 from atoll.client.recovery.control import ManifestControl
 from atoll.client.recovery.model import NodePlace, RecoveryFigures, RecoveryReport
@@ -22,6 +24,7 @@ from atoll.coordinator.recovery.service import RecoveryService
 from atoll.core.capsule import owner_hash_of, tlv_of
 from atoll.core.errors import AtollError, Kind
 from atoll.core.identity import Identity
+from atoll.core.ids import SegmentId
 from atoll.core.messages import (
     BucketInfo,
     CommitObject,
@@ -36,9 +39,11 @@ from atoll.core.messages import (
     failure_of,
 )
 from atoll.core.messages.recovery import ListOwned, OwnedPiece, OwnedPieces
+from atoll.core.messages.retention import RETENTION_SHOW_PATH
 from atoll.core.owner import check_owner_proof
 from atoll.core.pieces import TlvType, parse_header, parse_trailer, trailer_bytes
 from atoll.core.ports import Address, PiecePart, Reply
+from atoll.core.retention import Mode, RetentionRecord, sign_record
 from atoll.runtime.database import SqlDatabase, migrate
 
 
@@ -62,6 +67,10 @@ class World:
         )
         self.control = ManifestControl(self, self.writer)
         self.lists_nonsense: set[int] = set()
+        self.trash: set[bytes] = set()
+        """Segments whose pieces lie in the trash everywhere."""
+        self.locks: dict[bytes, bytes] = {}
+        """Segment to the retention record that its holders show."""
 
     async def ask(self, request: Any, answer: Any) -> Any:
         """The control plane: real metadata, the cluster's placement."""
@@ -110,6 +119,8 @@ class World:
         """Answer what an owner lists, as a node does."""
         node = self.cluster.nodes[address.port - 1]
         node.check_alive()
+        if path == RETENTION_SHOW_PATH:
+            return Reply(200, {}, msgspec.msgpack.encode(self._records(node, body)))
         assert (method, path) == ("POST", LIST_PATH)
         now_ms = self.cluster.clock.now_ms()
         try:
@@ -138,11 +149,30 @@ class World:
                     tag=tlv_of(header, TlvType.BUCKET_TAG) or b"",
                     issuer=1,
                     segment_serial=1,
-                    trash=False,
+                    trash=header.segment_id in self.trash,
                 )
             )
         page = found[: request.limit]
         return Reply(200, {}, encode(OwnedPieces(pieces=page, more=len(found) > len(page))))
+
+    def _records(self, node: Any, body: bytes) -> list[bytes]:
+        asked = msgspec.msgpack.decode(body, type=list[bytes])
+        segments = [parse_header(node.pieces[piece]).segment_id for piece in asked]
+        return [self.locks.get(segment, b"") for segment in segments]
+
+    def segments(self) -> set[bytes]:
+        """Return all segments of which some node holds a piece."""
+        nodes = self.cluster.nodes
+        return {parse_header(raw).segment_id for node in nodes for raw in node.pieces.values()}
+
+    def lock(self, bucket: BucketInfo, segment: bytes, until_ms: int, key: Identity | None) -> None:
+        """Let holders of a segment show a record of the bucket's lock key, or of another."""
+        keys = lock_keys(self.cluster.keyring, bucket.account, bucket.bucket)
+        signer = key or keys.lock
+        record = RetentionRecord(
+            SegmentId(segment), signer.public_key, Mode.COMPLIANCE, until_ms, False, 1
+        )
+        self.locks[segment] = sign_record(signer, record)
 
     async def get_piece(
         self,
