@@ -1,1 +1,1 @@
-"""Settlement: what an epoch comes to, the document that proves it, the tree that commits it. Pure."""
+"""Settlement: what an epoch comes to, the document that shows it, the tree that commits it."""
