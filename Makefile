@@ -9,7 +9,7 @@ SEEDS ?= 500
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test contracts contracts-build recover check setup setup-dev system sim sim-soak drill-churn bench clients soak fmt docs clean
+.PHONY: help demo test contracts contracts-build recover check setup setup-dev system sim sim-soak drill-churn bench epochs clients soak fmt docs clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -72,6 +72,9 @@ drill-churn: setup ## 40 nodes at 10/20 under load, 30 % of them killed within t
 
 bench: setup-dev system ## throughput and CPU per byte, appended to bench/history.jsonl
 	@$(BIN)/python -m bench $(BENCH)
+
+epochs: setup-dev ## 1,000 epochs x 1,000 nodes of random life: conservation to the pico
+	@$(BIN)/python -m bench.epochs $(EPOCHS)
 
 recover: setup-dev ## 2,000 objects back from nodes alone, thrice: all else gone, refusing, rebuilt
 	@ATOLL_RECOVER_OBJECTS=$(or $(OBJECTS),2000) $(BIN)/pytest -q tests/integration/cli/test_recover.py $(TESTS)
