@@ -43,6 +43,8 @@ from atoll.runtime.server import check_port_free
 from atoll.runtime.supervisor import ChildSpec
 
 LOOPBACK = "127.0.0.1"
+CHAIN = "chain"
+"""Name of the embedded chain's process, and of its folder."""
 PHRASE_UNSEEN = "recovery-phrase.unseen"
 """The phrase from the first start until it has been shown; then the file is removed."""
 DATABASE_URL = "database.url"
@@ -106,6 +108,10 @@ def verifier_host(number: int) -> str:
 def relay_host(number: int) -> str:
     """Return the address of relay ``number`` (1..2): apart from all others."""
     return f"127.1.{number}.1"
+
+
+CHAIN_HOST = "127.2.1.1"
+"""Where the embedded chain listens: apart from all others."""
 
 
 def node_host(number: int) -> str:
@@ -178,6 +184,13 @@ class Cloud:
     access: AccessKey
     region: str
     database: str
+    own_chain: bool = False
+    """Whether a chain of this machine runs beside it."""
+
+    @property
+    def chain(self) -> str:
+        """URL of the embedded chain; empty for none."""
+        return f"http://{CHAIN_HOST}:{self.ports.node}" if self.own_chain else ""
 
     @property
     def endpoint(self) -> str:
@@ -211,6 +224,7 @@ class Cloud:
             page=self.page,
             pid=os.getpid(),
             ephemeral=self.folder.marker.ephemeral,
+            chain=self.chain,
         )
         write_file(self.folder.path / RUNNING, msgspec.json.encode(running) + b"\n")
 
@@ -228,6 +242,7 @@ class Cloud:
             "ATOLL_GATEWAY_COORDINATOR": "",
             "ATOLL_GATEWAY_WORKERS": "1",
             "ATOLL_GATEWAY_REGION": self.region,
+            **({"ATOLL_CHAIN_URL": self.chain} if self.chain else {}),
         }
         specs = [
             self._spec(
@@ -257,6 +272,7 @@ class Cloud:
             words = ("verifier", "run", "--data", str(self.verifier_folder(number)))
             specs.append(self._spec(f"verifier-{number}", words, place, _STAGE_NODE))
         specs += self._relays()
+        specs += self._chain()
         for number in range(1, self.settings.workers + 1):
             words = ("gateway", "run", "--data", root)
             specs.append(self._spec(f"gateway-{number}", words, shared, _STAGE_GATEWAY))
@@ -268,6 +284,13 @@ class Cloud:
             return {}
         relays = ",".join(f"{relay_host(n)}:{self.ports.node}" for n in range(1, RELAYS + 1))
         return {"ATOLL_NODE_REACH": "relay", "ATOLL_NODE_RELAYS": relays}
+
+    def _chain(self) -> list[ChildSpec]:
+        if not self.own_chain:
+            return []
+        place = {"ATOLL_CHAIN_HOST": CHAIN_HOST, "ATOLL_CHAIN_PORT": str(self.ports.node)}
+        words = ("chain", "run", "--data", str(self.folder.path / CHAIN))
+        return [self._spec(CHAIN, words, place, _STAGE_NODE)]
 
     def _relays(self) -> list[ChildSpec]:
         if not self.settings.relayed_nodes:
@@ -310,6 +333,7 @@ def prepare(
     region: str,
     database: str,
     ephemeral: bool,
+    own_chain: bool,
     rng: Rng,
     now_ms: int,
 ) -> Cloud:
@@ -320,7 +344,7 @@ def prepare(
         ports = _ports_soon(folder.path, settings, rng)
         access = make_secrets(folder.path, rng)
         database = _same_database(folder, database)
-        cloud = Cloud(folder, settings, ports, access, region, database)
+        cloud = Cloud(folder, settings, ports, access, region, database, own_chain)
         for number in range(1, settings.nodes + 1):
             _make_node(cloud.node_folder(number), number, settings, node, rng, now_ms)
         _make_verifiers(cloud, settings.verifiers, rng, now_ms)

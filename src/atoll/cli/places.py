@@ -59,6 +59,8 @@ class Running(msgspec.Struct, frozen=True):
     page: str
     pid: int
     ephemeral: bool
+    chain: str = ""
+    """URL of the chain that it settles on; empty for none of its own."""
 
 
 class RunningCoordinator(msgspec.Struct, frozen=True):

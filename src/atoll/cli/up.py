@@ -118,6 +118,7 @@ class _Up:
             region=self._config.gateway.region,
             database=self._config.coordinator.database,
             ephemeral=self._ephemeral,
+            own_chain=self._find_chain(),
             rng=SystemRng(),
             now_ms=clock.now_ms(),
         )
@@ -140,6 +141,18 @@ class _Up:
             await self._stop(cloud, supervisor)
             await control.stop()
 
+    def _find_chain(self) -> bool:
+        """Say whether an embedded chain can run, to a person where it cannot."""
+        if self._settings.chain != "embedded" or self._config.chain.url:
+            return False
+        from atoll.cli.chain.embedded import find_engine
+
+        engine = find_engine()
+        if engine.problem:
+            what = "settlement" if engine.name else "no settlement"
+            say(paint(f"{what}: {engine.problem}", err=True, fg="yellow"))
+        return bool(engine.name)
+
     def _watch_signals(self, supervisor: "Supervisor") -> asyncio.Event:
         asked = asyncio.Event()
 
@@ -159,6 +172,8 @@ class _Up:
         say(paint(event.text, err=True, fg="yellow"))
         if self._ready or self._failed is None or self._failed.done():
             return
+        if event.name == "chain":
+            return  # a cloud stands that too: settlement catches up
         if event.name.startswith("node-"):
             # A cloud stands the loss of nodes, at its start as later.
             self._unfit_nodes += event.what == "unfit"
@@ -238,6 +253,7 @@ def _facts(cloud: "Cloud", phrase: str) -> dict[str, object]:
         "workers": cloud.settings.workers,
         "pid": os.getpid(),
         "ephemeral": cloud.folder.marker.ephemeral,
+        "chain": cloud.chain,
     }
     return facts | ({"recovery_phrase": phrase} if phrase else {})
 

@@ -36,6 +36,7 @@ from atoll.cli.places import (
     AccessKey,
     RunningNode,
 )
+from atoll.cli.settling import settlement_of
 from atoll.core.calendar import format_calendar, parse_calendar
 from atoll.core.crypto import first_account
 from atoll.core.errors import AtollError, Kind
@@ -214,6 +215,7 @@ async def coordinator_of(
             packing=packing_of(config.coordinator),
             repair=repair_profile(config.coordinator),
             sets=set_timers(config.coordinator),
+            settlement=settlement_of(folder, config.chain, compute) if loops else None,
         ),
         loops=loops,
     )

@@ -230,6 +230,12 @@ class ChainSettings:
     )
     stable: str = _setting("", "Address of the EUR stablecoin; empty: the embedded chain's own.")
     first_block: int = _setting(0, "Nothing of ours is below this block.", least=0)
+    time_divisor: int = _setting(
+        0,
+        "So many times shorter are the windows of an embedded chain's contracts; 0: 3600.",
+        least=0,
+        most=86_400,
+    )
     host: str = _setting("127.0.0.1", "Address that an embedded chain listens on: loopback.")
     port: int = _port(8545, "Its port.")
 

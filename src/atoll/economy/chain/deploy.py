@@ -26,7 +26,9 @@ from atoll.economy.keccak import keccak_256
 
 ORDER: Final = (
     "TestStable",
+    "Vesting",
     "Token",
+    "Timelock",
     "Parameters",
     "Treasury",
     "NodeRegistry",
@@ -44,6 +46,8 @@ ALIASES: Final[Mapping[str, str]] = {
     "stable": TEST_STABLE,
     "asset": "Token",
     "token": "Token",
+    "vesting": "Vesting",
+    "timelock": "Timelock",
     "parameters": "Parameters",
     "treasury": "Treasury",
     "registry": "NodeRegistry",
@@ -56,6 +60,7 @@ ALIASES: Final[Mapping[str, str]] = {
     "epoch_distributor": "EpochDistributor",
 }
 """Arguments that name a contract."""
+REFERENCE: Final = "@"
 TRIES_MAX: Final = 16
 """How often one step is wanted anew after the chain refused it."""
 NONCES_SEARCHED_MAX: Final = 64
@@ -65,8 +70,9 @@ NONCES_SEARCHED_MAX: Final = 64
 class Plan:
     """What is put on a chain, with what.
 
-    ``values`` maps an argument, or ``Contract.argument``, to its value; ``accounts`` maps an
-    argument that is an address of no contract to that address. ``stable``: the EUR stablecoin;
+    ``values`` maps an argument, or ``Contract.argument``, to its value, in which ``@Name`` stands
+    for the address of a contract or an account; ``accounts`` maps an argument that is an address
+    of no contract to that address. ``stable``: the EUR stablecoin;
     empty on an embedded chain, which gets a test one.
     """
 
@@ -272,7 +278,7 @@ class Deployer:
         argument = str(entry["name"]).strip("_").lower()
         for known in (f"{name}.{argument}", argument):
             if known in self._plan.values:
-                return self._plan.values[known]
+                return self._named(self._plan.values[known], found, known)
         if entry["type"] == "address":
             if ALIASES.get(argument) == TEST_STABLE and self._plan.stable:
                 return self._plan.stable
@@ -281,13 +287,30 @@ class Deployer:
                 return found[alias].address
             if argument in self._plan.accounts:
                 return self._plan.accounts[argument]
-        raise AtollError(
-            Kind.CONFIG,
-            "deploy contracts",
-            f"{name} wants {entry['type']} {argument}, and the plan does not say it",
-            hint="give it in the file of --values",
-            about=f"{name}.{argument}",
-        )
+        raise _missing(f"{name} wants {entry['type']} {argument}", f"{name}.{argument}")
+
+    def _named(self, value: Any, found: Mapping[str, Contract], about: str) -> Any:
+        """Return a value with addresses where it names contracts and accounts."""
+        if isinstance(value, list):
+            return [self._named(entry, found, about) for entry in value]
+        if not isinstance(value, str) or not value.startswith(REFERENCE):
+            return value
+        name = value.removeprefix(REFERENCE)
+        if name in found:
+            return found[name].address
+        if name in self._plan.accounts:
+            return self._plan.accounts[name]
+        raise _missing(f"{about} names {name}", about)
+
+
+def _missing(what: str, about: str) -> AtollError:
+    return AtollError(
+        Kind.CONFIG,
+        "deploy contracts",
+        f"{what}, and the plan does not say it",
+        hint="give it in the file of --values",
+        about=about,
+    )
 
 
 def _key(key: str, number: int) -> str:

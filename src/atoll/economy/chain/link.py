@@ -14,6 +14,7 @@ from atoll.core.ports import Chain, Clock, Database
 from atoll.economy.chain import book
 from atoll.economy.chain.anvil import fund
 from atoll.economy.chain.deploy import Deployer, Plan, Progress
+from atoll.economy.chain.embedded import ACCOUNT_ROLES, embedded_values
 from atoll.economy.chain.model import EMBEDDED, EMBEDDED_CHAIN_ID, PUBLIC, ChainProfile, Contract
 from atoll.economy.chain.outbox import Outbox, check_chain
 from atoll.economy.chain.rpc import RpcChain
@@ -26,8 +27,6 @@ DEPLOYER: Final = "deployer"
 """The role that puts contracts on the chain, and does nothing else."""
 DEPLOY_STEPS_MAX: Final = 2_000
 DEPLOY_PAUSE_S: Final = 0.5
-SUPPLY_WEI: Final = 10**9 * 10**18
-"""Tokens of an embedded chain: a thousand million."""
 _AWAY: Final = frozenset({Kind.UNREACHABLE, Kind.TIMEOUT, Kind.OVERLOADED})
 log = logging.getLogger(__name__)
 
@@ -45,6 +44,8 @@ class LinkConfig:
     """The EUR stablecoin; empty on an embedded chain."""
     first_block: int = 0
     """Nothing of ours is below it."""
+    time_divisor: int = 1
+    """Windows of an embedded chain's contracts are so many times shorter."""
     values: Mapping[str, Any] = field(default_factory=dict)
     """Arguments of contracts, over the ones that an embedded chain gets by itself."""
 
@@ -92,23 +93,17 @@ class ChainLink:
             database, config.chain_id, self.outbox, self.deployer.address, self._plan(seed)
         )
         self.deployed: Progress | None = None
+        self._deploy_problem = ""
 
     def _plan(self, seed: bytes) -> Plan:
         """Return what the contracts are made with."""
         config = self.config
         if not config.embedded:
             return Plan(config.values, {}, config.stable)
-        roles = {
-            role: Signer.derived(seed, role).address
-            for role in (*ACCOUNT_ROLES, OPERATOR, DEPLOYER)
-        }
-        values = {
-            "holders": [roles["holder"]],
-            "amounts": [SUPPLY_WEI],
-            **EMBEDDED_VALUES,
-            **config.values,
-        }
-        return Plan(values, roles, config.stable)
+        accounts = {role: Signer.derived(seed, role).address for role in ACCOUNT_ROLES}
+        accounts |= {"settler": self.operator.address}
+        values = {**embedded_values(config.time_divisor), **config.values}
+        return Plan(values, accounts, config.stable)
 
     async def chain(self) -> Chain:
         """Return the chain's server. Raises ``CONFIG``."""
@@ -128,7 +123,7 @@ class ChainLink:
             if error.kind in _AWAY:
                 return 0
             raise
-        self._note("")
+        self._note(self._deploy_problem)
         return moved
 
     async def _step(self) -> int:
@@ -150,8 +145,9 @@ class ChainLink:
             except AtollError as error:
                 if error.kind in _AWAY or error.kind is Kind.CORRUPT:
                     raise
-                self._note(str(error))
+                self._deploy_problem = str(error)
                 return
+            self._deploy_problem = ""
             waited = self.deployed is not None and progress == self.deployed
             self.deployed = progress
             if progress.done or waited:
@@ -203,25 +199,3 @@ class ChainLink:
             log.warning("settlement waits: %s", problem)
         else:
             log.info("settlement goes on")
-
-
-ACCOUNT_ROLES: Final = (
-    "holder",
-    "owner",
-    "repair",
-    "insurance",
-    "treasury",
-    "coordinators",
-    "gateways",
-    "verifiers",
-    "relays",
-    "stakers",
-    "burn",
-)
-"""Accounts that an embedded chain's contracts name; their keys follow from the same seed."""
-DAY_S: Final = 86_400
-EMBEDDED_VALUES: Final[Mapping[str, Any]] = {
-    "unbonding_s": 14 * DAY_S,
-    "reward_s": DAY_S,
-}
-"""Numbers of an embedded chain's contracts."""
