@@ -19,6 +19,7 @@ from atoll.core.durability import (
 )
 from atoll.core.errors import AtollError, Kind
 from atoll.core.messages.repairs import RepairFigures
+from atoll.core.messages.upgrades import UpgradeStatus
 from atoll.core.scheme import RS_2_4, RS_4_8, RS_10_20, RS_20_40, TINY, Scheme, scheme_of
 from atoll.core.units import show_bytes
 
@@ -215,6 +216,7 @@ def _cloud_lines(figures: RepairFigures | None) -> list[str]:
             name = ""
     workers = [one for one in figures.workers if one.tasks or one.failed]
     lines = [f"{figures.nodes} nodes of {figures.operators} operators", *table(rows)]
+    lines += _upgrade_lines(figures.upgrades)
     if workers:
         moved = sum(one.downloaded_bytes + one.uploaded_bytes for one in workers)
         lines.append(
@@ -222,6 +224,29 @@ def _cloud_lines(figures: RepairFigures | None) -> list[str]:
             f"{sum(one.pieces for one in workers):,} pieces, {show_bytes(moved)} moved"
         )
     return [*lines, ""]
+
+
+def _upgrade_lines(upgrades: UpgradeStatus) -> list[str]:
+    """Say what is narrower than the network could have it, and how far that is."""
+    lines = []
+    if upgrades.below_segments:
+        widest = " or ".join(_class_name(k) for k in upgrades.offered)
+        lines.append(
+            f"{upgrades.below_segments:,} segments ({show_bytes(upgrades.below_bytes)}) are below "
+            f"{widest}, which so many operators allow: they are copied, the narrowest first"
+        )
+    if upgrades.locked_segments:
+        lines.append(f"{upgrades.locked_segments:,} more are locked and stay as they are")
+    if upgrades.upgraded_segments:
+        lines.append(
+            f"{upgrades.upgraded_segments:,} segments ({show_bytes(upgrades.upgraded_bytes)}) "
+            "were copied into wider schemes so far"
+        )
+    return lines
+
+
+def _class_name(k: int) -> str:
+    return next((one.name for one in OURS if one.k == k), f"k={k}")
 
 
 def _scheme_lines(

@@ -88,8 +88,8 @@ def _tell(name: str, found: ObjectExplained, after: int) -> None:
 def _tell_segment(number: int, segment: SegmentExplained) -> None:
     packed = ", in a pack" if segment.packed else ""
     click.echo(
-        f"segment {number}  {show_bytes(segment.plain_bytes)}, {segment.k} of {segment.n} pieces "
-        f"rebuild it{packed}; {segment.healthy} are there"
+        f"segment {number}  {show_bytes(segment.plain_bytes)}, scheme {segment.k}/{segment.n}: any "
+        f"{segment.k} of {segment.n} pieces rebuild it{packed}; {segment.healthy} are there"
     )
     rows: list[tuple[str, ...]] = [
         ("piece", "node", "where", "evidence", "operator", "tier", "state", "last proof", "")

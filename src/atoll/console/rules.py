@@ -122,6 +122,7 @@ def repair_of(status: CloudStatus, history: Sequence[Sample] = ()) -> RepairView
         read, written = show_bytes(repair.bytes_downloaded), show_bytes(repair.bytes_uploaded)
         done = _count(repair.pieces_repaired, "piece")
         past = f"{done} rebuilt so far, {read} read, {written} written"
+    past += _upgrades_remark(status)
     if not repair.pieces_missing and not repair.segments_degraded:
         return RepairView(False, "Every segment is at full strength", past, 100.0)
     peak = max([repair.pieces_missing, *_missing_since_whole(history)])
@@ -137,6 +138,18 @@ def repair_of(status: CloudStatus, history: Sequence[Sample] = ()) -> RepairView
     elif not repair.running:
         past = f"waiting its turn; {past}"
     return RepairView(True, headline, past, round(percent, 1))
+
+
+def _upgrades_remark(status: CloudStatus) -> str:
+    """Say how many segments are narrower than the network could have them, and what was done."""
+    upgrades = status.upgrades
+    words = []
+    if upgrades.below_segments:
+        waiting = _count(upgrades.below_segments, "segment")
+        words.append(f"{waiting} below the scheme that so many operators allow, being copied")
+    if upgrades.upgraded_segments:
+        words.append(f"{_count(upgrades.upgraded_segments, 'segment')} copied into wider schemes")
+    return "".join(f"; {word}" for word in words)
 
 
 def _missing_since_whole(history: Sequence[Sample]) -> list[int]:

@@ -265,6 +265,7 @@ class Coordinator(Rooms):
             packed_objects=packed.items,
             pack_dead_bytes=packed.dead_bytes,
             sets=await self.sets.status(),
+            upgrades=await self.upgrades.status(),
         )
 
     # --- over the network -------------------------------------------------------------------

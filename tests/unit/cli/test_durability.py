@@ -10,6 +10,7 @@ from atoll.cli import durability as command
 from atoll.cli.main import root
 from atoll.core.errors import AtollError, Kind
 from atoll.core.messages.repairs import RepairFigures, SchemeHold
+from atoll.core.messages.upgrades import UpgradeStatus
 
 FIGURES = RepairFigures(
     days=30,
@@ -107,3 +108,20 @@ def test_one_machine_gets_its_histogram_and_no_nines(capsys: pytest.CaptureFixtu
 
 def _fields(figures: RepairFigures) -> dict[str, object]:
     return {name: getattr(figures, name) for name in figures.__struct_fields__}
+
+
+def test_segments_below_what_the_network_allows_are_told_with_their_class() -> None:
+    assert command._upgrade_lines(UpgradeStatus(offered=[10])) == []
+    lines = command._upgrade_lines(
+        UpgradeStatus(
+            below_segments=1_200,
+            below_bytes=3 << 30,
+            locked_segments=5,
+            upgraded_segments=80,
+            upgraded_bytes=1 << 30,
+            offered=[4, 10],
+        )
+    )
+    assert lines[0].startswith("1,200 segments (3.00 GiB) are below 4/8 or 10/20")
+    assert lines[1] == "5 more are locked and stay as they are"
+    assert lines[2].startswith("80 segments (1.00 GiB) were copied")

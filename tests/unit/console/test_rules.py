@@ -16,6 +16,7 @@ from atoll.console.rules import (
     view_of,
 )
 from atoll.core.messages import CloudStatus, NodeStatus, RepairStatus, Survival
+from atoll.core.messages.upgrades import UpgradeStatus
 
 NOW_MS = 1_800_000_000_000
 
@@ -119,6 +120,14 @@ def test_the_repair_bar_counts_from_when_something_was_first_missing() -> None:
     assert view.headline == "10 pieces missing in 4 segments"
     frozen = msgspec.structs.replace(repair, frozen=True)
     assert "held back" in view_of(a_status(repair=frozen), history).repair.detail
+
+
+def test_what_waits_for_a_wider_scheme_and_what_was_copied_is_told() -> None:
+    assert "wider" not in view_of(a_status()).repair.detail
+    upgrades = UpgradeStatus(below_segments=1, upgraded_segments=1_234)
+    detail = view_of(a_status(upgrades=upgrades)).repair.detail
+    assert "1 segment below the scheme that so many operators allow" in detail
+    assert "1,234 segments copied into wider schemes" in detail
 
 
 def test_rates_never_go_below_zero_when_a_node_starts_again() -> None:

@@ -7,6 +7,7 @@ and the signatures of the targets say what was done.
 
 from atoll.core.messages.base import Message
 from atoll.core.messages.objects import PieceGrant
+from atoll.core.messages.upgrades import UpgradeStatus
 
 TASK_RECEIPTS_MAX = 255
 
@@ -125,6 +126,8 @@ class RepairFigures(Message, frozen=True):
     nodes: int
     one_machine: bool
     frozen: bool
+    upgrades: UpgradeStatus = UpgradeStatus()
+    """Filled in by the gateway that is asked (``GetUpgrades``)."""
 
 
 NODE_REQUESTS: dict[type[Message], type[Message]] = {

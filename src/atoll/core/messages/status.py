@@ -1,6 +1,7 @@
 """The whole cloud at a glance."""
 
 from atoll.core.messages.base import Message
+from atoll.core.messages.upgrades import UpgradeStatus
 
 
 class GetStatus(Message, frozen=True):
@@ -98,6 +99,7 @@ class CloudStatus(Message, frozen=True):
     pack_dead_bytes: int = 0
     """Bytes in packs whose objects are gone; packs more dead than alive are written anew."""
     sets: SetsStatus = SetsStatus()
+    upgrades: UpgradeStatus = UpgradeStatus()
 
 
 CONTROL_REQUESTS: dict[type[Message], type[Message]] = {

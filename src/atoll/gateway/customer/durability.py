@@ -3,6 +3,7 @@
 import msgspec
 
 from atoll.core.messages.repairs import GetRepairFigures, RepairFigures
+from atoll.core.messages.upgrades import GetUpgrades, UpgradeStatus
 from atoll.gateway.customer.call import CustomerCall
 
 
@@ -13,4 +14,7 @@ class _Question(msgspec.Struct, frozen=True):
 async def durability(call: CustomerCall) -> RepairFigures:
     """Return the figures of the last days; any customer may know how well his data is kept."""
     question = call.read(_Question)
-    return await call.services.control.ask(GetRepairFigures(days=question.days), RepairFigures)
+    control = call.services.control
+    figures = await control.ask(GetRepairFigures(days=question.days), RepairFigures)
+    upgrades = await control.ask(GetUpgrades(), UpgradeStatus)
+    return msgspec.structs.replace(figures, upgrades=upgrades)
