@@ -18,6 +18,7 @@ from typing import Any
 
 import msgspec
 from tests.golden.calendar_vectors import calendars
+from tests.golden.epoch_vectors import epochs
 from tests.golden.policy_vectors import attestations, credentials, policies
 from tests.golden.proof_vectors import proofs
 from tests.golden.recovery_vectors import recovery
@@ -655,6 +656,7 @@ VECTORS = {
     "calendar": calendars,
     "pack": packs,
     "node-store": logs,
+    "epochs": epochs,
     "messages": wire,
 }
 
