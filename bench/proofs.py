@@ -35,7 +35,7 @@ from atoll.core.proofs.samples import (
     sign_proof,
 )
 from atoll.core.proofs.signed import encode_statement
-from atoll.core.proofs.sums import RANGE_BITS, Entry, RangeTree, TopTree, ranges_of
+from atoll.core.proofs.sums import RANGE_BITS, Entry, RangeTree, TopTree, joined_place, ranges_of
 from atoll.core.proofs.verdicts import judge_proof
 
 PIECES = 1_000_000
@@ -135,7 +135,6 @@ def prove(million: Million, beacon: bytes) -> list[Sample]:
                 for i, root in enumerate(model.piece_roots)
             ]
         )
-        way = tree.path(place) + million.top.path(range_place)
         layout = model.layout
         found.append(
             Sample(
@@ -146,14 +145,11 @@ def prove(million: Million, beacon: bytes) -> list[Sample]:
                 layout.unit_bytes,
                 layout.plain_bytes,
                 shown,
+                leaf,
                 path,
                 b"".join(path_of(levels, model.index)),
-                tree.top.range,
-                range_place,
-                tree.top.entries,
-                place,
-                b"".join(digest for digest, _ in way),
-                [weight for _, weight in way],
+                joined_place(place, tree.top.entries, range_place),
+                tree.path(place) + million.top.path(range_place),
             )
         )
         seed = next_seed(seed, shown_hash(shown))

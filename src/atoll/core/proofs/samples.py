@@ -28,12 +28,12 @@ from atoll.core.proofs.heads import SignedHead, TreeHead
 from atoll.core.proofs.signed import Signed, digest_of, encode_statement
 from atoll.core.proofs.sums import (
     LEAVES_MAX,
-    RANGE_BITS,
+    STEP_BYTES,
+    STEPS_MAX,
     climb,
+    depth_of,
     entry_hash,
-    range_hash,
     root_hash,
-    unpack_hashes,
 )
 from atoll.core.scheme import LEAF_BYTES, Layout
 
@@ -45,10 +45,14 @@ UNIT_BYTES_MAX = 1 << 20
 """As in piece records."""
 SAMPLE_TAG = b"\x17"
 PROOF_PURPOSE = b"proof-slot/1"
+SEGMENT_BYTES = 16
+INDEX_END = 255
+"""A piece's index is below."""
 NOTHING = b"\0" * HASH_BYTES
 """Stands for the hash of a leaf that was not shown."""
 
 _sha256 = hashlib.sha256
+_PAIR = struct.Struct(">s32s32s")
 _START = struct.Struct(">s32s32s32sQ")
 _GEOMETRY = struct.Struct(">s16sBBIQ32s")
 _PIECE = struct.Struct(">sQ32s")
@@ -66,21 +70,16 @@ class Sample(msgspec.Struct, frozen=True, array_like=True):
     leaf: bytes
     """The bytes; empty where the node admits that it has them no more: then ``plain_bytes`` is the
     number of the piece's leaves, and ``k``, ``n`` and ``unit_bytes`` are 0."""
+    leaf_number: int
+    """Which leaf of its piece it is, from 0."""
     piece_path: bytes
     """From the leaf to the piece's root."""
     segment_path: bytes
     """From the piece's root to the segment's; for an admitted loss the segment root itself."""
-    range: int
-    range_place: int
-    """Place of the range among the head's ranges."""
-    entries: int
-    """Pieces in the range."""
     place: int
-    """Place of the piece in its range."""
-    sum_hashes: bytes
-    """From the piece's entry to the top of its range, then from the range to the root."""
-    sums: list[int]
-    """The sums that belong to them."""
+    """The way of the piece's entry in the sum tree: two bits a step, the lowest first."""
+    sum_path: bytes
+    """From the piece's entry to the root: what is beside it, 120 bytes a step."""
 
 
 class SlotProof(msgspec.Struct, frozen=True, array_like=True):
@@ -136,30 +135,40 @@ def shown_hash(leaf: bytes) -> bytes:
     return _sha256(LEAF_TAG + leaf).digest() if leaf else NOTHING
 
 
+@lru_cache(maxsize=128)
+def _hashes(count: int) -> struct.Struct:
+    return struct.Struct("32s" * count)
+
+
 def _climb_plain(top: bytes, place: int, count: int, path: bytes) -> bytes | None:
     """Follow a path of plain hashes (``merkle.top_by_path`` over joined bytes)."""
-    sha256, last = _sha256, count - 1
+    sha256, pack, tag, last = _sha256, _PAIR.pack, NODE_TAG, count - 1
     steps, rest = divmod(len(path), HASH_BYTES)
-    if rest or steps > last.bit_length():
+    full = last.bit_length()
+    if rest or steps > full:
         return None
-    if steps == last.bit_length():
+    hashes = _hashes(steps).unpack(path)
+    if steps == full:
         # A partner on every level: the usual case, in the quickest way.
-        for beside in unpack_hashes(path):
-            together = beside + top if place & 1 else top + beside
-            top = sha256(NODE_TAG + together).digest()
+        for beside in hashes:
+            if place & 1:
+                top = sha256(pack(tag, beside, top)).digest()
+            else:
+                top = sha256(pack(tag, top, beside)).digest()
             place >>= 1
         return top
-    used, length = 0, len(path)
+    used = 0
     while last:
-        if place & 1:
-            top = sha256(NODE_TAG + path[used : used + 32] + top).digest()
-            used += 32
-        elif place < last:
-            top = sha256(NODE_TAG + top + path[used : used + 32]).digest()
-            used += 32
+        if place & 1 or place < last:
+            if used == steps:
+                return None
+            beside = hashes[used]
+            pair = pack(tag, beside, top) if place & 1 else pack(tag, top, beside)
+            top = sha256(pair).digest()
+            used += 1
         place >>= 1
         last >>= 1
-    return top if used == length else None
+    return top if used == steps else None
 
 
 class Judge:
@@ -168,64 +177,68 @@ class Judge:
     def __init__(self, head: TreeHead) -> None:
         """Begin with nothing known."""
         self._head = head
-        self._ranges: dict[tuple[int, bytes], int] = {}
-        """Ways above a range that held: by (place, digest) the range's first leaf."""
+        self._steps_above = depth_of(head.ranges)
+        """Steps of a path that lie above the tree of a range, which many samples share."""
+        self._above: dict[tuple[int, bytes, bytes], int] = {}
+        """Ways above that hold: by place, digest and path to what lies left of them."""
 
     def judge(self, sample: Sample, shown: bytes, position: int) -> Finding:
         """Judge one sample against the leaf that was drawn. Never raises for what is made up.
 
         ``shown`` is ``shown_hash`` of its leaf.
         """
-        sizes = _sizes(sample) if sample.leaf else _admitted_sizes(sample)
-        if sizes is None or len(sample.segment) != 16 or not 0 <= sample.index < 255:
+        data = sample.leaf
+        sizes = _sizes(sample) if data else _admitted_sizes(sample)
+        if sizes is None or not _can_be(sample, sizes[1]):
             return Finding(position, Fault.PLACE, b"", 0)
         length, leaves = sizes
-        way = _way(sample, self._head.ranges, leaves)
-        if way is None or not way[0] + way[1] <= position < way[0] + way[1] + leaves:
-            return Finding(position, Fault.PLACE, b"", 0)
-        if sample.leaf:
-            # The sums say where the entry begins whatever its hash is; then the hash must fit.
-            root = _segment_root(sample, shown, position - way[0] - way[1], length, leaves)
-            fault = Fault.LEAF
+        if data:
+            root = _segment_root(sample, shown, length, leaves)
         else:
             good = not sample.piece_path and len(sample.segment_path) == HASH_BYTES
             root = sample.segment_path if good else None
-            fault = Fault.PLACE
-        if root is None or not self._leads_up(sample, root, leaves, way):
+        begins = None if root is None else self._begins(sample, root, leaves)
+        if begins is None:
             # A wrong leaf names no piece by itself: whoever knows the tree finds it.
-            return Finding(position, fault, b"", 0)
-        return Finding(
-            position, None if sample.leaf else Fault.ADMITTED, sample.segment, sample.index
-        )
+            return Finding(position, Fault.LEAF if data else Fault.PLACE, b"", 0)
+        if begins + sample.leaf_number != position:
+            return Finding(position, Fault.PLACE, b"", 0)
+        fault = None if data else Fault.ADMITTED
+        return Finding(position, fault, sample.segment, sample.index)
 
-    def _leads_up(
-        self, sample: Sample, root: bytes, leaves: int, way: tuple[int, int, int]
-    ) -> bool:
-        """Say whether an entry of this segment root is in the head, at the end of this way."""
-        head, sums = self._head, sample.sums
+    def _begins(self, sample: Sample, root: bytes, leaves: int) -> int | None:
+        """Return the first leaf of an entry with this segment root; None: it is not in the head."""
+        head, path = self._head, sample.sum_path
+        inside = max(0, len(path) // STEP_BYTES - self._steps_above)
         entry = entry_hash(sample.segment, sample.index, root, leaves)
-        top, weight = climb(
-            entry, leaves, sample.place, sample.entries, sample.sum_hashes, sums, 0, way[2]
-        )
-        _, before, used = way
-        digest = range_hash(sample.range, sample.entries, top)
-        key = (sample.range_place, digest)
-        if key in self._ranges:
-            return self._ranges[key] == before
-        top, weight = climb(
-            digest,
-            weight,
-            sample.range_place,
-            head.ranges,
-            sample.sum_hashes,
-            sums,
-            used,
-            len(sums),
-        )
-        if weight != head.leaves or root_hash(head.ranges, head.leaves, top) != head.root:
-            return False
-        self._ranges[key] = before
-        return True
+        way = climb(entry, leaves, sample.place, path[: inside * STEP_BYTES])
+        if way is None:
+            return None
+        known = (sample.place >> 2 * inside, way.top, path[inside * STEP_BYTES :])
+        left = self._above.get(known)
+        if left is None:
+            up = climb(way.top, way.weight, known[0], known[2])
+            if (
+                up is None
+                or up.weight != head.leaves
+                or root_hash(head.ranges, head.leaves, up.top) != head.root
+            ):
+                return None
+            left = self._above[known] = up.left
+        return left + way.left
+
+
+def _can_be(sample: Sample, leaves: int) -> bool:
+    """Say whether a sample's places are within their bounds and its path has whole steps."""
+    steps, rest = divmod(len(sample.sum_path), STEP_BYTES)
+    return (
+        not rest
+        and steps <= STEPS_MAX
+        and 0 <= sample.place < 1 << 2 * steps
+        and 0 <= sample.leaf_number < leaves
+        and 0 <= sample.index < INDEX_END
+        and len(sample.segment) == SEGMENT_BYTES
+    )
 
 
 @lru_cache(maxsize=4096)
@@ -251,65 +264,9 @@ def _admitted_sizes(sample: Sample) -> tuple[int, int] | None:
     return 0, sample.plain_bytes
 
 
-def _way(sample: Sample, ranges: int, leaves: int) -> tuple[int, int, int] | None:
-    """Return what lies left of the entry in its range, left of the range, and where the way parts.
-
-    By the path's own word; ``None`` where it cannot be or has not exactly its right length.
-    """
-    sums = sample.sums
-    steps = len(sums)
-    if (
-        len(sample.sum_hashes) != 32 * steps
-        or not 0 <= sample.place < sample.entries < 1 << 32
-        or not 0 <= sample.range_place < ranges
-        or not 0 <= sample.range < 1 << (64 - RANGE_BITS)
-        or (steps and (min(sums) < 0 or sum(sums) + leaves > LEAVES_MAX))
-    ):
-        return None
-    inside, used = _left(sample.place, sample.entries - 1, sums, 0)
-    before, end = _left(sample.range_place, ranges - 1, sums, used)
-    return (inside, before, used) if end == steps else None
-
-
-def _left(place: int, last: int, sums: Sequence[int], used: int) -> tuple[int, int]:
-    begins, steps = 0, len(sums)
-    full = used + last.bit_length()
-    if place >> 1 != last >> 1 and full <= steps and _is_full(place, last):
-        for weight in sums[used:full]:
-            if place & 1:
-                begins += weight
-            place >>= 1
-        return begins, full
-    while last:
-        if place & 1:
-            if used >= steps:
-                return 0, steps + 1
-            begins += sums[used]
-            used += 1
-        elif place < last:
-            used += 1
-        place >>= 1
-        last >>= 1
-    return begins, used
-
-
-def _is_full(place: int, last: int) -> bool:
-    """Say whether a place has a partner on every level: it leaves the right edge at an even node.
-
-    While a place is not on the right edge its partner exists; on the edge, only odd nodes have one.
-    """
-    differ = place ^ last
-    if not differ:
-        return False
-    # From the level where the two ways meet upwards both are on the edge: all must be odd there.
-    above = last >> differ.bit_length()
-    return above & (above + 1) == 0
-
-
-def _segment_root(
-    sample: Sample, shown: bytes, leaf: int, length: int, leaves: int
-) -> bytes | None:
+def _segment_root(sample: Sample, shown: bytes, length: int, leaves: int) -> bytes | None:
     """Return the segment root that a leaf and its ways lead to."""
+    leaf = sample.leaf_number
     if len(sample.leaf) != min(LEAF_BYTES, length - leaf * LEAF_BYTES):
         return None
     sha256 = _sha256

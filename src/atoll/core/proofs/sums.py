@@ -5,8 +5,10 @@ below the sum of all names one leaf of one piece. Entries whose serials share al
 bits form a *range*, a tree of its own; the tree over the ranges makes the root. A piece that comes
 or goes changes one range and the small tree above: the rest is taken over from the last epoch.
 
-Both levels have the shape of RFC 6962 (see ``core.merkle``). Their sizes are bound by the hashes
-above them, so a path has exactly one right length.
+Nodes have four children: half the hashes of a binary tree on the way to the root, for half as many
+bytes again. Where a level does not fill its last node, empty records take the places left. A hash
+says by its first byte whether it is an entry's or a node's, so a path ends at an entry of the tree
+or nowhere; no size need be proven beside it.
 """
 
 import hashlib
@@ -15,8 +17,8 @@ from array import array
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import pairwise
+from typing import NamedTuple
 
 from atoll.core.merkle import HASH_BYTES
 
@@ -24,18 +26,27 @@ RANGE_BITS = 16
 """Serials that differ only in so many low bits share a range."""
 ENTRY_TAG = b"\x10"
 SUM_TAG = b"\x11"
-RANGE_TAG = b"\x12"
 ROOT_TAG = b"\x13"
 LEAVES_MAX = (1 << 63) - 1
 """More leaves than any node holds; keeps sums within 64 bits."""
+WAYS = 4
+"""Children of a node."""
+RECORD_BYTES = HASH_BYTES + 8
+"""A hash and the sum that belongs to it."""
+STEP_BYTES = (WAYS - 1) * RECORD_BYTES
+"""What a path has for each node: the records beside the way, from left to right."""
+STEPS_MAX = 31
+"""More than any path has; keeps places within 62 bits."""
 EMPTY_TOP = bytes(HASH_BYTES)
 """Stands for the top of a tree without ranges."""
 
 _sha256 = hashlib.sha256
-_SUM = struct.Struct(">Q")
 _ENTRY = struct.Struct(">s16sB32sQ")
-_NODE = struct.Struct(">s32sQ32sQ")
-_RANGE = struct.Struct(">sQI32s")
+_NODE_BYTES = WAYS * RECORD_BYTES
+_RECORD = struct.Struct(">32sQ")
+_NODE = struct.Struct(">s" + "32sQ" * WAYS)
+_NODE_WEIGHTS = struct.Struct(">" + "32xQ" * WAYS)
+_STEP = struct.Struct(">" + "32sQ" * (WAYS - 1))
 _ROOT = struct.Struct(">sIQ32s")
 
 
@@ -71,72 +82,67 @@ def entry_hash(segment: bytes, index: int, segment_root: bytes, leaves: int) -> 
     return _sha256(_ENTRY.pack(ENTRY_TAG, segment, index, segment_root, leaves)).digest()
 
 
-def range_hash(number: int, entries: int, top: bytes) -> bytes:
-    """Return the hash of a range: its number, its size, and the top of its tree."""
-    return _sha256(_RANGE.pack(RANGE_TAG, number, entries, top)).digest()
-
-
 def root_hash(ranges: int, leaves: int, top: bytes) -> bytes:
     """Return the root of a whole tree."""
     return _sha256(_ROOT.pack(ROOT_TAG, ranges, leaves, top)).digest()
 
 
 class _Levels:
-    """All levels of one tree, packed: 40 bytes a hash and its sum."""
+    """All levels of one tree, as joined records: 54 bytes a hash and its sum."""
 
-    __slots__ = ("hashes", "sums")
+    __slots__ = ("_levels",)
 
-    def __init__(self, hashes: Sequence[bytes], sums: Iterable[int]) -> None:
-        level, weights = list(hashes), list(sums)
-        self.hashes: list[bytes] = [b"".join(level)]
-        self.sums: list[array[int]] = [array("Q", weights)]
-        sha256, pack = _sha256, _NODE.pack
-        while len(level) > 1:
-            pairs = len(level) & ~1
-            above = [
-                sha256(pack(SUM_TAG, level[i], weights[i], level[i + 1], weights[i + 1])).digest()
-                for i in range(0, pairs, 2)
-            ]
-            heavier = [weights[i] + weights[i + 1] for i in range(0, pairs, 2)]
-            if pairs < len(level):
-                above.append(level[-1])
-                heavier.append(weights[-1])
-            level, weights = above, heavier
-            self.hashes.append(b"".join(level))
-            self.sums.append(array("Q", weights))
+    def __init__(self, records: bytes) -> None:
+        self._levels: list[bytes] = []
+        sha256, pack, weights = _sha256, _RECORD.pack, _NODE_WEIGHTS.unpack_from
+        while len(records) > RECORD_BYTES:
+            records += bytes(-len(records) % _NODE_BYTES)
+            self._levels.append(records)
+            records = b"".join(
+                [
+                    pack(
+                        sha256(SUM_TAG + records[start : start + _NODE_BYTES]).digest(),
+                        sum(weights(records, start)),
+                    )
+                    for start in range(0, len(records), _NODE_BYTES)
+                ]
+            )
+        self._levels.append(records)
 
     @property
     def top(self) -> bytes:
-        return self.hashes[-1]
+        return self._levels[-1][:HASH_BYTES]
 
-    @property
-    def total(self) -> int:
-        return self.sums[-1][0]
+    def weight(self, place: int) -> int:
+        """Return the weight of a place."""
+        weight: int = _RECORD.unpack_from(self._levels[0], place * RECORD_BYTES)[1]
+        return weight
 
     def find(self, position: int) -> tuple[int, int]:
         """Return the place whose weight holds ``position``, and where that weight begins."""
         place, begins = 0, 0
-        for sums in reversed(self.sums[:-1]):
-            place *= 2
-            if place + 1 < len(sums) and position >= begins + sums[place]:
-                begins += sums[place]
+        for level in reversed(self._levels[:-1]):
+            place *= WAYS
+            for weight in _NODE_WEIGHTS.unpack_from(level, place * RECORD_BYTES)[:-1]:
+                if position < begins + weight:
+                    break
+                begins += weight
                 place += 1
         return place, begins
 
-    def path(self, place: int) -> list[tuple[bytes, int]]:
-        """Return the hashes and sums beside the way from a place to the top, lowest first."""
-        found = []
-        for hashes, sums in zip(self.hashes[:-1], self.sums[:-1], strict=True):
-            beside = place ^ 1
-            if beside < len(sums):
-                start = beside * HASH_BYTES
-                found.append((hashes[start : start + HASH_BYTES], sums[beside]))
-            place >>= 1
-        return found
+    def path(self, place: int) -> bytes:
+        """Return the records beside the way from a place to the top, lowest first."""
+        found: list[bytes] = []
+        for level in self._levels[:-1]:
+            start = place * RECORD_BYTES
+            first = start - start % _NODE_BYTES
+            found += level[first:start], level[start + RECORD_BYTES : first + _NODE_BYTES]
+            place //= WAYS
+        return b"".join(found)
 
 
 class RangeTree:
-    """One range with all its levels: 90 bytes of memory a piece."""
+    """One range with all its levels: 63 bytes of memory a piece."""
 
     __slots__ = ("_levels", "indexes", "serials", "top")
 
@@ -152,37 +158,44 @@ class RangeTree:
             raise ValueError("entries are ordered by serial")
         if keys[0][0] >> RANGE_BITS != number or keys[-1][0] >> RANGE_BITS != number:
             raise ValueError("an entry is of another range")
-        if any(entry.leaves < 1 for entry in entries):
-            raise ValueError("an entry has at least one leaf")
-        sha256, pack = _sha256, _ENTRY.pack
+        leaves = sum(entry.leaves for entry in entries)
+        if any(entry.leaves < 1 for entry in entries) or leaves > LEAVES_MAX:
+            raise ValueError("an entry has at least one leaf, and not more than a tree may have")
+        sha256, pack, record = _sha256, _ENTRY.pack, _RECORD.pack
         self._levels = _Levels(
-            [
-                sha256(pack(ENTRY_TAG, e.segment, e.index, e.segment_root, e.leaves)).digest()
-                for e in entries
-            ],
-            [entry.leaves for entry in entries],
+            b"".join(
+                [
+                    record(
+                        sha256(
+                            pack(ENTRY_TAG, e.segment, e.index, e.segment_root, e.leaves)
+                        ).digest(),
+                        e.leaves,
+                    )
+                    for e in entries
+                ]
+            )
         )
         self.serials = array("Q", [serial for serial, _ in keys])
         self.indexes = bytes(index for _, index in keys)
         self.top = RangeTop(
             number,
             len(entries),
-            self._levels.total,
+            leaves,
             sum(entry.piece_bytes for entry in entries),
-            range_hash(number, len(entries), self._levels.top),
+            self._levels.top,
         )
 
     def find(self, position: int) -> tuple[int, int]:
         """Return the entry that holds a leaf of this range, and its first leaf's number."""
         return self._levels.find(position)
 
-    def path(self, place: int) -> list[tuple[bytes, int]]:
+    def path(self, place: int) -> bytes:
         """Return the way from an entry to the top of this range."""
         return self._levels.path(place)
 
     def leaves_of(self, place: int) -> int:
         """Return the leaves of the piece at a place."""
-        return self._levels.sums[0][place]
+        return self._levels.weight(place)
 
     def keys(self) -> Iterator[tuple[int, int]]:
         """Return (serial, index) of all entries in order."""
@@ -205,10 +218,8 @@ class TopTree:
         self.piece_bytes = sum(top.piece_bytes for top in tops)
         if self.leaves > LEAVES_MAX:
             raise ValueError("more leaves than a tree may have")
-        self._levels = _Levels([t.digest for t in tops], [t.leaves for t in tops]) if tops else None
-        self.root = root_hash(
-            len(tops), self.leaves, self._levels.top if self._levels else EMPTY_TOP
-        )
+        self._levels = _Levels(b"".join([_RECORD.pack(top.digest, top.leaves) for top in tops]))
+        self.root = root_hash(len(tops), self.leaves, self._levels.top if tops else EMPTY_TOP)
         self._begins: list[int] = []
         begin = 0
         for top in tops:
@@ -222,9 +233,8 @@ class TopTree:
         place = bisect_right(self._begins, position) - 1
         return place, self._begins[place]
 
-    def path(self, place: int) -> list[tuple[bytes, int]]:
+    def path(self, place: int) -> bytes:
         """Return the way from a range to the top."""
-        assert self._levels is not None
         return self._levels.path(place)
 
 
@@ -240,65 +250,48 @@ def ranges_of(entries: Iterable[Entry]) -> Iterator[RangeTree]:
         yield RangeTree(waiting[0].serial >> RANGE_BITS, waiting)
 
 
-def steps_of(place: int, count: int) -> int:
-    """Return the length of the path from a place among ``count`` to the top."""
-    steps, last = 0, count - 1
-    while last:
-        steps += place & 1 or place < last
-        place >>= 1
-        last >>= 1
-    return steps
+def depth_of(count: int) -> int:
+    """Return how many steps lead from a place among so many (at least 1) to the top."""
+    return ((count - 1).bit_length() + 1) // 2
 
 
-def climb(
-    digest: bytes,
-    weight: int,
-    place: int,
-    count: int,
-    hashes: bytes,
-    sums: Sequence[int],
-    used: int,
-    end: int,
-) -> tuple[bytes, int]:
-    """Follow a path upwards; return the top and its sum.
+class Climbed(NamedTuple):
+    """Where a path leads."""
 
-    The path is the steps ``used`` to ``end`` of ``hashes`` and ``sums``: exactly as many as the
-    place asks for, and adding up to no more than ``LEAVES_MAX``.
-    """
-    last = count - 1
-    sha256, pack = _sha256, _NODE.pack
-    if end - used == last.bit_length():
-        # A partner on every level: the usual case, in the quickest way.
-        ways = unpack_hashes(hashes[used * HASH_BYTES : end * HASH_BYTES])
-        for beside, more in zip(ways, sums[used:end], strict=True):
-            if place & 1:
-                digest = sha256(pack(SUM_TAG, beside, more, digest, weight)).digest()
+    top: bytes
+    weight: int
+    """The sum of the whole tree."""
+    left: int
+    """What lies left of the place where the path begins."""
+
+
+def joined_place(inside: int, entries: int, above: int) -> int:
+    """Return the place in the whole tree: of an entry in its range, of the range among ranges."""
+    return inside | above << 2 * depth_of(entries)
+
+
+def climb(digest: bytes, weight: int, place: int, path: bytes) -> Climbed | None:
+    """Follow a path of whole steps from a place upwards; None for sums that no tree has."""
+    sha256, pack, tag = _sha256, _NODE.pack, SUM_TAG
+    left = 0
+    try:
+        for one, more_1, two, more_2, three, more_3 in _STEP.iter_unpack(path):
+            slot = place & 3
+            if slot == 0:
+                node = pack(tag, digest, weight, one, more_1, two, more_2, three, more_3)
+            elif slot == 1:
+                left += more_1
+                node = pack(tag, one, more_1, digest, weight, two, more_2, three, more_3)
+            elif slot == 2:
+                left += more_1 + more_2
+                node = pack(tag, one, more_1, two, more_2, digest, weight, three, more_3)
             else:
-                digest = sha256(pack(SUM_TAG, digest, weight, beside, more)).digest()
-            weight += more
-            place >>= 1
-        return digest, weight
-    start = used * HASH_BYTES
-    while last:
-        if place & 1 or place < last:
-            more, beside = sums[used], hashes[start : start + HASH_BYTES]
-            if place & 1:
-                digest = sha256(pack(SUM_TAG, beside, more, digest, weight)).digest()
-            else:
-                digest = sha256(pack(SUM_TAG, digest, weight, beside, more)).digest()
-            weight += more
-            used += 1
-            start += HASH_BYTES
-        place >>= 1
-        last >>= 1
-    return digest, weight
-
-
-@lru_cache(maxsize=128)
-def _unpacker(count: int) -> struct.Struct:
-    return struct.Struct("32s" * count)
-
-
-def unpack_hashes(joined: bytes) -> tuple[bytes, ...]:
-    """Return the hashes of a joined path, whose length is a multiple of 32 bytes."""
-    return _unpacker(len(joined) // HASH_BYTES).unpack(joined)
+                left += more_1 + more_2 + more_3
+                node = pack(tag, one, more_1, two, more_2, three, more_3, digest, weight)
+            digest = sha256(node).digest()
+            weight += more_1 + more_2 + more_3
+            place >>= 2
+    except struct.error:
+        # A sum beyond 64 bits: made up.
+        return None
+    return Climbed(digest, weight, left)

@@ -85,7 +85,7 @@ class Sampler:
         range_place, place, leaf = tree.find(position)
         tree_range = tree.ranges[range_place]
         serial, index = tree_range.serials[place], tree_range.indexes[place]
-        way = tree.way(range_place, place)
+        joined, path = tree.way(range_place, place)
         held = self._held(issuer, serial, index)
         shown = await self._shown(held, leaf) if held is not None else None
         header = shown.header if shown is not None else None
@@ -97,16 +97,13 @@ class Sampler:
             unit_bytes=header.unit_bytes if header is not None else 0,
             plain_bytes=header.plain_bytes if header is not None else tree_range.leaves_of(place),
             leaf=shown.leaf if shown is not None else b"",
+            leaf_number=leaf,
             piece_path=shown.piece_path if shown is not None else b"",
             segment_path=shown.segment_path
             if shown is not None
             else (held.segment_root if held is not None else bytes(32)),
-            range=tree_range.top.range,
-            range_place=range_place,
-            entries=tree_range.top.entries,
-            place=place,
-            sum_hashes=b"".join(digest for digest, _ in way),
-            sums=[weight for _, weight in way],
+            place=joined,
+            sum_path=path,
         )
 
     def _held(self, issuer: int, serial: int, index: int) -> HeldPiece | None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from atoll.core.merkle import leaf_count
 from atoll.core.messages.proofs import EntryInfo, MissingPiece, RangeInfo
 from atoll.core.ports import Clock
-from atoll.core.proofs.sums import RANGE_BITS, Entry, RangeTop, RangeTree, TopTree
+from atoll.core.proofs.sums import RANGE_BITS, Entry, RangeTop, RangeTree, TopTree, joined_place
 from atoll.node.store.model import HeldPiece, State
 from atoll.node.store.store import HELD_PIECES_MAX, PieceStore
 
@@ -96,9 +96,11 @@ class Tree:
         place, inside = self.ranges[range_place].find(position - before)
         return range_place, place, position - before - inside
 
-    def way(self, range_place: int, place: int) -> list[tuple[bytes, int]]:
-        """Return the way from an entry to the root."""
-        return self.ranges[range_place].path(place) + self.top.path(range_place)
+    def way(self, range_place: int, place: int) -> tuple[int, bytes]:
+        """Return an entry's place in the whole tree, and the path from it to the root."""
+        tree = self.ranges[range_place]
+        joined = joined_place(place, tree.top.entries, range_place)
+        return joined, tree.path(place) + self.top.path(range_place)
 
 
 def tree_of(ranges: Iterable[RangeTree]) -> Tree:

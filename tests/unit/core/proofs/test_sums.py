@@ -8,15 +8,16 @@ from hypothesis import strategies as st
 
 from atoll.core.proofs.sums import (
     RANGE_BITS,
+    STEP_BYTES,
     Entry,
     RangeTree,
     TopTree,
     climb,
+    depth_of,
     entry_hash,
-    range_hash,
+    joined_place,
     ranges_of,
     root_hash,
-    steps_of,
 )
 
 
@@ -56,16 +57,29 @@ def test_every_leaf_has_one_owner_and_a_way_to_the_root(
     owner = entries[counted]
     assert tree.serials[inner] == owner.serial
     assert position - before - inside == left
-    way = tree.path(inner) + top.path(place)
-    hashes, sums = b"".join(h for h, _ in way), [s for _, s in way]
-    steps = steps_of(inner, tree.top.entries)
-    assert steps + steps_of(place, len(ranges)) == len(way)
+    path = tree.path(inner) + top.path(place)
+    assert len(path) == STEP_BYTES * (depth_of(tree.top.entries) + depth_of(len(ranges)))
     digest = entry_hash(owner.segment, owner.index, owner.segment_root, owner.leaves)
-    found, weight = climb(digest, owner.leaves, inner, tree.top.entries, hashes, sums, 0, steps)
-    found = range_hash(tree.top.range, tree.top.entries, found)
-    found, weight = climb(found, weight, place, len(ranges), hashes, sums, steps, len(way))
-    assert weight == top.leaves
-    assert root_hash(len(ranges), top.leaves, found) == top.root
+    joined = joined_place(inner, tree.top.entries, place)
+    found = climb(digest, owner.leaves, joined, path)
+    assert found is not None
+    assert found.weight == top.leaves
+    assert found.left == before + inside
+    assert root_hash(len(ranges), top.leaves, found.top) == top.root
+
+
+@pytest.mark.parametrize("count", [1, 2, 4, 5, 16, 17, 64, 65])
+def test_a_tree_is_as_deep_as_its_entries_ask_for(count: int) -> None:
+    (tree,) = ranges_of([entry(serial, serial) for serial in range(1, count + 1)])
+    assert len(tree.path(count - 1)) == STEP_BYTES * depth_of(count)
+    assert 4 ** depth_of(count) >= count > 4 ** depth_of(count) // 4
+    for place in range(count):
+        assert tree.find(place * (place + 1) // 2) == (place, place * (place + 1) // 2)
+
+
+def test_sums_beyond_what_a_tree_may_have_lead_nowhere() -> None:
+    beside = bytes(32) + b"\xff" * 8
+    assert climb(bytes(32), 1, 0, beside * 3 * 2) is None
 
 
 @settings(max_examples=40, deadline=None)

@@ -18,7 +18,7 @@ from atoll.core.proofs.samples import (
     sign_proof,
 )
 from atoll.core.proofs.signed import Signed, encode_statement, sign_statement
-from atoll.core.proofs.sums import Entry, RangeTree, TopTree, ranges_of
+from atoll.core.proofs.sums import Entry, RangeTree, TopTree, joined_place, ranges_of
 from atoll.core.proofs.verdicts import SignedVerdict, VerdictSignature, judge_proof, sign_verdict
 from atoll.core.scheme import Layout
 
@@ -92,15 +92,14 @@ class Holder:
         place, inside = tree.find(position - before)
         piece = self._by_place[tree.serials[place], tree.indexes[place]]
         way = tree.path(place) + self.top.path(range_place)
-        hashes, sums = b"".join(h for h, _ in way), [s for _, s in way]
-        count = tree.top.entries
+        joined = joined_place(place, tree.top.entries, range_place)
+        leaf = position - before - inside
         if piece.data is None:
             leaves = piece.entry().leaves
             return Sample(
-                piece.segment, piece.index, 0, 0, 0, leaves, b"", b"", piece.root,
-                tree.top.range, range_place, count, place, hashes, sums,
+                piece.segment, piece.index, 0, 0, 0, leaves, b"", leaf, b"", piece.root,
+                joined, way,
             )  # fmt: skip
-        leaf = position - before - inside
         start = leaf // BLOCK_LEAVES * BLOCK_BYTES
         block = piece.data[start : start + BLOCK_BYTES]
         shown, path, _ = leaf_way(block, leaf, piece.layout.piece_bytes, piece.hashes)
@@ -112,7 +111,7 @@ class Holder:
         layout = piece.layout
         return Sample(
             piece.segment, piece.index, layout.k, layout.n, layout.unit_bytes, layout.plain_bytes,
-            shown, path, b"".join(above), tree.top.range, range_place, count, place, hashes, sums,
+            shown, leaf, path, b"".join(above), joined, way,
         )  # fmt: skip
 
     def samples(self, beacon: bytes, slot: int, count: int) -> list[Sample]:
