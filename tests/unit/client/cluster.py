@@ -104,6 +104,8 @@ class MemoryNode:
     """Of an upload: takes so many bytes, then is dead."""
     stalls_after_bytes: int | None = None
     lies: bool = False
+    lies_at: int = 0
+    """Which byte of what it serves it changes when it lies; -1 is the last."""
     lies_once: bool = False
     dies_after_reads: int | None = None
     cuts_streams: int = 0
@@ -129,7 +131,9 @@ class MemoryNode:
         served = data[offset : offset + length]
         if self.lies or self.lies_once:
             self.lies_once = False
-            served = bytes([served[0] ^ 1]) + served[1:]
+            changed = bytearray(served)
+            changed[self.lies_at] ^= 1
+            served = bytes(changed)
         self.bytes_served += len(served)
         return served
 

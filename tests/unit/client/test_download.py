@@ -9,7 +9,7 @@ from tests.unit.client.cluster import BUCKET, Cluster, pattern
 from atoll.client.transfer.download import DownloadLimits
 from atoll.core.errors import AtollError, Kind
 from atoll.core.messages import GrantReads
-from atoll.core.scheme import RS_2_4, RS_4_8
+from atoll.core.scheme import RS_2_4, RS_4_8, RS_10_20
 
 SHORT, LONG = 50_000, 3 << 20
 
@@ -85,6 +85,26 @@ async def test_lies_in_parity_are_traced_among_several_suspects() -> None:
     assert await cluster.get(segments) == data
     await cluster.downloader.examiner.settle()
     assert {report.index for report in cluster.liars} <= {4, 5}
+
+
+@pytest.mark.parametrize(("size", "liar"), [(8_193, 9), (8_193, 8), (300_000, 9), (300_000, 7)])
+@pytest.mark.parametrize("lies_at", [0, -1])
+@pytest.mark.parametrize("dead", [0, 2])
+async def test_a_lie_where_no_tag_reaches_spoils_nothing_that_is_rebuilt(
+    size: int, liar: int, lies_at: int, dead: int
+) -> None:
+    # Units of the last row end in zeros, or are nothing else: others are rebuilt from them too.
+    cluster = Cluster(25, scheme=RS_10_20)
+    data = pattern(size)
+    segments = await cluster.put(data)
+    (segment,) = segments
+    cluster.holder(segment, dead).dead = True
+    lying = cluster.holder(segment, liar)
+    lying.lies, lying.lies_at = True, lies_at
+    for _ in range(3):
+        assert await cluster.get(segments) == data
+    await cluster.downloader.examiner.settle()
+    assert {report.index for report in cluster.liars} <= {liar}
 
 
 async def test_too_many_liars_deliver_nothing_wrong() -> None:

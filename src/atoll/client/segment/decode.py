@@ -126,11 +126,17 @@ def decrypt_span(
 
 
 def column_holds(cipher: SegmentCipher, span: ChunkSpan, column: int, rows: Rows) -> bool:
-    """Say whether all tags of a data column, which covers the span, hold within its rows."""
+    """Say whether a data column, which covers the span, is as it was uploaded within its rows.
+
+    Chunks are by their tags. What follows the last chunk is zero, and no tag covers it: a column
+    that is wrong there spoils whatever is rebuilt from it.
+    """
     layout = span.layout
     scratch = memoryview(bytearray(layout.chunk_bytes))
     for row in range(span.first_row, span.end_row):
         chunk = row * layout.k + column
+        if chunk >= layout.chunks - 1 and any(_padding(layout, chunk, rows, row)):
+            return False
         if chunk >= layout.chunks:
             break
         one = ChunkSpan(layout, chunk, chunk + 1)
@@ -139,3 +145,11 @@ def column_holds(cipher: SegmentCipher, span: ChunkSpan, column: int, rows: Rows
         except BadChunk:
             return False
     return True
+
+
+def _padding(layout: Layout, chunk: int, rows: Rows, row: int) -> memoryview:
+    """Return what a unit of the last row has after its chunk, or in place of one."""
+    unit = rows.part(row, row + 1, layout.unit_bytes)
+    if chunk >= layout.chunks:
+        return unit
+    return unit[layout.chunk_plain_bytes(chunk) + TAG_BYTES :]
