@@ -58,7 +58,7 @@ def _install() -> Path:
             Kind.NOT_IMPLEMENTED,
             "install chain",
             "there is no anvil for this kind of machine",
-            hint="pip install 'atoll[pychain]' for a slower chain in Python",
+            hint="pip install 'atoll[chain,pychain]' for a slower chain in Python",
         )
     npm = shutil.which("npm")
     if npm is None:

@@ -6,7 +6,7 @@ it is back.
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from atoll.core.errors import AtollError, Kind
@@ -58,12 +58,10 @@ class LinkConfig:
 def profile_of(chain_id: int, confirmations: int = 0, fee_wei_max: int = 0) -> ChainProfile:
     """Return how a chain is treated; 0 leaves a figure as it is for that kind of chain."""
     base = EMBEDDED if chain_id == EMBEDDED_CHAIN_ID else PUBLIC
-    return ChainProfile(
+    return replace(
+        base,
         confirmations=confirmations or base.confirmations,
         fee_wei_max=fee_wei_max or base.fee_wei_max,
-        fee_wei_floor=base.fee_wei_floor,
-        resend_ms=base.resend_ms,
-        bump_ms=base.bump_ms,
     )
 
 

@@ -69,7 +69,9 @@ class IntentStatus:
     """Address of the contract that it made; empty where it made none."""
     problem: str
     """What keeps it from going on, in words; empty for nothing."""
+    created_ms: int
     missing_block: int = -1
+    """Length of the chain when its nonce was first seen used by something else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +137,8 @@ class ChainProfile:
     """After this a transaction that is in no block is sent again."""
     bump_ms: int
     """After this its fee is raised."""
+    refuse_ms: int
+    """What a contract would undo for so long is given up; its time may only be about to come."""
 
 
 EMBEDDED: Final = ChainProfile(
@@ -143,6 +147,7 @@ EMBEDDED: Final = ChainProfile(
     fee_wei_floor=20_000_000_000,
     resend_ms=3_000,
     bump_ms=30_000,
+    refuse_ms=60_000,
 )
 PUBLIC: Final = ChainProfile(
     confirmations=12,
@@ -150,4 +155,5 @@ PUBLIC: Final = ChainProfile(
     fee_wei_floor=0,
     resend_ms=20_000,
     bump_ms=60_000,
+    refuse_ms=3_600_000,
 )

@@ -35,6 +35,8 @@ STEP_INTENTS_MAX: Final = 500
 """Intents of each state that one step looks at."""
 IN_FLIGHT_MAX: Final = 64
 """Signed and in no block, of all senders together."""
+WAITING_MAX: Final = 16
+"""Intents that cannot go yet, after which one step looks at no more."""
 GAPS_MAX: Final = 256
 """Missing nonces that one step fills."""
 PROBLEMS_MAX: Final = 5
@@ -362,21 +364,22 @@ class Outbox:
         wanted = await self._database.read(
             lambda c: store.intents_in(c, self._chain_id, IntentState.WANTED, STEP_INTENTS_MAX)
         )
-        moved = 0
+        moved = waiting = 0
         for status in wanted:
             if status.intent.sender not in self._signers:
                 continue
             in_flight = await self._in_flight()
             if in_flight >= IN_FLIGHT_MAX:
                 break
-            gas = await self._gas(chain, status, in_flight)
             fees = await self._fees(chain, round_)
-            if gas is None or fees is None:
-                if fees is None:
-                    await self._note(status, "the chain is dearer than the highest fee allowed")
+            if fees is None:
+                await self._note(status, "the chain is dearer than the highest fee allowed")
                 break
-            if gas == 0:
-                moved += 1
+            gas = await self._gas(chain, status, in_flight)
+            if gas is None:
+                waiting += 1
+                if waiting >= WAITING_MAX:
+                    break
                 continue
             signed = await self._sign(chain, status, gas, fees)
             if signed is not None:
@@ -390,7 +393,7 @@ class Outbox:
         return found.get(IntentState.SIGNED, 0)
 
     async def _gas(self, chain: Chain, status: IntentStatus, in_flight: int) -> int | None:
-        """Return the gas limit; 0 where the intent was refused, None where it has to wait."""
+        """Return the gas limit; None where the intent has to wait, or was given up."""
         intent = status.intent
         if intent.gas:
             return intent.gas
@@ -402,8 +405,11 @@ class Outbox:
             if error.kind not in _REFUSALS:
                 raise
             problem = error.message
-            # What it builds on may not be in a block yet; or the account has no funds yet.
-            if in_flight or error.kind is not Kind.PRECONDITION_FAILED:
+            # What it builds on may not be in a block yet, its time may be about to come, the
+            # account may have no funds yet.
+            waited_ms = self._clock.now_ms() - status.created_ms
+            early = in_flight or waited_ms < self._profile.refuse_ms
+            if early or error.kind is not Kind.PRECONDITION_FAILED:
                 await self._note(status, problem)
                 return None
         else:
@@ -412,8 +418,8 @@ class Outbox:
                 return gas
             problem = f"it would take {estimate} gas, no block holds that"
         await self._write(lambda c: store.refuse(c, self._chain_id, status.serial, problem))
-        log.error("%s is refused: %s", intent.key, problem)
-        return 0
+        log.error("%s is given up: %s", intent.key, problem)
+        return None
 
     async def _sign(
         self, chain: Chain, status: IntentStatus, gas: int, fees: tuple[int, int]

@@ -11,6 +11,7 @@ import msgspec
 
 from atoll.core.errors import AtollError, Kind
 from atoll.economy.chain.model import EMBEDDED_CHAIN_ID
+from atoll.economy.chain.signer import TRANSACTION_TYPE
 
 REQUEST_BYTES_MAX: Final = 1 << 20
 FUNDS_PARTS: Final = 10
@@ -49,7 +50,7 @@ class PythonChain:
                 Kind.CONFIG,
                 "run chain",
                 f"the chain in Python is not installed: {cause}",
-                hint="pip install 'atoll[pychain]'",
+                hint="pip install 'atoll[chain,pychain]'",
             ) from cause
         backend = PyEVMBackend()
         type(backend.chain).chain_id = EMBEDDED_CHAIN_ID
@@ -88,7 +89,23 @@ class PythonChain:
         if method not in METHODS:
             return _error(_UNKNOWN, f"there is no {method} here")
         if method == "eth_sendRawTransaction":
+            if (chain_id := _chain_of(parameters)) != EMBEDDED_CHAIN_ID:
+                return _error(_REFUSED, f"a transaction of chain {chain_id}, not of this one")
             self._keep_time()
+        if method == "eth_estimateGas":
+            # eth-tester has no pending state to estimate in, and does not say why it cannot; a
+            # call does, in a block that has today's time.
+            latest = int(self._tester.get_block_by_number("latest")["timestamp"])
+            if self._now_s() > latest:
+                self._keep_time()
+                self._tester.mine_block()
+            called = self._pass_on("eth_call", [*parameters[:1], "latest"])
+            if "error" in called:
+                return called
+            parameters = [*parameters[:1], "latest"]
+        return self._pass_on(method, parameters)
+
+    def _pass_on(self, method: str, parameters: list[Any]) -> dict[str, Any]:
         try:
             found = self._ask(method, parameters)
         except Exception as error:  # noqa: BLE001 - whatever it is, the caller has to hear it
@@ -120,6 +137,17 @@ class PythonChain:
                 }
             )
         return {"result": None}
+
+
+def _chain_of(parameters: list[Any]) -> int:
+    """Return the chain that a transaction is signed for (EIP-1559); -1 for what is none."""
+    import rlp
+
+    try:
+        raw = bytes.fromhex(str(parameters[0]).removeprefix("0x"))
+        return int.from_bytes(rlp.decode(raw[1:])[0], "big") if raw[0] == TRANSACTION_TYPE else -1
+    except (ValueError, IndexError, TypeError, rlp.exceptions.RLPException):
+        return -1
 
 
 def _refusal(error: Exception) -> dict[str, Any]:

@@ -18,7 +18,7 @@ PROBLEM_CHARACTERS_MAX: Final = 300
 _INTENT: Final = (
     "serial, intent_key, sender, destination, data, value_wei, gas, state, nonce,"
     " transaction_hash, block_number, block_hash, succeeded, gas_used, contract, problem,"
-    " missing_block"
+    " missing_block, created_ms"
 )
 _ATTEMPT: Final = "transaction_hash, serial, nonce, raw, fee_wei_max, tip_wei, signed_ms, sent_ms"
 
@@ -37,7 +37,7 @@ _SEEN = Statement(
     " WHERE chain_id = :chain"
 )
 _PUT = Statement(
-    "INSERT INTO chain_intent (chain_id, {columns}, created_ms)"
+    "INSERT INTO chain_intent (chain_id, {columns})"
     " VALUES (:chain, :serial, :key, :sender, :destination, :data, :value, :gas, :state, :nonce,"
     " :nothing, -1, :nothing, 0, 0, :nothing, '', -1, :now_ms)",
     _INTENT,
@@ -179,6 +179,7 @@ def _status(row: Any) -> IntentStatus:
         contract=bytes(row[14]),
         problem=row[15],
         missing_block=int(row[16]),
+        created_ms=int(row[17]),
     )
 
 
