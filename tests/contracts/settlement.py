@@ -4,18 +4,6 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from tests.contracts.world import (
-    DAY_S,
-    EURO_MICRO,
-    TOKEN,
-    Contract,
-    account,
-    account_key,
-    deploy,
-    deploy_text,
-    environment,
-)
-
 from atoll.economy.keccak import keccak_256
 from atoll.economy.settlement.sumtree import (
     Leaf,
@@ -27,6 +15,17 @@ from atoll.economy.settlement.sumtree import (
     node_hash,
     root_of,
     sums_word,
+)
+from tests.contracts.world import (
+    DAY_S,
+    EURO_MICRO,
+    TOKEN,
+    Contract,
+    account,
+    account_key,
+    deploy,
+    deploy_text,
+    environment,
 )
 
 PROPOSER_BOND = 100 * EURO_MICRO

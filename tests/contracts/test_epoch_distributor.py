@@ -1,6 +1,9 @@
 """Epochs on the chain: wrong roots are struck down by anyone, right ones pay exactly once."""
 
 import pytest
+
+from atoll.economy.keccak import keccak_256
+from atoll.economy.settlement.sumtree import Leaf, SumTree, leaf_hash, node_hash, sums_word
 from tests.contracts.gas import check_gas
 from tests.contracts.settlement import (
     ANSWER_S,
@@ -34,9 +37,6 @@ from tests.contracts.world import (
     refused,
     transaction,
 )
-
-from atoll.economy.keccak import keccak_256
-from atoll.economy.settlement.sumtree import Leaf, SumTree, leaf_hash, node_hash, sums_word
 
 PROVIDERS = tuple(f"provider {number}" for number in range(9))
 FAULT_SUM, FAULT_ORDER, FAULT_FALLING, FAULT_WITHHELD = 1, 2, 3, 4
