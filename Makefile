@@ -22,7 +22,12 @@ $(VENV)/.made:
 
 $(VENV)/.product: $(VENV)/.made pyproject.toml
 	@echo "installing Atoll into $(VENV) (once) …" >&2
-	@$(BIN)/python -m pip install --quiet -e .
+	@$(BIN)/python -m pip install --quiet -e '.[chain]'
+	@touch $@
+
+# The embedded chain's program. Without npm (or a way out) there is none: all else works.
+$(VENV)/.anvil: $(VENV)/.product
+	@$(BIN)/atoll chain install --if-missing --soft
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.product
@@ -30,11 +35,15 @@ $(VENV)/.dev: $(VENV)/.product
 	@$(BIN)/python -m pip install --quiet -e '.[dev]'
 	@touch $@
 
-setup: $(VENV)/.product ## install the product into .venv
+setup: $(VENV)/.product $(VENV)/.anvil ## install the product into .venv
 setup-dev: $(VENV)/.dev ## install product and test tools into .venv
 
 system: ## install or ask for the system packages the tests use
 	@scripts/system-packages postgresql chromium
+
+system-chain: setup-dev # a chain for the tests: they fail in CI without one
+	@test -x $(VENV)/share/atoll-anvil/anvil || scripts/system-packages npm
+	@$(BIN)/atoll chain install --if-missing --soft
 
 system-clients:
 	@scripts/system-packages rclone restic
@@ -50,7 +59,7 @@ check: setup-dev ## lint, types, import contracts (seconds)
 	@$(BIN)/codespell README.md ARCHITECTURE.md docs src tests bench
 	@$(BIN)/deptry . 2>&1 | tail -n 20
 
-test: setup-dev system ## all tests (a quarter of an hour on two cores)
+test: setup-dev system system-chain ## all tests (a quarter of an hour on two cores)
 	@$(BIN)/pytest -q -n $(JOBS) --dist loadgroup $(TESTS)
 
 contracts: setup-dev ## the settlement contracts: long tests, mutants [CONTRACTS="Token Escrow"]
