@@ -502,15 +502,19 @@ class SegmentRepairer:
     ) -> bool:
         """Strike pieces whose nodes do not have them; their nodes are told to delete what is left.
 
-        Unless the node itself says so (``sure``), not where the others within reach would be too
-        few to rebuild from: then a piece that looks wrong (to us, from here) is still the best
-        there is. False in this case, and where the segment changed meanwhile (then it will be
-        judged anew anyway).
+        Not where the others within reach would be too few to rebuild from: then a piece that looks
+        wrong (to us, from here) is still the best there is. Where the node itself says so
+        (``sure``), we look: whoever mistakes himself there must not cost the object. False where
+        nothing was struck, also because the segment changed meanwhile (it is judged anew anyway).
         """
         gone = set(pieces)
         kept = [piece for piece in segment.pieces if piece not in gone]
-        if not sure and len(set(self.health(segment).kept) - gone) < segment.k:
-            return False
+        if len(set(self.health(segment).kept) - gone) < segment.k:
+            if not sure:
+                return False
+            for piece in pieces:
+                if not await self.check_piece(segment, piece):
+                    return False
         now_ms = self._clock.now_ms()
 
         def write(connection: Connection) -> bool:

@@ -284,6 +284,30 @@ def test_a_node_that_reports_lost_pieces_gets_help(cloud: Cloud) -> None:
     cloud.main(main)
 
 
+def test_nodes_that_are_mistaken_about_their_loss_do_not_cost_the_object(cloud: Cloud) -> None:
+    async def main() -> None:
+        await cloud.upload(600 * KIB)
+        (before,) = cloud.segments()
+        working = cloud.coordinator()
+        for piece in before.pieces:
+            lost = piece_id_of(SegmentId(before.segment), piece.index)
+            await working.incarnation.start(working.repair.report_lost(piece.alias, [lost]))
+        (after,) = cloud.segments()
+        assert len(after.pieces) == before.k, "what is left was looked at, and is there"
+        await working.incarnation.start(working.repair.start())
+        await cloud.until(cloud.at_full_strength)
+        assert await cloud.wrong_pieces() == []
+        rotten = cloud.segments()[0].pieces[0]
+        for piece in cloud.segments()[0].pieces[1:]:
+            cloud.kill_node(piece.alias)
+        spoil(cloud, rotten.alias)
+        lost = piece_id_of(SegmentId(before.segment), rotten.index)
+        await working.incarnation.start(working.repair.report_lost(rotten.alias, [lost]))
+        assert rotten not in cloud.segments()[0].pieces, "what is truly lost is struck all the same"
+
+    cloud.main(main)
+
+
 def test_a_segment_deleted_during_its_repair_leaves_nothing_behind(cloud: Cloud) -> None:
     async def main() -> None:
         serial = await cloud.upload(4 * MIB)
