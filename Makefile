@@ -9,7 +9,7 @@ SEEDS ?= 500
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test contracts contracts-build recover check setup setup-dev system sim sim-soak drill-churn bench epochs clients soak fmt docs clean
+.PHONY: help demo test contracts contracts-build recover check setup setup-dev system system-chain sim sim-soak drill-churn bench epochs clients soak fmt docs clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
