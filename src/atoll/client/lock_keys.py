@@ -56,4 +56,7 @@ def default_lock_tlvs(
     keys = lock_keys(keyring, bucket.account, bucket.bucket)
     until_ms = now_ms + bucket.lock_days * DAY_MS
     state = LockState(mode=bucket.lock_mode, until_ms=until_ms, sequence=now_ms)
-    return (Tlv(TlvType.RETENTION, sign_state(keys, segment, state)),)
+    return (
+        Tlv(TlvType.RETENTION, sign_state(keys, segment, state)),
+        Tlv(TlvType.LOCK_GRANT, keys.grant),
+    )

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import msgspec
 
+from atoll.core.capsule import owner_hash_of
 from atoll.core.errors import AtollError, Kind
 from atoll.core.messages import Failure, decode
 from atoll.core.messages.retention import (
@@ -20,9 +21,11 @@ from atoll.core.messages.retention import (
 )
 from atoll.core.ports import Address, PieceTransport
 from atoll.core.retention import (
+    RECORD_BYTES,
     RetentionRecord,
     check_record,
     check_retention_receipt,
+    owner_of_grant,
     parse_record,
     record_digest,
 )
@@ -100,6 +103,17 @@ async def newest_records(
 
     Raises ``UNREACHABLE``, ``TIMEOUT``, ``BAD_REQUEST``.
     """
+    shown = await newest_granted(transport, address, pieces, timeout_s)
+    return [record for record, _ in shown]
+
+
+async def newest_granted(
+    transport: PieceTransport, address: Address, pieces: Sequence[bytes], timeout_s: float
+) -> list[tuple[bytes, bytes]]:
+    """Return (record, lock key grant) that a node keeps for each piece: not yet checked.
+
+    Raises as ``newest_records`` does.
+    """
     body = await _ask(transport, address, RETENTION_SHOW_PATH, list(pieces), timeout_s)
     try:
         records = _RECORDS.decode(body)
@@ -107,7 +121,18 @@ async def newest_records(
         raise AtollError(Kind.BAD_REQUEST, "show retention", str(cause)) from cause
     if len(records) != len(pieces):
         raise AtollError(Kind.BAD_REQUEST, "show retention", "the node answered another number")
-    return records
+    return [(body[:RECORD_BYTES], body[RECORD_BYTES:]) for body in records]
+
+
+def granted(offered: Sequence[bytes], lock_key: bytes, owner_hash: bytes) -> bytes:
+    """Return the grant among those offered that an owner gave to a lock key; empty for none."""
+    for grant in dict.fromkeys(offered):
+        try:
+            if grant and owner_hash_of(owner_of_grant(grant, lock_key)) == owner_hash:
+                return grant
+        except AtollError:
+            continue
+    return b""
 
 
 def newest_of(offered: Sequence[bytes], segment_id: bytes) -> bytes:

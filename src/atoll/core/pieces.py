@@ -47,6 +47,12 @@ class TlvType(IntEnum):
     BUCKET_TAG = 2
     RECOVERY_CAPSULE = 3
     OWNER_KEY_HASH = 4
+    LOCK_GRANT = 5
+    """The owner's grant for the lock key of the retention record beside it."""
+
+
+LOCK_TLVS = frozenset({TlvType.RETENTION, TlvType.LOCK_GRANT})
+"""Signed by themselves, not by the uploader: whoever makes a piece anew puts the newest there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,9 +299,10 @@ def sign_trailer(identity: Identity, header: Header, piece_roots: Sequence[bytes
 def _signed_text(header: Header, root: bytes) -> bytes:
     """Return what the trailer's signature covers: the root, and all TLVs but retention records.
 
-    Those are signed by the bucket's lock key, and a newer one takes an older one's place.
+    Those are signed by the bucket's lock key (and that by the owner), and a newer one takes an
+    older one's place.
     """
-    kept = (tlv for tlv in header.tlvs if tlv.type != TlvType.RETENTION)
+    kept = (tlv for tlv in header.tlvs if tlv.type not in LOCK_TLVS)
     return root + hashlib.sha256(_tlv_area(kept)).digest()
 
 

@@ -386,7 +386,13 @@ class Departures(NodePart):
             count += 1
             self.moved_pieces += 1
             self.moved_bytes += moved.piece_bytes
-            await self._release(moved.held)
+            try:
+                await self._release(moved.held)
+            except AtollError as cause:
+                # Locked anew meanwhile: it stays here too, and goes when sets are compared.
+                if cause.kind is not Kind.RETAINED:
+                    raise
+                _LOG.info("piece %s stays, locked: %s", moved.held.piece.hex()[:10], cause)
         return count
 
     async def _release(self, held: HeldPiece) -> None:

@@ -18,6 +18,7 @@ from atoll.core.messages.retention import RETENTION_PATH, RetentionItem, Retenti
 from atoll.core.messages.terms import MovedPiece
 from atoll.core.orders import check_receipt
 from atoll.core.pieces import (
+    LOCK_TLVS,
     Header,
     Tlv,
     TlvType,
@@ -131,8 +132,9 @@ class Mover:
             raise RottenError from cause
         kept = self._store.kept_retention(held.piece)
         if kept is not None:
-            rest = tuple(tlv for tlv in header.tlvs if tlv.type != TlvType.RETENTION)
-            header = replace(header, tlvs=(Tlv(TlvType.RETENTION, kept.signed), *rest))
+            rest = tuple(tlv for tlv in header.tlvs if tlv.type not in LOCK_TLVS)
+            lock = (Tlv(TlvType.RETENTION, kept.signed), Tlv(TlvType.LOCK_GRANT, kept.grant))
+            header = replace(header, tlvs=(*lock, *rest))
         return _Sending(header, trailer, row, reader)
 
     async def _hand_over(self, held: HeldPiece, address: Address, receipt: bytes) -> None:
@@ -140,7 +142,7 @@ class Mover:
         kept = self._store.kept_retention(held.piece)
         if kept is None:
             return
-        item = RetentionItem(held.index, kept.signed)
+        item = RetentionItem(held.index, kept.signed, kept.grant)
         reply = await self._transport.call(
             address,
             "POST",

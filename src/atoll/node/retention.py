@@ -106,7 +106,8 @@ class NodeRetention(NodePart):
         pieces = await self._read(receive, _PIECES)
         if any(len(piece) != SHORT_ID_BYTES for piece in pieces):
             raise AtollError(Kind.BAD_REQUEST, "show retention", "a piece id has 16 bytes")
-        records = [self._newest(piece) for piece in pieces]
+        kept = [self._store.kept_retention(piece) for piece in pieces]
+        records = [b"" if one is None else one.body for one in kept]
         await http.send_whole(send, 200, http.MSGPACK, msgspec.msgpack.encode(records))
 
     async def _read(
@@ -157,4 +158,4 @@ class NodeRetention(NodePart):
                 "the receipts do not show another holder under the record kept here",
                 about=piece.hex()[:10],
             )
-        await self._store.hand_over(piece, retention_receipt)
+        await self._store.hand_over(piece, retention_receipt, theirs)

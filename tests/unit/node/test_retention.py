@@ -90,7 +90,7 @@ def test_each_item_is_answered_for_itself(door: LockDoor) -> None:
     assert (late.kind, late.record, late.receipt) == (Kind.CONFLICT.value, record, b"")
     assert gone.kind == Kind.NOT_FOUND.value
     assert nonsense.kind == index.kind == Kind.BAD_REQUEST.value
-    assert door.show(piece.id, absent.id) == [record, b""]
+    assert door.show(piece.id, absent.id) == [record + GRANT, b""]
 
 
 def test_the_same_record_again_is_confirmed_again(door: LockDoor) -> None:

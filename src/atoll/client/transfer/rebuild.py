@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 
 from typing_extensions import Buffer
 
-from atoll.client.retention import newest_of, newest_records
+from atoll.client.retention import granted, newest_granted, newest_of
+from atoll.core.capsule import tlv_of
 from atoll.core.erasure import Codec, codec
 from atoll.core.errors import AtollError, Kind
 from atoll.core.ids import NodeId, SegmentId, piece_id_of
@@ -20,6 +21,7 @@ from atoll.core.merkle import PieceHasher
 from atoll.core.messages import PieceGrant
 from atoll.core.orders import check_receipt
 from atoll.core.pieces import (
+    LOCK_TLVS,
     TLV_AREA_BYTES_MAX,
     Header,
     Tlv,
@@ -34,6 +36,7 @@ from atoll.core.pieces import (
     record_bytes,
 )
 from atoll.core.ports import Address, Clock, Compute, PiecePart, PieceStream, PieceTransport
+from atoll.core.retention import parse_record
 
 GROUP_BYTES_MAX = 1 << 20
 """Bytes of one row group over all sources and targets; a worker holds about three of them."""
@@ -349,26 +352,41 @@ class Rebuild:
             check_trailer(header, trailer)
         except AtollError as cause:
             raise source_error(source.index, cause) from cause
-        said = [tlv.value for tlv in header.tlvs if tlv.type == TlvType.RETENTION]
-        record = newest_of([*said, *await self._records()], self._job.header.segment_id)
-        rest = tuple(tlv for tlv in header.tlvs if tlv.type != TlvType.RETENTION)
-        return (Tlv(TlvType.RETENTION, record), *rest) if record else rest
+        rest = tuple(tlv for tlv in header.tlvs if tlv.type not in LOCK_TLVS)
+        return (*await self._lock_tlvs(header), *rest)
 
-    async def _records(self) -> list[bytes]:
+    async def _lock_tlvs(self, header: Header) -> tuple[Tlv, ...]:
+        """Return the newest record and its grant, as TLVs; nothing where either is not found."""
+        shown = await self._records()
+        said, grants = (
+            [tlv.value for tlv in header.tlvs if tlv.type == wanted]
+            for wanted in (TlvType.RETENTION, TlvType.LOCK_GRANT)
+        )
+        record = newest_of([*said, *(one for one, _ in shown)], header.segment_id)
+        owner = tlv_of(header, TlvType.OWNER_KEY_HASH)
+        if not record or owner is None:
+            return ()
+        offered = [*grants, *(grant for _, grant in shown)]
+        grant = granted(offered, parse_record(record).lock_key, owner)
+        if not grant:
+            return ()
+        return Tlv(TlvType.RETENTION, record), Tlv(TlvType.LOCK_GRANT, grant)
+
+    async def _records(self) -> list[tuple[bytes, bytes]]:
         """Return what some sources keep of the segment's retention; who does not answer, nothing.
 
         A record that is missed here is told to the new holder later (``coordinator.retention``).
         """
 
-        async def one(source: Source) -> bytes:
+        async def one(source: Source) -> tuple[bytes, bytes]:
             piece = piece_id_of(self._job.header.segment_id, source.index)
             try:
-                (record,) = await newest_records(
+                (shown,) = await newest_granted(
                     self._transport, source.address, [piece], self._stall_s
                 )
             except AtollError:
-                return b""
-            return record
+                return b"", b""
+            return shown
 
         asked = self._job.sources[:RECORDS_ASKED_MAX]
         return list(await asyncio.gather(*(one(source) for source in asked)))

@@ -7,11 +7,13 @@ Which record is kept: ``core.retention.compare``. Specified in ``docs/spec/reten
 
 import asyncio
 from dataclasses import dataclass
+from functools import lru_cache
 
 from atoll.core.capsule import owner_hash_of
 from atoll.core.errors import AtollError, Kind
 from atoll.core.pieces import Header, TlvType
 from atoll.core.retention import (
+    LOCK_GRANT_BYTES,
     RECORD_BYTES,
     RETENTION_RECEIPT_BYTES,
     Order,
@@ -30,8 +32,17 @@ from atoll.node.store.volume import Volume
 NO_SERIAL = bytes(16)
 BEACON_AHEAD_MS = 10 * 60 * 1000
 """How far this machine's clock may be ahead of a beacon before the beacon is believed instead."""
-BODY_LENGTHS = (RECORD_BYTES, RECORD_BYTES + RETENTION_RECEIPT_BYTES)
-"""Of a log record: the retention record alone, or followed by the next holder's receipt."""
+_GRANTED_BYTES = RECORD_BYTES + LOCK_GRANT_BYTES
+BODY_LENGTHS = (
+    RECORD_BYTES,
+    _GRANTED_BYTES,
+    RECORD_BYTES + RETENTION_RECEIPT_BYTES,
+    _GRANTED_BYTES + RETENTION_RECEIPT_BYTES,
+)
+"""Of a log record: the retention record, the owner's grant for its lock key, and, where it was
+handed over, the next holder's receipt. (Without a grant: as stores of before wrote it.)"""
+GRANTS_CHECKED_MAX = 1024
+"""Grants whose signature was verified lately: one serves all records of a bucket."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +53,13 @@ class Kept:
     record: RetentionRecord
     handed_over: bool
     """Another node holds the piece under this record: this one may let it go."""
+    grant: bytes = b""
+    """The owner's grant for the lock key: the next holder asks for it."""
+
+    @property
+    def body(self) -> bytes:
+        """What is kept while it is not handed over."""
+        return self.signed + self.grant
 
 
 def kept_of(volume: Volume, piece: bytes) -> Kept | None:
@@ -53,7 +71,9 @@ def kept_of(volume: Volume, piece: bytes) -> Kept | None:
 def read_kept(body: bytes) -> Kept:
     """Read the body of a log record (checked when it was written)."""
     signed = body[:RECORD_BYTES]
-    return Kept(signed, parse_record(signed), len(body) > RECORD_BYTES)
+    granted = len(body) in (_GRANTED_BYTES, _GRANTED_BYTES + RETENTION_RECEIPT_BYTES)
+    grant = body[RECORD_BYTES:_GRANTED_BYTES] if granted else b""
+    return Kept(signed, parse_record(signed), len(body) > len(signed) + len(grant), grant)
 
 
 def now_ms(volume: Volume) -> int:
@@ -85,15 +105,36 @@ def check_may_go(volume: Volume, piece: bytes, row: Row) -> None:
         )
 
 
-def record_in(header: Header) -> bytes:
-    """Return the retention record that a piece record carries; empty for none.
+def record_in(header: Header) -> tuple[bytes, bytes]:
+    """Return the retention record that a piece record carries, and its grant; empty for none.
 
     Raises ``CORRUPT`` for more than one.
     """
-    found = [tlv.value for tlv in header.tlvs if tlv.type == TlvType.RETENTION]
-    if len(found) > 1:
+    record, grant = (
+        [tlv.value for tlv in header.tlvs if tlv.type == wanted]
+        for wanted in (TlvType.RETENTION, TlvType.LOCK_GRANT)
+    )
+    if len(record) > 1 or len(grant) > 1:
         raise AtollError(Kind.CORRUPT, "store piece", "the piece carries two retention records")
-    return found[0] if found else b""
+    return record[0] if record else b"", grant[0] if grant else b""
+
+
+def carried(volume: Volume, piece: bytes, header: Header, owner: bytes | None) -> bytes:
+    """Judge the record that a piece comes with; return what is to be kept of it: none if empty.
+
+    A first record counts only with the owner's grant for its lock key, whichever way it comes and
+    whatever of the piece lay here before: whoever makes a piece anew is believed no lock of his
+    own. Raises as ``admitted`` and ``check_owner`` do.
+    """
+    record, grant = record_in(header)
+    if not record:
+        return b""
+    kept = kept_of(volume, piece)
+    order = admitted(volume, piece, header.segment_id, record)
+    if kept is None:
+        check_owner(record, grant, owner)
+        return record + grant
+    return b"" if order is Order.OLDER else record + kept.grant
 
 
 def admitted(volume: Volume, piece: bytes, segment: bytes, signed: bytes) -> Order:
@@ -118,8 +159,9 @@ def locked(piece: bytes, body: bytes, sequence: int) -> Locked:
 
 def locked_of_piece(piece: bytes, header: Header, sequence: int) -> Locked | None:
     """Return the change for a stored piece record met by a scan, if it carries a record."""
-    signed = record_in(header)
-    return locked(piece, signed, sequence) if signed else None
+    signed, grant = record_in(header)
+    body = signed + grant if len(grant) == LOCK_GRANT_BYTES else signed
+    return locked(piece, body, sequence) if signed else None
 
 
 def locked_of_log(found: Found) -> Locked | None:
@@ -155,13 +197,18 @@ def check_owner(signed: bytes, grant: bytes, owner: bytes | None) -> None:
 
     ``FORBIDDEN`` for another owner's, or where the piece names no owner.
     """
-    owner_key = owner_of_grant(grant, parse_record(signed).lock_key) if grant else b""
+    owner_key = _granted_by(grant, parse_record(signed).lock_key) if grant else b""
     if not owner or not owner_key or owner_hash_of(owner_key) != owner:
         raise AtollError(
             Kind.FORBIDDEN,
             "extend retention",
             "a first record must come with the grant of the piece's owner for its lock key",
         )
+
+
+@lru_cache(maxsize=GRANTS_CHECKED_MAX)
+def _granted_by(grant: bytes, lock_key: bytes) -> bytes:
+    return owner_of_grant(grant, lock_key)
 
 
 def held_row(volume: Volume, piece: bytes) -> Row:

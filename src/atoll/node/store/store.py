@@ -8,8 +8,15 @@ from dataclasses import replace
 
 from atoll.core.errors import AtollError, Kind
 from atoll.core.messages import NodeCounters
+from atoll.core.pieces import TLV_HEAD_BYTES
 from atoll.core.ports import Clock, Compute, Disk, DiskFile, Rng
-from atoll.core.retention import Order
+from atoll.core.retention import (
+    LOCK_GRANT_BYTES,
+    RECORD_BYTES,
+    Order,
+    RetentionRecord,
+    compare,
+)
 from atoll.core.sets import SERIAL_MAX
 from atoll.node.config import StoreConfig
 from atoll.node.store import retention
@@ -40,6 +47,8 @@ INLINE_READ_BYTES = 256 << 10
 REVIVE_SKEW_MS = 60_000
 """A read order revives a deleted piece only if it was issued so long after the deletion."""
 PAUSE_AFTER_FAILURE_S = 60.0
+LOCK_TLV_BYTES = 2 * TLV_HEAD_BYTES + RECORD_BYTES + LOCK_GRANT_BYTES
+"""So much longer a piece's record is with a retention record than without."""
 HELD_PIECES_MAX = 1000
 """Pieces listed at a time: about 2 ms of the loop."""
 
@@ -158,7 +167,8 @@ class PieceStore:
         row = volume.index.get(admission.piece)
         repeat = row is not None and row.state == State.LIVE
         if row is not None and repeat:
-            if row.body_bytes != body_bytes:
+            # A later lock may have come or gone in the head; all else is compared at the end.
+            if abs(row.body_bytes - body_bytes) > LOCK_TLV_BYTES:
                 raise AtollError(
                     Kind.CONFLICT, "store piece", "another record is stored under this piece id"
                 )
@@ -262,25 +272,37 @@ class PieceStore:
             kept = retention.kept_of(volume, piece)
             if kept is None:
                 retention.check_owner(signed, grant, row.owner_hash)
-            if order is Order.NEWER:
-                await retention.write_down(volume, piece, row.issuer, signed)
+            # Who says that it obeys this record holds the piece by it, handed over before or not.
+            again = kept is not None and kept.handed_over and order is Order.SAME
+            if order is Order.NEWER or again:
+                body = signed + (grant if kept is None else kept.grant)
+                await retention.write_down(volume, piece, row.issuer, body)
         if row.state == State.TRASH and self.retained(piece):
             await revive_piece(volume, piece, "is under retention")
         kept = retention.kept_of(volume, piece)
         assert kept is not None
         return kept
 
-    async def hand_over(self, piece: bytes, receipt: bytes) -> None:
-        """Note that another node holds the piece under the record kept here: this one may go.
+    async def hand_over(self, piece: bytes, receipt: bytes, record: RetentionRecord) -> None:
+        """Note that another node holds the piece under ``record``: this one may go.
 
-        ``receipt`` is that node's retention receipt, checked by the caller.
+        ``receipt`` is that node's retention receipt over it, checked by the caller. Raises
+        ``RETAINED`` where a newer record came here meanwhile: that one holds the piece still.
         """
         volume = self.volume
         async with volume.alone(piece):
             row = retention.held_row(volume, piece)
             kept = retention.kept_of(volume, piece)
-            if kept is not None and not kept.handed_over:
-                await retention.write_down(volume, piece, row.issuer, kept.signed + receipt)
+            if kept is None or kept.handed_over:
+                return
+            if compare(kept.record, record) is Order.OLDER:
+                raise AtollError(
+                    Kind.RETAINED,
+                    "let a piece go",
+                    "a newer record came meanwhile: the next holder has not confirmed that one",
+                    about=piece.hex()[:10],
+                )
+            await retention.write_down(volume, piece, row.issuer, kept.body + receipt)
 
     # --- sets, as ``node.sets`` compares them ---
 

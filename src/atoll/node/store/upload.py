@@ -11,6 +11,7 @@ from typing_extensions import Buffer
 from atoll.core.errors import AtollError, Kind
 from atoll.core.pieces import (
     HEADER_FIXED_BYTES,
+    LOCK_TLVS,
     Header,
     RecordChecker,
     TlvType,
@@ -20,11 +21,10 @@ from atoll.core.pieces import (
     parse_trailer,
     trailer_bytes,
 )
-from atoll.core.retention import Order
 from atoll.node.store.log import Envelope, RecordKind, encode_foot
 from atoll.node.store.logs import Extent
 from atoll.node.store.model import Rotten, Row, State, Stored
-from atoll.node.store.retention import admitted, locked, record_in, write_down
+from atoll.node.store.retention import carried, locked, write_down
 from atoll.node.store.volume import Admission, Volume, replayed
 
 SMALL_BODY_BYTES = 64 << 10
@@ -223,11 +223,8 @@ class PieceUpload:
 
     async def _commit(self, header: Header, trailer: Trailer, body: bytes) -> Accepted:
         volume, admission = self._volume, self._admission
-        record = record_in(header)
-        if record:
-            order = admitted(volume, admission.piece, admission.segment, record)
-            if order is Order.OLDER:
-                record = b""
+        owner = tlv_of(header, TlvType.OWNER_KEY_HASH, OWNER_HASH_BYTES)
+        record = carried(volume, admission.piece, header, owner)
         body_kept = b"" if record else volume.index.retention(admission.piece)
         if body_kept:
             # So far perhaps only in the record that this one takes the place of.
@@ -262,7 +259,7 @@ class PieceUpload:
             piece_index=header.index,
             segment_root=trailer.segment_root,
             bucket_tag=tlv_of(header, TlvType.BUCKET_TAG, BUCKET_TAG_BYTES),
-            owner_hash=tlv_of(header, TlvType.OWNER_KEY_HASH, OWNER_HASH_BYTES),
+            owner_hash=owner,
         )
         durable: asyncio.Future[Any] = volume.commit.add(stored, extent.log)
         if record:
@@ -315,8 +312,8 @@ class Agreement(Enum):
 def compare_stored(volume: Volume, row: Row, header: Header, trailer: Trailer) -> Agreement:
     """Compare a checked record with the one stored, in whichever state it is. Blocks.
 
-    The segment root binds data and geometry, the trailer's signature the TLVs but type 1; so only
-    payer tag and retention record, which a repair or a renewal changes, may differ.
+    The segment root binds data and geometry, the trailer's signature the TLVs but types 1 and 5;
+    so only payer tag and retention record, which a repair or a renewal changes, may differ.
     """
     known = None
     try:
@@ -352,7 +349,7 @@ _UNREADABLE = (Kind.CORRUPT, Kind.DATA_LOST, Kind.NEWER_FORMAT, Kind.TOO_LARGE)
 
 def _lasting(header: Header) -> Header:
     """Return a header without what may differ between two records of the same piece."""
-    kept = tuple(tlv for tlv in header.tlvs if tlv.type != TlvType.RETENTION)
+    kept = tuple(tlv for tlv in header.tlvs if tlv.type not in LOCK_TLVS)
     return replace(header, payer_tag=b"", tlvs=kept)
 
 

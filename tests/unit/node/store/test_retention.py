@@ -45,12 +45,13 @@ UPLOADER = Identity(b"u" * 32)
 GRANT = grant_lock_key(OWNER, LOCK.public_key)
 
 
-def owned(name: str, data_bytes: int = 4 * KIB, record: bytes = b"") -> Piece:
-    """A piece that names its owner and, if given, carries a retention record."""
+def owned(name: str, data_bytes: int = 4 * KIB, record: bytes = b"", grant: bytes = GRANT) -> Piece:
+    """A piece that names its owner and, if given, carries a retention record with its grant."""
     plain = make_piece(name, data_bytes)
     tlvs = (Tlv(TlvType.OWNER_KEY_HASH, owner_hash_of(OWNER.public_key)),)
     if record:
-        tlvs = (Tlv(TlvType.RETENTION, record), *tlvs)
+        lock = (Tlv(TlvType.RETENTION, record), Tlv(TlvType.LOCK_GRANT, grant))
+        tlvs = (*(one for one in lock if one.value), *tlvs)
     header = replace(plain.header, tlvs=tlvs)
     head = encode_header(header)
     start = plain.header.head_bytes + plain.header.data_bytes
@@ -173,6 +174,48 @@ def test_a_first_record_needs_the_owners_grant(machine: Machine) -> None:
     machine.run(extend(machine, piece, mine))
     longer = signed(piece, until_ms + 1, machine.now_ms + 1, lock=THIEF)
     assert refusal(machine, extend(machine, piece, longer, own_grant)) is Kind.FORBIDDEN
+
+
+@pytest.mark.parametrize("before", ["nothing", "trash", "lost", "gone"])
+@pytest.mark.parametrize("whose", ["no grant", "a thief's", "another key's"])
+def test_whoever_brings_a_piece_again_brings_no_lock_of_his_own(
+    machine: Machine, before: str, whose: str
+) -> None:
+    """Neither a coordinator nor a repairer can lock, or be locked out by, what is another's."""
+    bare = owned("a")
+    if before != "nothing":
+        store_piece(machine, bare)
+        row = machine.store.volume.index.get(bare.id)
+        assert row is not None
+        if before == "lost":
+            content = machine.platter.files[f"logs/{row.log:08d}.log"].content
+            content.write(row.offset + 2000, b"rotten")
+            assert machine.run(machine.store.scrub()) == 1
+        else:
+            machine.run(delete(machine, bare))
+        if before == "gone":
+            machine.pass_time(2 * HOUR_MS / 1000)
+            machine.run(machine.store.maintain())
+    lock, grant = {
+        "no grant": (LOCK, b""),
+        "a thief's": (THIEF, grant_lock_key(THIEF, THIEF.public_key)),
+        "another key's": (THIEF, GRANT),
+    }[whose]
+    record = signed(bare, machine.now_ms + DAY_MS, machine.now_ms, lock=lock)
+    wanted = Kind.UNAUTHENTICATED if whose == "another key's" else Kind.FORBIDDEN
+    piece = owned("a", record=record, grant=grant)
+    admission = admission_of(piece, "again", machine.now_ms)
+    assert refusal(machine, put(machine.store, piece, admission)) is wanted
+    assert machine.store.kept_retention(piece.id) is None
+    # The owner's own lock finds its place free.
+    mine = signed(bare, machine.now_ms + DAY_MS, machine.now_ms)
+    store_piece(machine, owned("a", record=mine), "owner")
+    for end in ("crash", "stop"):
+        restart(machine, end)
+        kept = machine.store.kept_retention(piece.id)
+        assert kept is not None
+        assert (kept.signed, kept.grant) == (mine, GRANT)
+        assert refusal(machine, delete(machine, piece, end)) is Kind.RETAINED
 
 
 @pytest.mark.parametrize("harm", ["another segment", "flip", "two records", "far"])
