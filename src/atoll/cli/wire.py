@@ -463,12 +463,6 @@ async def _gateway_app(
     downloader = SegmentDownloader(control, transport, compute, clock, identity.public_key, buffers)
     stack.push_async_callback(downloader.close)
     keyring = Keyring(root_key(folder), rng)
-    packer = Packer(control, keyring, uploader, downloader, clock, rng)
-    packing = asyncio.create_task(packer.run(), name="pack small objects")
-    stack.callback(packing.cancel)
-    upgrader = Upgrader(control, keyring, uploader, downloader, clock, rng)
-    upgrading = asyncio.create_task(upgrader.run(), name="copy segments into wider schemes")
-    stack.callback(upgrading.cancel)
     manifests = ManifestWriter(control, keyring, uploader, clock, rng)
     writing = asyncio.create_task(manifests.run(), name="write manifests")
     stack.callback(writing.cancel)
@@ -498,6 +492,13 @@ async def _gateway_app(
         ),
         identity=identity,
     )
+    admit = gateway.services.place.admit
+    packer = Packer(control, keyring, uploader, downloader, clock, rng, admit)
+    packing = asyncio.create_task(packer.run(), name="pack small objects")
+    stack.callback(packing.cancel)
+    upgrader = Upgrader(control, keyring, uploader, downloader, clock, rng, admit)
+    upgrading = asyncio.create_task(upgrader.run(), name="copy segments into wider schemes")
+    stack.callback(upgrading.cancel)
     return gateway.app
 
 

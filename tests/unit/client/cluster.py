@@ -30,6 +30,7 @@ from atoll.core.messages import (
     ReportLiar,
     SegmentGrant,
 )
+from atoll.core.messages.reputation import ReportTransfers
 from atoll.core.orders import (
     ANY_INDEX,
     Action,
@@ -250,6 +251,8 @@ class Cluster:
         if isinstance(request, GrantReads):
             places = [(piece.index, self.nodes[piece.alias - 1]) for piece in request.pieces]
             return GrantList(grants=self._grants(Action.GET, request.segment, places))
+        if isinstance(request, ReportTransfers):
+            return Done()  # on a busy machine a test lasts longer than reports wait
         assert isinstance(request, ReportLiar)
         self.liars.append(request)
         return Done()

@@ -301,3 +301,33 @@ async def test_a_copy_that_finds_too_few_nodes_leaves_the_old_one_and_its_own_ga
     assert named
     assert old.segment not in named
     await cloud.metadata.check()
+
+
+async def test_a_gateway_that_a_policy_excludes_decrypts_nothing_of_the_bucket(
+    cloud: Cloud,
+) -> None:
+    for number in range(8):
+        await cloud.put(f"n{number}", pattern(8_000, number))
+    await cloud.put("photo", pattern(3 << 20))
+    asked: list[bytes] = []
+
+    async def refuse(bucket: BucketInfo) -> None:
+        asked.append(bucket.bucket)
+        raise AtollError(Kind.FORBIDDEN, "serve bucket", "its policy excludes this gateway")
+
+    cluster, clock = cloud.cluster, cloud.metadata.clock
+    parts = (cluster.keyring, cluster.uploader, cluster.downloader, clock, cluster.rng, refuse)
+    cloud.grow(6)
+    await cloud.settle()
+    gets = sum(node.gets for node in cluster.nodes)
+    for job in (Upgrader(cloud, *parts), Packer(cloud, *parts)):
+        for _ in range(3):
+            clock.time_ms += 10
+            await job.step()
+    assert asked == [cloud.bucket.bucket] * 2, "once each: then it was declined"
+    assert sum(node.gets for node in cluster.nodes) == gets
+    await cloud.settle()
+    await cloud.upgrader.step()
+    await cloud.packer.step()
+    assert await cloud.shapes("photo") == [(4, 8)]
+    assert cloud.packer.counts.moved == 8

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from atoll.client.keys import Keyring
 from atoll.client.labels import Labels
+from atoll.client.packing.admission import Admission, Admit
 from atoll.client.packing.read import read_packed
 from atoll.client.segment.source import PlainSource
 from atoll.client.transfer.download import SegmentDownloader
@@ -64,7 +65,9 @@ class Packer:
         downloader: SegmentDownloader,
         clock: Clock,
         rng: Rng,
+        admit: Admit | None = None,
     ) -> None:
+        """``admit`` says which buckets this gateway may serve; without it all."""
         self._control = control
         self._keyring = keyring
         self._labels = Labels(keyring)
@@ -72,6 +75,7 @@ class Packer:
         self._downloader = downloader
         self._clock = clock
         self._worker = rng.bytes(WORKER_BYTES)
+        self._admission = Admission(admit, clock)
         self.counts = PackCounts()
 
     async def run(self) -> None:
@@ -86,8 +90,13 @@ class Packer:
 
     async def step(self) -> float:
         """Make one pack if any is worth it; return how many seconds to wait before the next."""
-        work = await self._control.ask(LeasePack(worker=self._worker), PackWork)
-        if work.bucket is not None and work.items:
+        question = LeasePack(
+            worker=self._worker,
+            keys=self._keyring.keys_id,
+            declined=self._admission.declined(),
+        )
+        work = await self._control.ask(question, PackWork)
+        if work.bucket is not None and work.items and await self._admission.admits(work.bucket):
             await self._pack(work.bucket, work.items)
         return work.pause_ms / 1000
 

@@ -17,6 +17,7 @@ import msgspec
 
 from atoll.client.keys import Keyring
 from atoll.client.labels import Labels
+from atoll.client.packing.admission import Admission, Admit
 from atoll.client.segment.source import PlainSource
 from atoll.client.transfer.download import SegmentDownloader
 from atoll.client.transfer.upload import SegmentUploader
@@ -80,7 +81,9 @@ class Upgrader:
         downloader: SegmentDownloader,
         clock: Clock,
         rng: Rng,
+        admit: Admit | None = None,
     ) -> None:
+        """``admit`` says which buckets this gateway may serve; without it all."""
         self._control = control
         self._keyring = keyring
         self._labels = Labels(keyring)
@@ -88,6 +91,7 @@ class Upgrader:
         self._downloader = downloader
         self._clock = clock
         self._worker = rng.bytes(WORKER_BYTES)
+        self._admission = Admission(admit, clock)
         self.counts = UpgradeCounts()
 
     async def run(self) -> None:
@@ -105,8 +109,13 @@ class Upgrader:
 
         Raises where placement gives no wider scheme now, or the control plane does not answer.
         """
-        work = await self._control.ask(LeaseUpgrade(worker=self._worker), UpgradeWork)
-        if work.bucket is None:
+        question = LeaseUpgrade(
+            worker=self._worker,
+            keys=self._keyring.keys_id,
+            declined=self._admission.declined(),
+        )
+        work = await self._control.ask(question, UpgradeWork)
+        if work.bucket is None or not await self._admission.admits(work.bucket):
             return work.pause_ms / 1000
         done = 0
         for item in work.items:

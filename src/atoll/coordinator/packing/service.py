@@ -15,6 +15,7 @@ from atoll.coordinator.packing.store import DueBucket, Page, Walk
 from atoll.coordinator.part import Part, Step
 from atoll.core.ids import SHORT_ID_BYTES
 from atoll.core.messages.packing import (
+    DECLINED_MAX,
     CommitPack,
     LeasePack,
     PackCommitted,
@@ -54,8 +55,15 @@ class PackingService(Part):
         """Return small segments of one bucket that are worth a pack, leased to the worker."""
         if len(request.worker) != SHORT_ID_BYTES:
             raise bad_request(f"a worker's name has {SHORT_ID_BYTES} bytes")
+        if len(request.declined) > DECLINED_MAX:
+            raise bad_request(f"at most {DECLINED_MAX} buckets are declined at once")
         now_ms = self._clock.now_ms()
-        due = await self._database.read(lambda c: store.due_bucket(c, now_ms))
+        declined = frozenset(request.declined)
+        if declined:
+            await self._database.write(lambda c: store.decline(c, request.worker, declined))
+        due = await self._database.read(
+            lambda c: store.due_bucket(c, now_ms, request.keys, declined)
+        )
         if due is None:
             return PackWork(bucket=None, pause_ms=IDLE_PAUSE_MS)
         items, walk = await self._database.read(lambda c: self._search(c, due, now_ms))

@@ -1,5 +1,6 @@
 """The SQL of packing: which bucket is due, small objects in key order, the swap of places."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from sqlalchemy.engine import Connection
@@ -20,7 +21,9 @@ _DUE = Statement("""
     FROM bucket b LEFT JOIN pack_walk w ON w.bucket = b.bucket
     WHERE (w.bucket IS NULL OR w.due_ms <= :now_ms)
         AND (w.bucket IS NULL OR w.lease_until_ms <= :now_ms)
-    ORDER BY coalesce(w.due_ms, 0), b.bucket LIMIT 1""")
+        AND NOT EXISTS (SELECT 1 FROM manifest_state s WHERE s.bucket = b.bucket
+            AND s.keys <> :nothing AND s.keys <> :keys)
+    ORDER BY coalesce(w.due_ms, 0), b.bucket LIMIT :limit""")
 _KEEP_WALK = Statement("""
     INSERT INTO pack_walk (bucket, after_key, due_ms, lease_owner, lease_until_ms)
     VALUES (:bucket, :after_key, :due_ms, :lease_owner, :lease_until_ms)
@@ -29,6 +32,9 @@ _KEEP_WALK = Statement("""
     WHERE pack_walk.lease_until_ms <= :now_ms""")
 _RELEASE = Statement("""
     UPDATE pack_walk SET lease_until_ms = 0 WHERE bucket = :bucket""")
+_DECLINE = Statement("""
+    UPDATE pack_walk SET lease_until_ms = 0
+    WHERE bucket = :bucket AND lease_owner = :worker AND lease_until_ms > 0""")
 _KEYS = Statement("""
     SELECT key FROM object WHERE bucket = :bucket AND key > :after ORDER BY key LIMIT :limit""")
 _SMALL = Statement(
@@ -53,9 +59,15 @@ class DueBucket:
     after_key: bytes
 
 
-def due_bucket(connection: Connection, now_ms: int) -> DueBucket | None:
-    """Return the bucket whose search is due longest and that nobody works on."""
-    row = _DUE.first(connection, now_ms=now_ms, nothing=b"")
+def due_bucket(
+    connection: Connection, now_ms: int, keys: bytes, declined: Collection[bytes]
+) -> DueBucket | None:
+    """Return the bucket whose search is due longest, that nobody works on or ``declined``.
+
+    ``keys`` names the root key of who asks: a bucket under another is not for him.
+    """
+    rows = _DUE.all(connection, now_ms=now_ms, nothing=b"", keys=keys, limit=1 + len(declined))
+    row = next((one for one in rows if one[0] not in declined), None)
     if row is None:
         return None
     bucket, account, name, region, mode, created_ms, policy, after_key = row
@@ -100,6 +112,11 @@ def keep_walk(connection: Connection, walk: Walk, now_ms: int) -> bool:
 def release(connection: Connection, bucket: bytes) -> None:
     """Give a bucket back."""
     _RELEASE.run(connection, bucket=bucket)
+
+
+def decline(connection: Connection, worker: bytes, declined: Collection[bytes]) -> None:
+    """Give back buckets that a worker was given and does not want."""
+    _DECLINE.many(connection, [{"bucket": one, "worker": worker} for one in declined])
 
 
 def forget_walks(connection: Connection) -> None:

@@ -34,6 +34,7 @@ from atoll.coordinator.upgrade.rules import (
 from atoll.coordinator.upgrade.store import DueBucket, Stretch, Walk
 from atoll.core.errors import AtollError, Kind
 from atoll.core.ids import SHORT_ID_BYTES
+from atoll.core.messages.packing import DECLINED_MAX
 from atoll.core.messages.upgrades import (
     CommitUpgrade,
     GetUpgrades,
@@ -77,6 +78,16 @@ class _Basket:
     @property
     def plain_bytes(self) -> int:
         return sum(item.segment.plain_bytes for item in self.items)
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What a question for work finds; ``holds`` says that the worker has a lease to give back."""
+
+    due: DueBucket | None
+    k: int
+    basket: _Basket | None
+    holds: bool
 
 
 class UpgradeService(Part):
@@ -197,30 +208,36 @@ class UpgradeService(Part):
         """
         if len(request.worker) != SHORT_ID_BYTES:
             raise bad_request(f"a worker's name has {SHORT_ID_BYTES} bytes")
+        if len(request.declined) > DECLINED_MAX:
+            raise bad_request(f"at most {DECLINED_MAX} buckets are declined at once")
         now_ms = self._clock.now_ms()
         worker = request.worker
 
-        def search(connection: Connection) -> tuple[DueBucket, int, _Basket] | None:
+        def search(connection: Connection) -> _Found:
             classes = _offered(connection, now_ms, self._profile)
             left = allowance(store.read_state(connection).spent, now_ms, self._profile)
-            if not classes or not left.any:
-                return None
-            due = store.due_bucket(connection, sorted(classes.items()), worker, now_ms)
+            due = None
+            if classes and left.any:
+                by_policy = sorted(classes.items())
+                due = store.due_bucket(connection, by_policy, request, now_ms)
             if due is None:
-                return None
-            return due, classes[due.info.policy], self._search(connection, due, left, now_ms)
+                return _Found(None, 0, None, store.holds(connection, worker, now_ms))
+            basket = self._search(connection, due, left, now_ms)
+            return _Found(due, classes[due.info.policy], basket, True)
 
         found = await self._database.read(search)
-        if found is None:
+        due, basket = found.due, found.basket
+        if due is None or basket is None:
+            if found.holds:
+                await self._database.write(partial(store.release, worker=worker))
             return UpgradeWork(bucket=None, pause_ms=IDLE_PAUSE_MS)
-        due, k, basket = found
         leased = await self._database.write(
             partial(self._lease, basket=basket, worker=worker, now_ms=now_ms)
         )
         if not leased or not basket.items:
             return UpgradeWork(bucket=None, pause_ms=self._profile.pause_ms)
         return UpgradeWork(
-            bucket=due.info, k=k, items=basket.items, pause_ms=self._profile.pause_ms
+            bucket=due.info, k=found.k, items=basket.items, pause_ms=self._profile.pause_ms
         )
 
     def _search(

@@ -8,8 +8,9 @@ from sqlalchemy.engine import Connection
 from atoll.coordinator.metadata.model import StoredSegment
 from atoll.coordinator.metadata.store.segments import COLUMNS, stored_segment
 from atoll.coordinator.sql import Statement
-from atoll.coordinator.upgrade.rules import Since, Spent
+from atoll.coordinator.upgrade.rules import CLASSES, Since, Spent
 from atoll.core.messages import BucketInfo
+from atoll.core.messages.upgrades import LeaseUpgrade
 from atoll.core.packing import SMALL_PLAIN_BYTES_MAX
 from atoll.core.retention import parse_record, retained
 from atoll.core.scheme import TINY_PLAIN_BYTES_MAX
@@ -86,7 +87,9 @@ _DUE = Statement(
     WHERE b.policy = :policy AND c.k < :offered AND c.segments > c.locked
         AND (w.bucket IS NULL OR (w.due_ms <= :now_ms
             AND (w.lease_until_ms <= :now_ms OR w.lease_owner = :worker)))
-    ORDER BY c.k, b.bucket LIMIT 1""",
+        AND NOT EXISTS (SELECT 1 FROM manifest_state s WHERE s.bucket = b.bucket
+            AND s.keys <> :nothing AND s.keys <> :keys)
+    ORDER BY c.k, b.bucket LIMIT :limit""",
     columns=_BUCKET,
 )
 _KEEP_WALK = Statement("""
@@ -97,6 +100,8 @@ _KEEP_WALK = Statement("""
         after_position = excluded.after_position, due_ms = excluded.due_ms,
         lease_owner = excluded.lease_owner, lease_until_ms = excluded.lease_until_ms
     WHERE upgrade_walk.lease_until_ms <= :now_ms OR upgrade_walk.lease_owner = :worker""")
+_HOLDS = Statement("""
+    SELECT 1 FROM upgrade_walk WHERE lease_owner = :worker AND lease_until_ms > :now_ms LIMIT 1""")
 _RELEASE = Statement("""
     UPDATE upgrade_walk SET lease_until_ms = 0 WHERE lease_owner = :worker""")
 
@@ -302,17 +307,30 @@ def count_down(connection: Connection, bucket: bytes, k: int, plain_bytes: int) 
 
 
 def due_bucket(
-    connection: Connection, offered: Iterable[tuple[int, int]], worker: bytes, now_ms: int
+    connection: Connection,
+    offered: Iterable[tuple[int, int]],
+    request: LeaseUpgrade,
+    now_ms: int,
 ) -> DueBucket | None:
     """Return the bucket with the narrowest segments that nobody else works on.
 
-    ``offered`` are (policy, ``k`` of the class that it offers).
+    ``offered`` are (policy, ``k`` of the class that it offers). Buckets that the worker declined,
+    or whose keys it has not, are left out.
     """
+    declined = frozenset(request.declined)
     best = None
     for policy, k in offered:
-        row = _DUE.first(
-            connection, policy=policy, offered=k, worker=worker, now_ms=now_ms, nothing=b""
+        rows = _DUE.all(
+            connection,
+            policy=policy,
+            offered=k,
+            worker=request.worker,
+            keys=request.keys,
+            now_ms=now_ms,
+            nothing=b"",
+            limit=1 + len(CLASSES) * len(declined),
         )
+        row = next((one for one in rows if one[0] not in declined), None)
         if row is not None and (best is None or row[7] < best[7]):
             best = row
     if best is None:
@@ -346,6 +364,11 @@ def keep_walk(connection: Connection, walk: Walk, worker: bytes, now_ms: int) ->
             now_ms=now_ms,
         )
     )
+
+
+def holds(connection: Connection, worker: bytes, now_ms: int) -> bool:
+    """Say whether a worker has a lease."""
+    return _HOLDS.first(connection, worker=worker, now_ms=now_ms) is not None
 
 
 def release(connection: Connection, worker: bytes) -> None:

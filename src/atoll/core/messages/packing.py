@@ -8,12 +8,19 @@ the coordinator says what is worth packing and swaps the places in one transacti
 from atoll.core.messages.base import Message
 from atoll.core.messages.objects import BucketInfo, SegmentRecord
 
+DECLINED_MAX = 1_000
+"""Buckets that a worker may decline."""
+
 
 class LeasePack(Message, frozen=True):
     """A gateway has time: give it small segments to merge."""
 
     worker: bytes
     """16 bytes naming the worker; a lease is its own until it expires."""
+    keys: bytes = b""
+    """Names the gateway's root key (``keys_id``): buckets under another are not for it."""
+    declined: list[bytes] = []
+    """Buckets whose policies keep this gateway from serving them: they are given to others."""
 
 
 class PackItem(Message, frozen=True):

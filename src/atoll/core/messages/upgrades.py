@@ -14,6 +14,10 @@ class LeaseUpgrade(Message, frozen=True):
 
     worker: bytes
     """16 bytes naming the worker; a lease is its own until it expires."""
+    keys: bytes = b""
+    """Names the gateway's root key (``keys_id``): buckets under another are not for it."""
+    declined: list[bytes] = []
+    """Buckets whose policies keep this gateway from serving them: they are given to others."""
 
 
 class UpgradeItem(Message, frozen=True):

@@ -5,6 +5,7 @@ import os
 import pytest
 from tests.unit.coordinator.metadata.world import Metadata, tiny
 
+from atoll.coordinator.metadata.store import manifests
 from atoll.coordinator.packing.rules import PackingProfile
 from atoll.coordinator.packing.service import PackingService
 from atoll.core.errors import AtollError, Kind
@@ -211,3 +212,20 @@ async def test_nonsense_is_refused_whole(packing: Packing) -> None:
         await packing.service.commit(pack_of(b"n" * 16, work.items))
     assert caught.value.kind is Kind.BUCKET_NOT_FOUND
     await packing.metadata.check()
+
+
+async def test_a_gateway_gets_neither_what_it_may_not_serve_nor_what_it_has_no_keys_for(
+    packing: Packing,
+) -> None:
+    bucket = await fill(packing)
+    assert (await packing.lease()).bucket is not None
+    declining = LeasePack(worker=WORKER, declined=[bucket])
+    assert (await packing.service.lease(declining)).bucket is None
+    await packing.metadata.database.write(
+        lambda c: manifests.next_number(c, bucket, b"their root" + bytes(6))
+    )
+    packing.metadata.clock.time_ms += PROFILE.pass_ms
+    strange = LeasePack(worker=OTHER_WORKER, keys=b"our root")
+    assert (await packing.service.lease(strange)).bucket is None
+    able = LeasePack(worker=OTHER_WORKER, keys=b"their ro")
+    assert len((await packing.service.lease(able)).items) == 40, "the decliner's lease is over"

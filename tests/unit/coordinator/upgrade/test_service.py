@@ -9,7 +9,7 @@ import pytest
 from tests.unit.coordinator.metadata.world import SERIALS, Metadata, tiny
 from tests.unit.coordinator.placement.test_service import COORDINATOR, SeededRng, Table
 
-from atoll.coordinator.metadata.store import changes, locks, segments
+from atoll.coordinator.metadata.store import changes, locks, manifests, segments
 from atoll.coordinator.metadata.store.locks import LockRow
 from atoll.coordinator.packing.rules import PackingProfile
 from atoll.coordinator.packing.service import PackingService
@@ -512,3 +512,27 @@ async def test_nonsense_is_refused_whole(upgrading: Upgrading) -> None:
     mixed = CommitUpgrade(bucket=work.bucket.bucket, key="a", old=theirs, segment=segment(RS_4_8))
     assert not (await upgrading.service.commit(mixed)).swapped
     await upgrading.metadata.check()
+
+
+async def test_a_gateway_gets_neither_what_it_may_not_serve_nor_what_it_has_no_keys_for(
+    upgrading: Upgrading,
+) -> None:
+    bucket = await fill(upgrading, ["a"])
+    await upgrading.settle()
+    work = await upgrading.lease()
+    assert work.bucket is not None
+    declining = LeaseUpgrade(worker=WORKER, declined=[bucket])
+    assert (await upgrading.service.lease(declining)).bucket is None
+    upgrading.pass_ms(PROFILE.survey_ms)
+    await upgrading.settle()
+    await upgrading.metadata.database.write(
+        lambda c: manifests.next_number(c, bucket, b"their root" + bytes(6))
+    )
+    strange = LeaseUpgrade(worker=OTHER_WORKER, keys=b"our root")
+    assert (await upgrading.service.lease(strange)).bucket is None
+    able = LeaseUpgrade(worker=OTHER_WORKER, keys=b"their ro")
+    assert keys(await upgrading.service.lease(able)) == ["a"], "the decliner's lease is over"
+    many = LeaseUpgrade(worker=WORKER, declined=[bytes(16)] * 1_001)
+    with pytest.raises(AtollError) as caught:
+        await upgrading.service.lease(many)
+    assert caught.value.kind is Kind.BAD_REQUEST
