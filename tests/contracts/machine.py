@@ -10,10 +10,11 @@ from hypothesis.stateful import RuleBasedStateMachine, run_state_machine_as_test
 
 from tests.contracts.world import RefusedError, isolated
 
-# `make contracts` looks longer than `make test`; a mutant run neither shrinks nor saves.
+# `make contracts` looks longer than `make test`; it alone shrinks what it finds.
 FULL = os.environ.get("ATOLL_CONTRACTS_FULL") == "1"
 RULE_MARKER = "hypothesis_stateful_rule"
-MUTANT = os.environ.get("ATOLL_CONTRACTS_ARTIFACTS") is not None
+# Shrinking takes minutes: where somebody looks at what was found.
+PHASES = (Phase.generate, Phase.shrink) if FULL else (Phase.generate,)
 
 
 class Machine(RuleBasedStateMachine):
@@ -58,26 +59,29 @@ class Machine(RuleBasedStateMachine):
         self.accepted_calls[rule] += 1
 
 
-def run_machine(machine: type[Machine], *, examples: int, steps: int) -> None:
+def examples(count: int) -> settings:
+    """Settings of a property test: ``count`` examples in `make test`, eight times as many in full."""
+    return settings(
+        max_examples=count * (8 if FULL else 1),
+        deadline=None,
+        database=None,
+        derandomize=not FULL,
+        phases=PHASES,
+        suppress_health_check=list(HealthCheck),
+    )
+
+
+def run_machine(machine: type[Machine], *, runs: int, steps: int) -> None:
     """Run a machine; fails if one of its rules was never accepted, too.
 
-    ``examples`` and ``steps`` are those of `make test`; `make contracts` runs eight times as many
+    ``runs`` and ``steps`` are those of `make test`; `make contracts` runs eight times as many
     examples. Prints accepted and refused calls per rule.
     """
     machine.accepted_calls.clear()
     machine.refused_calls.clear()
-    phases = (Phase.generate,) if MUTANT else (Phase.generate, Phase.shrink)
     run_state_machine_as_test(
         machine,
-        settings=settings(
-            max_examples=examples * (8 if FULL else 1),
-            stateful_step_count=steps,
-            deadline=None,
-            database=None,
-            derandomize=not FULL,
-            phases=phases,
-            suppress_health_check=list(HealthCheck),
-        ),
+        settings=settings(examples(runs), stateful_step_count=steps),
     )
     rules = [name for name in dir(machine) if hasattr(getattr(machine, name), RULE_MARKER)]
     assert rules

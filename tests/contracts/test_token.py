@@ -7,6 +7,7 @@ from hypothesis.stateful import invariant, rule
 from tests.contracts.gas import check_gas
 from tests.contracts.machine import Machine, run_machine
 from tests.contracts.world import (
+    CHAIN_ID,
     DAY_S,
     TOKEN,
     ZERO,
@@ -22,7 +23,6 @@ from tests.contracts.world import (
 HOLDERS = ("treasury", "provider", "staker")
 ACTORS = (*HOLDERS, "attacker")
 SUPPLY = (600 * TOKEN, 300 * TOKEN, 100 * TOKEN)
-CHAIN_ID = 1
 
 
 def token():
@@ -93,7 +93,7 @@ def test_permit_works_once_until_its_deadline():
     from tests.contracts.permit import domain, sign_permit
 
     made, owner = token(), account_key("provider")
-    separator = domain("Atoll", "1", environment_chain_id(), made.address)
+    separator = domain("Atoll", "1", CHAIN_ID, made.address)
     assert made.DOMAIN_SEPARATOR() == separator
     deadline = now_s() + DAY_S
     spender = account("staker")
@@ -114,22 +114,15 @@ def test_permit_of_another_contract_or_chain_is_refused():
     from tests.contracts.permit import domain, sign_permit
 
     made, deadline = token(), now_s() + DAY_S
-    chain = environment_chain_id()
     for separator in (
-        domain("Atoll", "1", chain + 1, made.address),
-        domain("Atoll", "1", chain, account("attacker")),
+        domain("Atoll", "1", CHAIN_ID + 1, made.address),
+        domain("Atoll", "1", CHAIN_ID, account("attacker")),
     ):
         signature = sign_permit(
             account_key("provider"), separator, account("attacker"), TOKEN, 0, deadline
         )
         with refused("invalid signature"):
             made.permit(account("provider"), account("attacker"), TOKEN, deadline, *signature)
-
-
-def environment_chain_id() -> int:
-    from tests.contracts.world import environment
-
-    return int(environment().evm.patch.chain_id)
 
 
 class TokenMachine(Machine):
@@ -218,7 +211,7 @@ class TokenMachine(Machine):
 
 
 def test_token_against_a_model():
-    run_machine(TokenMachine, examples=6, steps=25)
+    run_machine(TokenMachine, runs=6, steps=25)
 
 
 @pytest.mark.usefixtures("gas_chain")

@@ -19,6 +19,7 @@ TOKEN = 10**18
 EURO_MICRO = 10**6
 START_S = 1_800_000_000
 DAY_S = 86_400
+CHAIN_ID = 31_337
 ZERO = "0x" + "00" * 20
 _ERROR_STRING = bytes.fromhex("08c379a0")
 
@@ -31,8 +32,13 @@ class RefusedError(Exception):
 def _library() -> Any:
     import boa
 
-    boa.env.timestamp = START_S
+    _begin(boa.env)
     return boa
+
+
+def _begin(env: Any) -> None:
+    env.evm.patch.timestamp = START_S
+    env.evm.patch.chain_id = CHAIN_ID
 
 
 def environment() -> Any:
@@ -45,7 +51,7 @@ def new_chain() -> Iterator[None]:
     """A chain of its own, for tests of gas: there ``transaction`` can be used."""
     library = _library()
     with library.swap_env(library.Env()):
-        library.env.timestamp = START_S
+        _begin(library.env)
         yield
 
 

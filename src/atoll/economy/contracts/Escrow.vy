@@ -85,6 +85,9 @@ event SettlerChanged:
 BPS: constant(uint256) = 10_000
 CUSTOMERS_MAX: constant(uint256) = 256
 OPEN: constant(uint256) = 1
+AMOUNT_MAX: constant(uint256) = 2**128
+# Above any amount that can be drawn.
+DRAWN: constant(uint256) = 2**255
 RELEASED: constant(uint256) = 2
 REJECTED: constant(uint256) = 3
 
@@ -101,10 +104,8 @@ pots: public(HashMap[uint256, Pot])
 # Of the pot opened last; the next is of a later epoch, and opened not before an interval is over.
 last_epoch: public(uint256)
 last_opened_s: public(uint256)
-# What was drawn of a customer for an epoch and not given back. By epoch, then customer.
-drawn_of: public(HashMap[uint256, HashMap[bytes32, uint256]])
-# Whether a customer was drawn for an epoch, given back or not.
-was_drawn: HashMap[uint256, HashMap[bytes32, bool]]
+# By epoch, then customer: what was drawn and not given back, and DRAWN if there was a draw at all.
+draws: HashMap[uint256, HashMap[bytes32, uint256]]
 # Of all customers; what open and rejected pots hold.
 customers_micro: public(uint256)
 pots_micro: public(uint256)
@@ -165,7 +166,7 @@ def deposit(customer: bytes32, amount_micro: uint256):
     """
     assert not staticcall PARAMETERS.paused(), "paused"
     assert customer != empty(bytes32), "zero id"
-    assert amount_micro > 0, "zero amount"
+    assert amount_micro > 0 and amount_micro < AMOUNT_MAX, "amount"
     self.balance_of[customer] += amount_micro
     self.customers_micro += amount_micro
     before: uint256 = staticcall STABLE.balanceOf(self)
@@ -244,11 +245,11 @@ def draw(
     for i: uint256 in range(len(customers), bound=CUSTOMERS_MAX):
         customer: bytes32 = customers[i]
         amount: uint256 = sums_micro[i]
-        assert not self.was_drawn[epoch][customer], "drawn already"
-        assert amount > 0 and amount <= self.balance_of[customer], "amount"
-        self.was_drawn[epoch][customer] = True
+        assert self.draws[epoch][customer] == 0, "drawn already"
+        assert amount > 0 and amount < AMOUNT_MAX, "amount"
+        assert amount <= self.balance_of[customer], "balance"
+        self.draws[epoch][customer] = DRAWN | amount
         self.balance_of[customer] -= amount
-        self.drawn_of[epoch][customer] = amount
         total += amount
         log Drawn(epoch=epoch, customer=customer, amount_micro=amount)
     pot.drawn_micro += total
@@ -297,7 +298,7 @@ def reclaim(epoch: uint256, customers: DynArray[bytes32, CUSTOMERS_MAX]):
     late: bool = pot.state == OPEN and block.timestamp >= pot.expires_s
     assert late or pot.state == REJECTED, "not to be reclaimed"
     for customer: bytes32 in customers:
-        amount: uint256 = self.drawn_of[epoch][customer]
+        amount: uint256 = self._drawn_of(epoch, customer)
         if amount > 0:
             self._give_back(epoch, customer, amount)
 
@@ -331,6 +332,21 @@ def release(epoch: uint256, take_micro: uint256):
     log Released(epoch=epoch, providers_micro=providers, take_micro=take_micro)
 
 
+@external
+@view
+def drawn_of(epoch: uint256, customer: bytes32) -> uint256:
+    """
+    @notice What was drawn of a customer for an epoch and not given back.
+    """
+    return self._drawn_of(epoch, customer)
+
+
+@internal
+@view
+def _drawn_of(epoch: uint256, customer: bytes32) -> uint256:
+    return self.draws[epoch][customer] & (DRAWN - 1)
+
+
 @internal
 @pure
 def _customer(owner: address, salt: bytes32) -> bytes32:
@@ -339,8 +355,8 @@ def _customer(owner: address, salt: bytes32) -> bytes32:
 
 @internal
 def _give_back(epoch: uint256, customer: bytes32, amount: uint256):
-    assert amount <= self.drawn_of[epoch][customer], "amount"
-    self.drawn_of[epoch][customer] -= amount
+    assert amount <= self._drawn_of(epoch, customer), "amount"
+    self.draws[epoch][customer] -= amount
     self.pots[epoch].drawn_micro -= amount
     self.balance_of[customer] += amount
     self.customers_micro += amount
