@@ -34,6 +34,14 @@ CREATE TABLE ledger_posting ( entry BIGINT NOT NULL, line INTEGER NOT NULL, kind
 CREATE UNIQUE INDEX ledger_posting_by_kind_owner_number ON ledger_posting (kind, owner, number);
 CREATE TABLE manifest ( bucket BLOB NOT NULL, number BIGINT NOT NULL, snapshot SMALLINT NOT NULL, plain_bytes BIGINT NOT NULL, stream BLOB NOT NULL, created_ms BIGINT NOT NULL, CONSTRAINT manifest_key PRIMARY KEY (bucket, number) ) WITHOUT ROWID;
 CREATE TABLE manifest_state ( bucket BLOB NOT NULL, number BIGINT NOT NULL, lease_owner BLOB NOT NULL, lease_until_ms BIGINT NOT NULL, keys BLOB NOT NULL, CONSTRAINT manifest_state_key PRIMARY KEY (bucket) ) WITHOUT ROWID;
+CREATE TABLE market_class ( tier VARCHAR NOT NULL, reference_pico BIGINT NOT NULL, multiplier_bps INTEGER NOT NULL, moved_ms BIGINT NOT NULL, CONSTRAINT market_class_key PRIMARY KEY (tier) ) WITHOUT ROWID;
+CREATE TABLE meter_clock ( id INTEGER NOT NULL, read_ms BIGINT NOT NULL, CONSTRAINT meter_clock_key PRIMARY KEY (id) ) WITHOUT ROWID;
+CREATE TABLE meter_count ( alias INTEGER NOT NULL, bucket BLOB NOT NULL, account BLOB NOT NULL, piece_bytes BIGINT NOT NULL, CONSTRAINT meter_count_key PRIMARY KEY (alias, bucket) ) WITHOUT ROWID;
+CREATE TABLE meter_epoch ( epoch BIGINT NOT NULL, from_ms BIGINT NOT NULL, until_ms BIGINT NOT NULL, slots_end BIGINT NOT NULL, CONSTRAINT meter_epoch_key PRIMARY KEY (epoch) ) WITHOUT ROWID;
+CREATE TABLE meter_line ( epoch BIGINT NOT NULL, alias INTEGER NOT NULL, bucket BLOB NOT NULL, from_ms BIGINT NOT NULL, until_ms BIGINT NOT NULL, account BLOB NOT NULL, piece_bytes BIGINT NOT NULL, price_pico BIGINT NOT NULL, head BLOB NOT NULL, evidence BLOB NOT NULL, CONSTRAINT meter_line_key PRIMARY KEY (epoch, alias, bucket, from_ms) ) WITHOUT ROWID;
+CREATE INDEX meter_line_by_evidence ON meter_line (evidence);
+CREATE TABLE meter_proof ( epoch BIGINT NOT NULL, alias INTEGER NOT NULL, slots_due INTEGER NOT NULL, slots_missed INTEGER NOT NULL, samples BIGINT NOT NULL, failed BIGINT NOT NULL, evidence BLOB NOT NULL, CONSTRAINT meter_proof_key PRIMARY KEY (epoch, alias) ) WITHOUT ROWID;
+CREATE INDEX meter_proof_by_evidence ON meter_proof (evidence);
 CREATE TABLE node ( alias INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT, node_id BLOB NOT NULL, facts BLOB NOT NULL, signature BLOB NOT NULL, proof_ms BIGINT NOT NULL, registered_ms BIGINT NOT NULL, last_seen_ms BIGINT NOT NULL, heartbeat_ms BIGINT NOT NULL, incarnation BIGINT NOT NULL, full_flag SMALLINT NOT NULL, skew_ms BIGINT NOT NULL, state VARCHAR NOT NULL, state_since_ms BIGINT NOT NULL, counters BLOB NOT NULL, changed_ms BIGINT NOT NULL, hours BLOB DEFAULT '' NOT NULL, CONSTRAINT node_one_node_id UNIQUE (node_id) );
 CREATE INDEX node_by_changed_ms ON node (changed_ms);
 CREATE TABLE node_report ( alias INTEGER NOT NULL, reported_ms BIGINT NOT NULL, pieces BIGINT NOT NULL, piece_bytes BIGINT NOT NULL, report BLOB NOT NULL, CONSTRAINT node_report_key PRIMARY KEY (alias) ) WITHOUT ROWID;

@@ -111,6 +111,7 @@ class Coordinator(Rooms):
         await self.registry.refresh()
         await self.policies.refresh()
         await self.reputation.fresh()
+        await self.market.fresh()
         if not self._loops:
             return
         steps = [
@@ -193,6 +194,7 @@ class Coordinator(Rooms):
         """Take over what other processes wrote about nodes, if what is here is old."""
         await self.registry.fresh()
         await self.reputation.fresh()
+        await self.market.fresh()
 
     async def _order_segment(self, request: OrderSegment) -> Message:
         await self._fresh()

@@ -12,9 +12,13 @@ from atoll.coordinator.audit.service import AuditService
 from atoll.coordinator.collection.rules import LIMITS
 from atoll.coordinator.collection.service import CollectionService
 from atoll.coordinator.config import CoordinatorConfig
+from atoll.coordinator.market.rules import price_of
+from atoll.coordinator.market.service import MarketService
 from atoll.coordinator.metadata.serials import SerialAllocator
 from atoll.coordinator.metadata.service import MetadataConfig, MetadataService
 from atoll.coordinator.metadata.uploads import UploadService
+from atoll.coordinator.metering.model import PROFILES as METERING_PROFILES
+from atoll.coordinator.metering.service import MeteringService
 from atoll.coordinator.packing.rules import PROFILES as PACKING_PROFILES
 from atoll.coordinator.packing.service import PackingService
 from atoll.coordinator.part import Part
@@ -31,6 +35,7 @@ from atoll.coordinator.repair.offers import RepairOffers
 from atoll.coordinator.repair.rules import PROFILES
 from atoll.coordinator.repair.service import RepairService
 from atoll.coordinator.reputation.door import ProviderPages
+from atoll.coordinator.reputation.model import Standing
 from atoll.coordinator.reputation.service import ReputationService
 from atoll.coordinator.residency.service import ResidencyService
 from atoll.coordinator.retention.rules import PROFILES as RETENTION_PROFILES
@@ -44,6 +49,9 @@ from atoll.coordinator.upgrade.service import UpgradeService
 from atoll.core.errors import AtollError, Kind
 from atoll.core.identity import Identity
 from atoll.core.ports import Clock, Compute, Database, PieceTransport, Rng
+
+_PROVEN = (Standing.VETTED, Standing.TRUSTED)
+"""Standings of nodes that have proven what they hold: their prices make the market."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +105,8 @@ class Rooms:
             self.residency,
             self.policies,
             self.reputation,
+            self.market,
+            self.metering,
             ProviderPages(world.clock, self.registry, self.reputation),
             self.packing,
             self.upgrades,
@@ -146,6 +156,14 @@ class Rooms:
             judges=judges,
             limits=config.reputation,
         )
+        self.market = MarketService(
+            clock,
+            database,
+            self.registry,
+            proven=lambda alias: self.reputation.standing(alias) in _PROVEN,
+            score_bps=lambda alias: int(10_000 * self.reputation.judgement(alias).success),
+            config=config.market,
+        )
 
     def _act(
         self, world: World, config: CoordinatorConfig, metadata: MetadataConfig, link_secret: bytes
@@ -155,7 +173,7 @@ class Rooms:
             world.clock,
             world.rng,
             world.identity,
-            KnownNodes(self.registry, self.policies, self.reputation),
+            KnownNodes(self.registry, self.policies, self.reputation, self.market),
             policies=BucketPolicies(self.policies),
             segment_key=metadata.segment_key,
             link_secret=link_secret,
@@ -193,6 +211,14 @@ class Rooms:
             self.registry,
             config.sets or SET_PROFILES[config.profile],
             lost=self.repair.report_lost,
+        )
+        self.metering = MeteringService(
+            world.clock,
+            world.database,
+            self.registry,
+            config.metering or METERING_PROFILES[config.profile],
+            price_of=price_of,
+            slot_ms=(config.proofs or PROOF_PROFILES[config.profile]).slot_ms,
         )
 
     def _accuse(self, alias: int, piece: bytes, reason: str) -> None:

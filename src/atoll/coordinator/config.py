@@ -3,7 +3,9 @@
 from dataclasses import dataclass, field
 
 from atoll.coordinator.audit.model import ProofTimes
+from atoll.coordinator.market.model import MarketConfig
 from atoll.coordinator.metadata.service import MetadataConfig
+from atoll.coordinator.metering.model import MeteringConfig
 from atoll.coordinator.packing.rules import PackingProfile
 from atoll.coordinator.policy.model import OwnPlace
 from atoll.coordinator.repair.rules import Profile as RepairProfile
@@ -44,5 +46,9 @@ class CoordinatorConfig:
     """How eagerly segments are copied into wider schemes; None for the profile's way."""
     sets: SetTimers | None = None
     """When sets of pieces are compared; None for the profile's way."""
+    market: MarketConfig | None = None
+    """The take, and how often reference prices move; None for the usual way."""
+    metering: MeteringConfig | None = None
+    """How often meters are read; None for the profile's way."""
     settlement: SettlementConfig | None = None
     """The chain that is settled on; None for none."""

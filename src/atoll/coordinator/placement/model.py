@@ -94,6 +94,8 @@ class Candidate:
     """Vetting is over; a node that is not vetted gets few pieces, whatever else is said of it."""
     forfeit: bool = False
     """Its pieces count as lost: disqualified, or suspended beyond its grace."""
+    price_factor: float = 1.0
+    """The reference price of its class over its own, within 0.5 … 2."""
     network: str = field(default="")
     """Network group; derived from the address where it is not given."""
 
@@ -137,11 +139,15 @@ _UNJUDGED = Judgement(alias=0, standing=Standing.VETTED)
 
 
 def candidate_of(
-    view: NodeView, known: Subject = NOBODY, judgement: Judgement = _UNJUDGED
+    view: NodeView,
+    known: Subject = NOBODY,
+    judgement: Judgement = _UNJUDGED,
+    price_factor: float = 1.0,
 ) -> Candidate:
     """Return a registered node as placement sees it.
 
-    ``known`` is what is established of it, ``judgement`` what reputation thinks of it.
+    ``known`` is what is established of it, ``judgement`` what reputation thinks of it,
+    ``price_factor`` by how much its price raises its weight.
     """
     facts = view.facts
     return Candidate(
@@ -168,6 +174,7 @@ def candidate_of(
         forfeit=judgement.forfeit,
         success=judgement.success,
         latency_ms=judgement.latency_ms,
+        price_factor=price_factor,
     )
 
 

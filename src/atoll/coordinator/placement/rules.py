@@ -69,7 +69,7 @@ def weight(node: Candidate) -> float:
     success = min(1.0, max(SUCCESS_MIN, node.success))
     standing = STANDING_WEIGHTS.get(node.standing, 1.0)
     room = math.sqrt(max(0, node.free_bytes) / 2**30)
-    return max(WEIGHT_MIN, room * success * latency * standing)
+    return max(WEIGHT_MIN, room * success * latency * standing * node.price_factor)
 
 
 def weights(nodes: Sequence[Candidate]) -> list[float]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from atoll.coordinator.market.service import MarketService
 from atoll.coordinator.placement.model import POLICY_EVERYWHERE, Candidate, Policy, candidate_of
 from atoll.coordinator.policy.model import StoredPolicy
 from atoll.coordinator.policy.service import Known, PolicyService
@@ -26,19 +27,25 @@ def known_node(view: NodeView, policies: PolicyService) -> Known:
 
 
 class KnownNodes:
-    """The registry's nodes with what is established and thought of them. A ``NodeSource``."""
+    """The registry's nodes with what is established, thought and asked. A ``NodeSource``."""
 
     def __init__(
-        self, registry: RegistryService, policies: PolicyService, reputation: ReputationService
+        self,
+        registry: RegistryService,
+        policies: PolicyService,
+        reputation: ReputationService,
+        market: MarketService,
     ) -> None:
         self._registry = registry
         self._policies = policies
         self._reputation = reputation
+        self._market = market
 
     @property
     def version(self) -> int:
-        """Grows with news of the registry, of certificates and of standings."""
-        return self._registry.version + self._policies.version + self._reputation.version
+        """Grows with news of the registry, of certificates, of standings and of prices."""
+        judged = self._reputation.version + self._market.version
+        return self._registry.version + self._policies.version + judged
 
     def candidates(self) -> Sequence[Candidate]:
         """Return every registered node, whatever its state."""
@@ -47,6 +54,7 @@ class KnownNodes:
                 view,
                 known_node(view, self._policies).subject,
                 self._reputation.judgement(view.alias),
+                self._market.price_factor(view),
             )
             for view in self._registry.nodes()
         ]

@@ -14,6 +14,7 @@ Byte strings are ids, hashes or opaque blobs; ``*_ms`` are milliseconds since th
 from typing import Any, Union
 
 from atoll.core.messages import (
+    market,
     nodes,
     objects,
     packing,
@@ -113,6 +114,7 @@ _LATER = (
     repairs,
     relays,
     upgrades,
+    market,
 )
 
 NODE_REQUESTS: dict[type[Message], type[Message]] = dict(nodes.NODE_REQUESTS)

@@ -12,9 +12,11 @@ from sqlalchemy.engine import Connection, make_url
 from tests.unit.coordinator.metadata.world import Metadata
 
 from atoll.coordinator.audit import tables as audit_tables
+from atoll.coordinator.market import tables as market_tables
 from atoll.coordinator.metadata import migrate as migrations
 from atoll.coordinator.metadata import tables as metadata_tables
 from atoll.coordinator.metadata.migrate import VERSION_TABLE, migrate_connection, schema_head
+from atoll.coordinator.metering import tables as metering_tables
 from atoll.coordinator.policy import tables as policy_tables
 from atoll.coordinator.registry import tables as registry_tables
 from atoll.coordinator.repair import tables as repair_tables
@@ -52,6 +54,7 @@ async def test_the_declared_tables_are_the_migrated_ones(database: SqlDatabase) 
     assert set_tables.NODE_SET.metadata is SCHEMA
     assert terms_tables.DEPARTURE.metadata is SCHEMA
     assert upgrade_tables.UPGRADE_OFFER.metadata is SCHEMA
+    assert market_tables.MARKET_CLASS.metadata is SCHEMA is metering_tables.METER_LINE.metadata
     assert chain_tables.CHAIN_INTENT.metadata is MONEY is ledger_tables.ENTRY.metadata
 
     def differences(connection: Connection) -> list[object]:

@@ -1,0 +1,96 @@
+"""Pure decisions of metering: what two readings charge, which slots an epoch counts."""
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from itertools import groupby
+
+from atoll.coordinator.metering.model import (
+    PROOFS_LABEL,
+    SLOTS_SETTLED_AFTER,
+    Count,
+    Line,
+    NodeProofs,
+    Place,
+    SlotResult,
+)
+
+MISSED = "missed"
+"""The audit's word for a slot without a proof."""
+
+
+def charged(
+    before: Mapping[Place, Count],
+    now: Mapping[Place, Count],
+    prices: Mapping[int, int],
+    from_ms: int,
+    until_ms: int,
+) -> list[Line]:
+    """Return what the time between two readings charges, in the order of places.
+
+    Only what was there at both: the smaller of two counts. A bucket that changed hands in between
+    is charged to nobody. ``prices``: by alias, as posted; a node that is gone has the reference.
+    """
+    if until_ms <= from_ms:
+        return []
+    lines = []
+    for place in sorted(before.keys() & now.keys()):
+        old, new = before[place], now[place]
+        piece_bytes = min(old.piece_bytes, new.piece_bytes)
+        if piece_bytes and old.account == new.account:
+            price = prices.get(place.alias, 0)
+            lines.append(Line(place, new.account, piece_bytes, price, from_ms, until_ms))
+    return lines
+
+
+def merged(
+    open_lines: Mapping[Place, Line], fresh: Iterable[Line]
+) -> tuple[list[Line], list[Line]]:
+    """Return lines that go on (with their new end) and lines that begin.
+
+    A line goes on while nothing about it changes, so that a bucket at rest is one line an epoch.
+    """
+    longer, new = [], []
+    for line in fresh:
+        known = open_lines.get(line.place)
+        if known is not None and _same(known, line):
+            longer.append(replace(known, until_ms=line.until_ms))
+        else:
+            new.append(line)
+    return longer, new
+
+
+def _same(known: Line, line: Line) -> bool:
+    return known.until_ms == line.from_ms and (
+        known.account,
+        known.piece_bytes,
+        known.price_pico,
+    ) == (line.account, line.piece_bytes, line.price_pico)
+
+
+def slots_end_of(until_ms: int, slot_ms: int) -> int:
+    """Return the first slot that is too young to count in an epoch that ends then."""
+    return max(0, until_ms // slot_ms - SLOTS_SETTLED_AFTER)
+
+
+def proofs_of(results: Sequence[SlotResult]) -> list[NodeProofs]:
+    """Return each node's slots together, by alias. Evidence: the verdicts' hashes, slot by slot."""
+    ordered = sorted(results, key=lambda one: (one.alias, one.slot))
+    found = []
+    for alias, some in groupby(ordered, key=lambda one: one.alias):
+        slots = list(some)
+        met = [one for one in slots if one.outcome != MISSED]
+        whole = hashlib.sha256(PROOFS_LABEL)
+        for one in slots:
+            whole.update(one.slot.to_bytes(8, "big") + hashlib.sha256(one.verdict).digest())
+        found.append(
+            NodeProofs(
+                alias=alias,
+                slots_due=len(slots),
+                slots_missed=len(slots) - len(met),
+                samples=sum(one.samples for one in met),
+                failed=sum(one.failed for one in met),
+                evidence=whole.digest(),
+            )
+        )
+    return found

@@ -1,0 +1,206 @@
+"""Reads meters again and again, closes epochs over what was read, and hands out their lines.
+
+The truth is the table of pieces. A reading counts it by node and bucket; what two readings have in
+common is charged for the time between them. All of a reading is one transaction, so a coordinator
+that dies midway has read nothing, and of several coordinators one reads at a time.
+"""
+
+import hashlib
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+
+from sqlalchemy.engine import Connection
+
+from atoll.coordinator.metering import rules, store
+from atoll.coordinator.metering.model import (
+    EPOCH_MS_MAX,
+    ClosedEpoch,
+    Line,
+    MeteringConfig,
+)
+from atoll.coordinator.part import Part, Step
+from atoll.coordinator.registry.model import NodeView
+from atoll.coordinator.registry.service import RegistryService
+from atoll.core.errors import AtollError, Kind
+from atoll.core.ports import Clock, Database
+from atoll.economy.settlement.model import ProofLine, StorageLine
+
+log = logging.getLogger("atoll.coordinator.metering")
+
+PriceOf = Callable[[NodeView], int]
+"""What a node asks, pico-euro per GB-month."""
+
+
+@dataclass(frozen=True, slots=True)
+class Metered:
+    """What was measured in an epoch. Payers are customers' true ids."""
+
+    epoch: ClosedEpoch
+    storage: tuple[StorageLine, ...]
+    proofs: tuple[ProofLine, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Explained:
+    """A line and what it rests on."""
+
+    line: Line
+    node_id: bytes
+    evidence: bytes
+
+
+class MeteringService(Part):
+    """Bytes times time, by node and bucket; proofs by node; closed into epochs."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        database: Database,
+        registry: RegistryService,
+        config: MeteringConfig,
+        *,
+        price_of: PriceOf,
+        slot_ms: int,
+    ) -> None:
+        """``slot_ms``: the length of the audit's slots."""
+        self._clock = clock
+        self._database = database
+        self._registry = registry
+        self._price_of = price_of
+        self._slot_ms = slot_ms
+        self.steps = [Step("read meters", self.read, config.pause_s)]
+
+    def _prices(self) -> dict[int, int]:
+        return {view.alias: self._price_of(view) for view in self._registry.nodes()}
+
+    def _node_ids(self) -> dict[int, bytes]:
+        return {view.alias: view.node_id for view in self._registry.nodes()}
+
+    async def read(self) -> int:
+        """Read the meters; return how many bytes are charged now."""
+        await self._registry.fresh()
+        now_ms, prices = self._clock.now_ms(), self._prices()
+        return await self._database.write(partial(_read, now_ms=now_ms, prices=prices))
+
+    async def close(self, epoch: int) -> ClosedEpoch:
+        """Read the meters and fix all that was read since the last epoch as this one's.
+
+        Closing it again returns what was closed. Raises ``CONFLICT`` for an epoch that does not
+        follow the last one, or has no length yet.
+        """
+        await self._registry.fresh()
+        now_ms, prices, node_ids = self._clock.now_ms(), self._prices(), self._node_ids()
+
+        def write(connection: Connection) -> ClosedEpoch:
+            known = store.closed(connection, epoch)
+            if known is not None:
+                return known
+            last = store.last_epoch(connection)
+            if epoch != (last.epoch if last else 0) + 1:
+                raise _conflict(f"epoch {epoch} does not follow {last.epoch if last else 0}")
+            _read(connection, now_ms, prices)
+            lines = store.unsettled(connection)
+            begin_ms = last.until_ms if last else min((one.from_ms for one in lines), default=0)
+            if not begin_ms:
+                raise _conflict("the meters were read for the first time just now")
+            if now_ms <= begin_ms:
+                raise _conflict("the clock stands before the end of the last epoch")
+            slots_end = max(
+                rules.slots_end_of(now_ms, self._slot_ms), last.slots_end if last else 0
+            )
+            first_slot = last.slots_end if last else begin_ms // self._slot_ms
+            closed = ClosedEpoch(epoch, begin_ms, now_ms, max(slots_end, first_slot))
+            proofs = rules.proofs_of(store.results(connection, first_slot, closed.slots_end))
+            store.put_epoch(connection, closed, proofs)
+            heads = {
+                alias: hashlib.sha256(signed).digest()
+                for alias, signed in store.newest_heads(connection).items()
+            }
+            fixed = [
+                replace(line, epoch=epoch, head=heads.get(line.place.alias, b"")) for line in lines
+            ]
+            store.settle(
+                connection,
+                [(line, line.evidence(node_ids.get(line.place.alias, b""))) for line in fixed],
+            )
+            return closed
+
+        closed = await self._database.write(write)
+        if closed.until_ms - closed.from_ms > EPOCH_MS_MAX:
+            log.warning("epoch %d is longer than a month", epoch)
+        return closed
+
+    async def metered(self, epoch: int) -> Metered:
+        """Return what was measured in a closed epoch. Raises ``NOT_FOUND``.
+
+        Lines of nodes that are not registered any more are left out: there is nobody to pay.
+        """
+        await self._registry.fresh()
+        node_ids = self._node_ids()
+
+        def load(connection: Connection) -> Metered:
+            closed = store.closed(connection, epoch)
+            if closed is None:
+                raise AtollError(Kind.NOT_FOUND, "read meters", f"epoch {epoch} is not closed")
+            storage = tuple(
+                StorageLine(
+                    node=node_ids[line.place.alias],
+                    payer=line.account,
+                    byte_ms=line.byte_ms,
+                    price_pico=line.price_pico,
+                    price_max_pico=0,
+                    evidence=line.evidence(node_ids[line.place.alias]),
+                )
+                for line in store.lines_of(connection, epoch)
+                if line.place.alias in node_ids
+            )
+            proofs = tuple(
+                ProofLine(
+                    node=node_ids[one.alias],
+                    slots_due=one.slots_due,
+                    slots_missed=one.slots_missed,
+                    samples=one.samples,
+                    failed=one.failed,
+                    evidence=one.evidence,
+                )
+                for one in store.proofs_of(connection, epoch)
+                if one.alias in node_ids
+            )
+            return Metered(closed, storage, proofs)
+
+        return await self._database.read(load)
+
+    async def last(self) -> ClosedEpoch | None:
+        """Return the epoch that was closed last."""
+        return await self._database.read(store.last_epoch)
+
+    async def explain(self, evidence: bytes) -> Explained:
+        """Return the line that an evidence in a document stands for. Raises ``NOT_FOUND``."""
+        await self._registry.fresh()
+        line = await self._database.read(partial(store.by_evidence, evidence=evidence))
+        if line is None or not evidence:
+            raise AtollError(
+                Kind.NOT_FOUND, "explain receipt", "no line was metered with this evidence"
+            )
+        return Explained(line, self._node_ids().get(line.place.alias, b""), evidence)
+
+
+def _read(connection: Connection, now_ms: int, prices: dict[int, int]) -> int:
+    """Read the meters within a transaction; return the bytes that are charged now."""
+    read_ms = store.begin(connection)
+    if now_ms <= read_ms:
+        # A clock that was set back: what lies there is counted once it has caught up.
+        return 0
+    before, now = store.counted_before(connection), store.count_now(connection)
+    fresh = rules.charged(before, now, prices, read_ms, now_ms) if read_ms else []
+    longer, new = rules.merged(store.open_lines(connection, read_ms), fresh)
+    store.lengthen(connection, longer)
+    store.add(connection, new)
+    store.keep_counts(connection, before, now, now_ms)
+    return sum(line.piece_bytes for line in fresh)
+
+
+def _conflict(message: str) -> AtollError:
+    return AtollError(Kind.CONFLICT, "close epoch", message)
