@@ -144,8 +144,22 @@ class CapsuleReader:
                     for one in await self._find_all(found, page):
                         if one.capsule.kind == CapsuleKind.OBJECT and self._may_count(found, one):
                             stream = one.capsule.stream or one.segment
-                            streams.setdefault(stream, {})[one.capsule.position] = one
+                            self._place(streams.setdefault(stream, {}), one)
         return streams
+
+    def _place(self, placed: dict[int, FoundSegment], one: FoundSegment) -> None:
+        """Put a segment in its place in a stream.
+
+        A copy in a wider scheme has the place of the segment that it was made from, and perhaps was
+        never finished: the locked one counts, else the one of which more pieces may be missing.
+        """
+        other = placed.setdefault(one.capsule.position, one)
+        if self._place_rank(other) < self._place_rank(one):
+            placed[one.capsule.position] = one
+
+    def _place_rank(self, one: FoundSegment) -> tuple[bool, int]:
+        spare = len(self._store.holders(one.segment)) - one.header.k
+        return self._store.is_locked(one.segment), spare
 
     def _may_count(self, found: FoundBucket, one: FoundSegment) -> bool:
         """Say whether a segment in no manifest may belong to an acknowledged object."""
