@@ -4,6 +4,7 @@ Pure bookkeeping: what is awaited (the disk, the network) is awaited by ``servic
 """
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from atoll.core.errors import AtollError, Kind
@@ -12,15 +13,17 @@ from atoll.core.ids import NodeId
 from atoll.core.messages.proofs import VerifierPlace, VerifierState
 from atoll.core.ports import Address
 from atoll.core.proofs.beacon import (
+    CHAIN_SLOTS,
+    VERIFIERS_MAX,
     BeaconValue,
     ChainCheck,
-    ChainCommit,
     Reveal,
     chain_value,
     check_beacon,
     commit_chain,
     draw_committee,
     make_reveal,
+    period_of,
     read_chain,
 )
 from atoll.core.proofs.evidence import Evidence, Lie, check_evidence, make_evidence
@@ -34,11 +37,10 @@ from atoll.core.proofs.verdicts import (
 )
 
 MEMORY_FILE = "verifier.memory"
-CHAIN_SLOTS = 8_192
-CHAIN_LEAD_SLOTS = 2
-"""A first chain begins so many slots after it was drawn."""
 CHAIN_RENEW_SLOTS = 16
-"""The next chain is announced so long before the end of the one in use."""
+"""The next period's chain is announced so long before that begins."""
+CHAINS_MAX = 8 * VERIFIERS_MAX
+"""Chains that a coordinator may name."""
 SLOTS_OPEN = 2
 """Proofs are taken for the current slot and the one before."""
 SLOTS_HEARD = 4
@@ -73,8 +75,8 @@ class Desk:
         self.slot_ms = 0
         """Length of a slot as first told (``pin``); 0: not told yet."""
         self.state: VerifierState | None = None
-        self.chain: Signed | None = None
-        self.commit: ChainCommit | None = None
+        self._own: dict[int, Signed] = {}
+        """Our chains of the period at hand and the next: the same whenever they are made."""
         self.next_ms = 0
         self.rest_ms = 0
         """Not asked before, whatever there is to tell: it was refused."""
@@ -83,7 +85,12 @@ class Desk:
         self.evidence: OrderedDict[bytes, Evidence] = OrderedDict()
         self.untold: list[Evidence] = []
         self.liars: set[bytes] = set()
+        self._revealed: Reveal | None = None
+        """Made last: a value costs up to 8,192 hashes."""
         self._checks: dict[bytes, ChainCheck] = {}
+        """By digest, the chains that the coordinator names now."""
+        self._seen: dict[bytes, int] = {}
+        """By digest, the slot in which a chain was named first; -1 for those of the beginning."""
 
     # --- who it is --------------------------------------------------------------------------
 
@@ -122,24 +129,32 @@ class Desk:
 
     # --- chains and beacons -----------------------------------------------------------------
 
-    def _secret(self, first_slot: int) -> bytes:
-        """Return a chain's secret: it follows from our key, so nothing more need be kept."""
-        text = self.key + first_slot.to_bytes(8, "big")
+    def _secret(self, period: int) -> bytes:
+        """Return a chain's secret: it follows from our key, so nothing need be kept.
+
+        Not from anything that a coordinator says: whatever it denies or forgets, a period has one
+        chain.
+        """
+        text = self.key + period.to_bytes(8, "big")
         return digest_of(self.identity.sign(b"proof-chain-secret/1", text))
 
-    def ready_chain(self, slot: int) -> Signed:
-        """Return the chain to announce: the one in use, or the next where that ends soon."""
-        if self.commit is not None and self.chain is not None:
-            end = self.commit.first_slot + self.commit.length
-            if slot < end - CHAIN_RENEW_SLOTS:
-                return self.chain
-            if end > slot:
-                return self._commit(end)
-        return self._commit(slot + CHAIN_LEAD_SLOTS)
+    def _chain(self, period: int) -> Signed:
+        chain = self._own.get(period)
+        if chain is None:
+            chain = commit_chain(self.identity, self.key, self._secret(period), period)
+            self._own = {kept: one for kept, one in self._own.items() if abs(kept - period) <= 1}
+            self._own[period] = chain
+        return chain
 
-    def _commit(self, first_slot: int) -> Signed:
-        secret = self._secret(first_slot)
-        return commit_chain(self.identity, self.key, secret, first_slot, CHAIN_SLOTS)
+    def _is_known(self, chain: Signed) -> bool:
+        return digest_of(encode_statement(chain)) in self._checks
+
+    def ready_chain(self, slot: int) -> Signed:
+        """Return the chain to announce: the period's, or the next one where that ends soon."""
+        chain = self._chain(period_of(slot))
+        if slot % CHAIN_SLOTS >= CHAIN_SLOTS - CHAIN_RENEW_SLOTS and self._is_known(chain):
+            return self._chain(period_of(slot) + 1)
+        return chain
 
     def adopt(self, state: VerifierState, now_ms: int) -> None:
         """Take an answer of the coordinator that was pinned.
@@ -158,26 +173,24 @@ class Desk:
                 hint="set the clocks of both machines (NTP)",
                 about=str(self.address),
             )
+        self._name_chains(state.chains, -1 if self.state is None else slot)
         self.state = state
-        own: list[tuple[ChainCommit, Signed]] = []
-        for body in state.chains:
-            digest = digest_of(body)
-            if digest not in self._checks:
-                signed = decode_statement(body, Signed)
-                self._checks[digest] = ChainCheck(read_chain(signed))
-            commit = self._checks[digest].commit
-            if commit.verifier_key == self.identity.public_key:
-                own.append((commit, decode_statement(body, Signed)))
-        usable = [c for c in own if c[0].first_slot + c[0].length > slot]
-        if usable:
-            self.commit, self.chain = min(usable, key=lambda pair: pair[0].first_slot)
-        elif own:
-            self.commit, self.chain = None, None
         self.liars |= set(state.excluded)
         if state.beacon:
             self.take_beacon(decode_statement(state.beacon, Signed))
         before = slot - SLOTS_HEARD
         self.cases = {key: case for key, case in self.cases.items() if key[0] > before}
+
+    def _name_chains(self, bodies: Sequence[bytes], slot: int) -> None:
+        if len(bodies) > CHAINS_MAX:
+            raise AtollError(Kind.CORRUPT, "ask coordinator", "it names too many chains")
+        checks: dict[bytes, ChainCheck] = {}
+        for body in bodies:
+            digest = digest_of(body)
+            known = self._checks.get(digest)
+            checks[digest] = known or ChainCheck(read_chain(decode_statement(body, Signed)))
+        self._seen = {digest: self._seen.get(digest, slot) for digest in checks}
+        self._checks = checks
 
     def reveal_due(self, now_ms: int) -> Reveal | None:
         """Return our value for the slot that the coordinator asks for, if its time has come.
@@ -185,17 +198,19 @@ class Desk:
         By our own clock alone: whoever asks early wants to know what he must not know yet, and
         nobody needs values of slots that are over.
         """
-        state, commit = self.state, self.commit
-        if state is None or commit is None or not state.reveal_slot:
+        state = self.state
+        if state is None or not state.reveal_slot:
             return None
         slot, now = state.reveal_slot, self.slot_at(now_ms)
         if not now - SLOTS_OPEN < slot <= now:
             return None
-        if not commit.first_slot <= slot < commit.first_slot + commit.length:
+        period = period_of(slot)
+        if not self._is_known(self._chain(period)):
             return None
-        return make_reveal(
-            self.identity, slot, chain_value(self._secret(commit.first_slot), commit, slot)
-        )
+        if self._revealed is None or self._revealed.slot != slot:
+            value = chain_value(self._secret(period), slot)
+            self._revealed = make_reveal(self.identity, self.key, slot, value)
+        return self._revealed
 
     def pause_ms(self, now_ms: int) -> int:
         """Return when to ask again: at once with a value that is due, or when it will be."""
@@ -209,7 +224,9 @@ class Desk:
     def take_beacon(self, signed: Signed) -> BeaconValue:
         """Check a slot's beacon: signed, of this coordinator, every value of its chain.
 
-        A second, different one for a slot is evidence. Raises ``UNAUTHENTICATED``, ``CORRUPT``.
+        A chain that was named in the slot itself does not count: who made it may have seen the
+        others' values. A second, different one for a slot is evidence. Raises
+        ``UNAUTHENTICATED``, ``CORRUPT``.
         """
         known = self.beacons.get(self._slot_of(signed))
         if known is not None and known[0].body == signed.body:
@@ -221,8 +238,9 @@ class Desk:
         for reveal in value.reveals:
             if not any(
                 check.commit.verifier_key == reveal.verifier_key
+                and self._seen[digest] < reveal.slot
                 and check.accepts(reveal.slot, reveal.value)
-                for check in self._checks.values()
+                for digest, check in self._checks.items()
             ):
                 raise AtollError(Kind.CORRUPT, "check beacon", "a value is of no known chain")
         self.beacons[value.slot] = (signed, value)

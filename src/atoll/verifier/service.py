@@ -342,8 +342,7 @@ class VerifierService:
         reveal = desk.reveal_due(self._clock.now_ms())
         chain = None
         if desk.state is not None:
-            slot = max(desk.slot_at(self._clock.now_ms()), desk.state.slot)
-            chain = desk.ready_chain(slot)
+            chain = desk.ready_chain(desk.slot_at(self._clock.now_ms()))
         question = VerifierSync(
             time_ms=self._clock.now_ms(),
             host=self.config.host,

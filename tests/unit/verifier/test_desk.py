@@ -15,7 +15,7 @@ from tests.unit.core.proofs.world import (
 from atoll.core.errors import AtollError, Kind
 from atoll.core.messages.proofs import VerifierState
 from atoll.core.ports import Address
-from atoll.core.proofs.beacon import read_chain
+from atoll.core.proofs.beacon import CHAIN_SLOTS, read_chain
 from atoll.core.proofs.evidence import Lie, check_evidence
 from atoll.core.proofs.signed import encode_statement
 from atoll.core.proofs.verdicts import (
@@ -24,9 +24,10 @@ from atoll.core.proofs.verdicts import (
     judge_proof,
     sign_verdict,
 )
-from atoll.verifier.desk import Desk
+from atoll.verifier.desk import CHAINS_MAX, Desk
 
 SLOT = 9
+NOW_MS = SLOT * SLOT_MS
 ME, FELLOW, LIAR = VERIFIERS
 
 
@@ -66,21 +67,70 @@ def new_desk() -> Desk:
     return made
 
 
-def test_a_new_verifier_draws_a_chain_and_reveals_its_values() -> None:
+def test_a_new_verifier_shows_its_chain_and_reveals_its_values() -> None:
     desk = new_desk()
-    desk.adopt(state(chains=[]), SLOT * SLOT_MS)
+    desk.adopt(state(chains=[], reveal=SLOT), SLOT * SLOT_MS)
     chain = desk.ready_chain(SLOT)
-    first = read_chain(chain).first_slot
-    assert first > SLOT
-    now_ms = first * SLOT_MS
-    desk.adopt(state(slot=first, reveal=first, chains=[encode_statement(chain)]), now_ms)
-    assert desk.ready_chain(first).body == chain.body
+    assert read_chain(chain).period == 0
+    # Before the coordinator names the chain, its values are worth nothing there.
+    assert desk.reveal_due(SLOT * SLOT_MS) is None
+    now_ms = (SLOT + 1) * SLOT_MS
+    desk.adopt(state(slot=SLOT + 1, reveal=SLOT + 1, chains=[encode_statement(chain)]), now_ms)
+    assert desk.ready_chain(SLOT + 1).body == chain.body
     assert desk.reveal_due(now_ms) is not None
     assert desk.pause_ms(now_ms) == 0
 
 
+END = CHAIN_SLOTS - 1
+
+
+def test_a_coordinator_that_denies_chains_gets_no_second_one() -> None:
+    desk = new_desk()
+    said: dict[int, set[bytes]] = {}
+    for slot in (SLOT, SLOT + 1, 5_000, END - 3, END, CHAIN_SLOTS, CHAIN_SLOTS + 70):
+        for chains in ([], None, [encode_statement(chain_of(FELLOW))]):
+            # Also after a restart, and whatever it denied or named before.
+            for one in (desk, new_desk()):
+                one.adopt(state(slot=slot, chains=chains), slot * SLOT_MS)
+                chain = one.ready_chain(slot)
+                said.setdefault(read_chain(chain).period, set()).add(encode_statement(chain))
+    assert sorted(said) == [0, 1]
+    assert all(len(chains) == 1 for chains in said.values())
+
+
+def test_the_next_chain_is_shown_before_its_period_and_after_the_one_in_use() -> None:
+    desk = new_desk()
+    desk.adopt(state(slot=END, chains=[]), END * SLOT_MS)
+    first = desk.ready_chain(END)
+    assert read_chain(first).period == 0
+    desk.adopt(state(slot=END, chains=[encode_statement(first)]), END * SLOT_MS)
+    second = desk.ready_chain(END)
+    assert read_chain(second).period == 1
+    assert desk.ready_chain(END - 100).body == first.body
+    known = [encode_statement(first), encode_statement(second)]
+    for slot in (END, CHAIN_SLOTS):
+        desk.adopt(state(slot=slot, reveal=slot, chains=known), slot * SLOT_MS)
+        assert desk.reveal_due(slot * SLOT_MS) is not None
+
+
+def test_a_chain_named_within_the_slot_does_not_count_in_it() -> None:
+    desk = new_desk()
+    desk.adopt(state(chains=[encode_statement(chain_of(one)) for one in VERIFIERS[:2]]), NOW_MS)
+    later = (SLOT + 1) * SLOT_MS
+    desk.adopt(state(slot=SLOT + 1), later)
+    with pytest.raises(AtollError, match="of no known chain"):
+        desk.take_beacon(beacon_of(SLOT + 1))
+    desk.adopt(state(slot=SLOT + 2), later + SLOT_MS)
+    assert desk.take_beacon(beacon_of(SLOT + 2)).slot == SLOT + 2
+
+
+def test_more_chains_than_a_coordinator_can_have_are_refused(desk: Desk) -> None:
+    with pytest.raises(AtollError, match="too many chains"):
+        desk.adopt(state(chains=[b""] * (CHAINS_MAX + 1)), NOW_MS)
+
+
 def asked_for(slot: int, now_ms: int) -> Desk:
-    """A desk with a chain from slot 11 on, of which the coordinator wants a value."""
+    """A desk with a known chain, of which the coordinator wants a value."""
     desk = new_desk()
     chain = encode_statement(desk.ready_chain(SLOT))
     desk.adopt(state(slot=now_ms // SLOT_MS, reveal=slot, chains=[chain]), now_ms)
@@ -123,14 +173,6 @@ def test_slots_are_numbered_by_our_own_clock(desk: Desk) -> None:
         desk.adopt(state(slot=SLOT + 7), SLOT * SLOT_MS)
     assert refused.value.kind is Kind.CLOCK_SKEW
     desk.adopt(state(slot=SLOT + 6), SLOT * SLOT_MS)
-
-
-def test_the_same_key_makes_the_same_chain_again() -> None:
-    made = []
-    for _ in range(2):
-        desk = new_desk()
-        made.append(desk.ready_chain(SLOT).body)
-    assert made[0] == made[1]
 
 
 def test_a_beacon_with_a_value_of_no_chain_is_refused() -> None:

@@ -31,6 +31,8 @@ class HostileCoordinator:
         self.slot_ms = SLOT_MS
         self.ask_ahead_slots = 0
         self.chains: list[bytes] = []
+        self.chains_shown = 0
+        self.denies = False
         self.reveals: list[tuple[int, Reveal]] = []
         self.asked: list[int] = []
 
@@ -48,6 +50,7 @@ class HostileCoordinator:
         self.asked.append(now_ms)
         if question.chain and question.chain not in self.chains:
             self.chains.append(question.chain)
+        self.chains_shown += bool(question.chain)
         if question.reveal:
             self.reveals.append((now_ms, decode_statement(question.reveal, Reveal)))
         # Slots of another length, so numbered that the chain's values seem due.
@@ -60,7 +63,7 @@ class HostileCoordinator:
             reveal_slot=slot + self.ask_ahead_slots,
             beacon=b"",
             verifiers=[],
-            chains=self.chains,
+            chains=[] if self.denies else self.chains,
             excluded=[],
             pause_ms=500,
             chain_known=True,
@@ -111,6 +114,23 @@ def test_values_come_in_their_slots_and_are_of_the_chain(machine: Machine) -> No
     assert len(told) >= 2
     assert all(check.accepts(slot, value) for slot, value in sorted(told.items()))
     assert not early(coordinator)
+    machine.run(service.stop())
+
+
+def test_who_denies_chains_gets_the_same_one_again_also_after_a_restart(machine: Machine) -> None:
+    coordinator = HostileCoordinator(machine)
+    coordinator.denies = True
+    verifier_of(machine, coordinator, ADDRESSES[:1])
+    machine.pass_time(40)
+    machine.crash()
+    # What it remembered is gone as well.
+    machine.boot()
+    machine.disk.remove(MEMORY_FILE)
+    service = verifier_of(machine, coordinator, ADDRESSES[:1])
+    machine.pass_time(40)
+    assert coordinator.chains_shown > 4
+    assert len(coordinator.chains) == 1
+    assert not coordinator.reveals
     machine.run(service.stop())
 
 

@@ -64,7 +64,7 @@ class VerifierRow(msgspec.Struct, frozen=True, array_like=True):
 
     place: VerifierPlace
     chains: list[Signed]
-    """Oldest first; they follow each other."""
+    """In the order in which they were shown; one for a period."""
     status: str
 
 
@@ -76,6 +76,8 @@ class Verifier:
     checks: list[ChainCheck]
     seen_ms: int = 0
     """Of its latest word, by our clock; 0: not since this process runs."""
+    since: dict[int, int] = field(default_factory=dict)
+    """By period, the slot in which this process took a chain; absent for those of before."""
     reveals: dict[int, Reveal] = field(default_factory=dict)
     """Of the last slots."""
 

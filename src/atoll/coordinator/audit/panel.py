@@ -16,6 +16,7 @@ from atoll.core.proofs.beacon import (
     ChainCheck,
     Reveal,
     check_beacon,
+    period_of,
     quorum,
     read_chain,
     reveal_signed,
@@ -34,8 +35,10 @@ BEACONS_KEPT = 8
 REVEALS_KEPT = 4
 ABSENT_SLOTS = 3
 """A verifier not heard for so many slots is left out of the draw until it is back."""
-CHAINS_MAX = 64
-"""Chains one verifier may ever sign."""
+CHAINS_KEPT = 8
+"""Chains kept of one verifier, the newest: longer than results are."""
+CHAIN_LEAD_SLOTS = 2
+"""A chain counts from the slot so long after it was shown: by then nobody chose it for a slot."""
 
 
 class Panel:
@@ -104,10 +107,11 @@ class Panel:
             )
 
     async def meet(self, place: VerifierPlace, chain: Signed) -> Verifier:
-        """Hear a verifier; take its chain if it follows those before.
+        """Hear a verifier; take its chain if it is of this period or the next.
 
-        Raises ``FORBIDDEN`` for one that is not trusted, ``CONFLICT`` for a chain that does not
-        follow, ``CORRUPT`` and ``UNAUTHENTICATED`` for none at all.
+        Raises ``FORBIDDEN`` for one that is not trusted, ``CONFLICT`` for a chain of another period
+        or a second one of the same (which excludes it), ``CORRUPT`` and ``UNAUTHENTICATED`` for
+        none at all.
         """
         self.require_trusted(place.key)
         commit = read_chain(chain)
@@ -120,8 +124,9 @@ class Panel:
             known = Verifier(VerifierRow(place, [], GOOD), [])
         chains = known.row.chains
         if all(chain.body != old.body for old in chains):
-            self._check_follows(known, chain)
-            chains = [*chains, chain]
+            await self._check_new(known, chain, commit.period)
+            chains = [*chains, chain][-CHAINS_KEPT:]
+            known.since[commit.period] = self.slot_now()
         if chains != known.row.chains or place != known.row.place:
             known.row = VerifierRow(place, chains, known.row.status)
             known.checks = [ChainCheck(read_chain(one)) for one in chains]
@@ -130,15 +135,20 @@ class Panel:
         known.seen_ms = self._clock.now_ms()
         return known
 
-    def _check_follows(self, known: Verifier, chain: Signed) -> None:
-        commit = read_chain(chain)
-        slot = self.slot_now()
-        end = max((c.commit.first_slot + c.commit.length for c in known.checks), default=0)
-        if commit.first_slot <= slot or commit.first_slot < end or len(known.checks) >= CHAINS_MAX:
+    async def _check_new(self, known: Verifier, chain: Signed, period: int) -> None:
+        for old, check in zip(known.row.chains, known.checks, strict=True):
+            if check.commit.period == period:
+                await self.accuse(make_evidence(Lie.CHAIN, old, chain))
+                raise AtollError(
+                    Kind.CONFLICT, "hear verifier", f"it signed two chains for period {period}"
+                )
+        now = period_of(self.slot_now())
+        if not now <= period <= now + 1:
             raise AtollError(
                 Kind.CONFLICT,
                 "hear verifier",
-                f"a chain begins after slot {max(slot, end - 1)}, not at {commit.first_slot}",
+                f"its chain is of period {period}; this is period {now}",
+                hint="set the clocks of both machines (NTP)",
             )
 
     async def _write(self, verifier: Verifier) -> None:
@@ -155,7 +165,8 @@ class Panel:
     async def reveal(self, verifier: Verifier, reveal: Reveal) -> Evidence | None:
         """Take a value for the current slot. Returns evidence where it contradicts another."""
         slot = self.slot_now()
-        if reveal.verifier_key != verifier.key or not reveal_signed(reveal):
+        named = (reveal.verifier_key, reveal.coordinator_key)
+        if named != (verifier.key, self._identity.public_key) or not reveal_signed(reveal):
             raise AtollError(Kind.UNAUTHENTICATED, "take reveal", "its signature does not hold")
         before = verifier.reveals.get(reveal.slot)
         if before is not None and before.value != reveal.value:
@@ -208,12 +219,14 @@ class Panel:
         self._keep(await self._database.write(lambda c: store.keep_beacon(c, slot, signed)))
 
     def _eligible(self, slot: int) -> list[Verifier]:
+        period = period_of(slot)
         return [
             one
             for one in self.active()
             if any(
-                c.commit.first_slot <= slot < c.commit.first_slot + c.commit.length
-                for c in one.checks
+                check.commit.period == period
+                and one.since.get(period, 0) + CHAIN_LEAD_SLOTS <= slot
+                for check in one.checks
             )
         ]
 

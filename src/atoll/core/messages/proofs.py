@@ -137,7 +137,7 @@ class VerifierSync(Message, frozen=True):
     fingerprint: bytes
     operator: str
     chain: bytes
-    """Encoded signed ``ChainCommit`` of the chain in use."""
+    """Encoded signed ``ChainCommit`` of the period, or the next one; empty at first contact."""
     reveal: bytes = b""
     """Encoded ``Reveal`` for the current slot."""
     verdicts: list[bytes] = []

@@ -1,9 +1,11 @@
 """The beacon: one value per slot that nobody knows before the slot, made of signed hash chains.
 
-Each verifier draws a secret, hashes it ``length`` times, and signs the last hash (the *anchor*)
-before the chain's first slot. In slot ``first_slot + i`` it reveals the value ``length - 1 - i``
-hashes above the secret: everyone can hash it up to the anchor, nobody can foretell it. A slot's
-beacon is the hash of all values revealed for it.
+Slots are counted in *periods* of ``CHAIN_SLOTS``; a verifier has one chain for each. It hashes a
+secret ``CHAIN_SLOTS`` times and signs the last hash (the *anchor*) before it takes part. In the
+period's slot ``i`` it reveals the value ``CHAIN_SLOTS - 1 - i`` hashes above the secret: everyone
+can hash it up to the anchor, nobody can foretell it. A slot's beacon is the hash of all values
+revealed for it. A period and a coordinator have one chain, so that chains cannot overlap and no
+coordinator can get a second one out of an honest verifier, whatever it says about the first.
 
 It is unpredictable as long as one verifier whose value is in it keeps its secret. A verifier can
 only withhold: with ``c`` colluding verifiers (or a coordinator that drops reveals) one of 2^c
@@ -20,6 +22,7 @@ import msgspec
 
 from atoll.core.errors import AtollError, Kind
 from atoll.core.identity import Identity, signature_holds
+from atoll.core.ids import PUBLIC_KEY_BYTES
 from atoll.core.proofs.signed import Signed, check_signed, encode_statement, sign_statement
 
 CHAIN_PURPOSE = b"proof-chain/1"
@@ -29,30 +32,36 @@ LINK_TAG = b"\x14"
 VALUE_TAG = b"\x15"
 DRAW_TAG = b"\x16"
 VALUE_BYTES = 32
-CHAIN_LENGTH_MAX = 1 << 20
+CHAIN_SLOTS = 8_192
+"""Slots of a period: 341 days of an hour each. Part of the format."""
 VERIFIERS_MAX = 256
 """Verifiers of one coordinator."""
 COMMITTEE_MAX = 15
 """Members of a committee: enough for pay; see docs/spec/proofs.md for what a third of liars can."""
 
 _sha256 = hashlib.sha256
-_REVEAL = struct.Struct(">32sQ")
+_REVEAL = struct.Struct(">32s32sQ")
 
 
 class ChainCommit(msgspec.Struct, frozen=True, array_like=True):
-    """A verifier's word on its chain, given before the first slot."""
+    """A verifier's word on its chain for one period."""
 
     verifier_key: bytes
     coordinator_key: bytes
-    first_slot: int
-    length: int
+    period: int
     anchor: bytes
+
+    @property
+    def first_slot(self) -> int:
+        """The period's first slot."""
+        return self.period * CHAIN_SLOTS
 
 
 class Reveal(msgspec.Struct, frozen=True, array_like=True):
-    """One verifier's value for one slot."""
+    """One verifier's value for one slot of one coordinator."""
 
     verifier_key: bytes
+    coordinator_key: bytes
     slot: int
     value: bytes
     signature: bytes
@@ -75,6 +84,11 @@ class BeaconValue(msgspec.Struct, frozen=True, array_like=True):
         return combine(self.slot, self.reveals)
 
 
+def period_of(slot: int) -> int:
+    """Return the period that a slot is of."""
+    return slot // CHAIN_SLOTS
+
+
 def link(value: bytes) -> bytes:
     """Return the next value of a chain, towards the anchor."""
     return _sha256(LINK_TAG + value).digest()
@@ -87,14 +101,10 @@ def climb_chain(value: bytes, steps: int) -> bytes:
     return value
 
 
-def commit_chain(
-    identity: Identity, coordinator_key: bytes, secret: bytes, first_slot: int, length: int
-) -> Signed:
-    """Sign the anchor of a chain."""
-    if not 0 < length <= CHAIN_LENGTH_MAX:
-        raise ValueError(f"a chain has 1..{CHAIN_LENGTH_MAX} values")
-    anchor = climb_chain(secret, length)
-    commit = ChainCommit(identity.public_key, coordinator_key, first_slot, length, anchor)
+def commit_chain(identity: Identity, coordinator_key: bytes, secret: bytes, period: int) -> Signed:
+    """Sign the anchor of a period's chain."""
+    anchor = climb_chain(secret, CHAIN_SLOTS)
+    commit = ChainCommit(identity.public_key, coordinator_key, period, anchor)
     return sign_statement(identity, CHAIN_PURPOSE, encode_statement(commit))
 
 
@@ -103,38 +113,33 @@ def read_chain(signed: Signed) -> ChainCommit:
     commit = check_signed(signed, CHAIN_PURPOSE, ChainCommit)
     if commit.verifier_key != signed.key:
         raise AtollError(Kind.UNAUTHENTICATED, "check chain", "another verifier signed this chain")
-    if (
-        not 0 < commit.length <= CHAIN_LENGTH_MAX
-        or not 0 <= commit.first_slot < 1 << 62
-        or len(commit.anchor) != VALUE_BYTES
-    ):
+    if not 0 <= commit.period < 1 << 48 or len(commit.anchor) != VALUE_BYTES:
         raise AtollError(Kind.CORRUPT, "check chain", "this is no chain that can be")
     return commit
 
 
-def chain_value(secret: bytes, commit: ChainCommit, slot: int) -> bytes:
-    """Return a verifier's own value for a slot of its chain. Raises ``ValueError`` outside it."""
-    place = slot - commit.first_slot
-    if not 0 <= place < commit.length:
-        raise ValueError(f"slot {slot} is not of this chain")
-    return climb_chain(secret, commit.length - 1 - place)
+def chain_value(secret: bytes, slot: int) -> bytes:
+    """Return a verifier's own value for a slot from the secret of the slot's period."""
+    return climb_chain(secret, CHAIN_SLOTS - 1 - slot % CHAIN_SLOTS)
 
 
-def make_reveal(identity: Identity, slot: int, value: bytes) -> Reveal:
+def make_reveal(identity: Identity, coordinator_key: bytes, slot: int, value: bytes) -> Reveal:
     """Sign a value for its slot."""
-    key = identity.public_key
-    return Reveal(key, slot, value, identity.sign(REVEAL_PURPOSE, _reveal_text(key, slot, value)))
+    text = _reveal_text(identity.public_key, coordinator_key, slot, value)
+    signature = identity.sign(REVEAL_PURPOSE, text)
+    return Reveal(identity.public_key, coordinator_key, slot, value, signature)
 
 
-def _reveal_text(key: bytes, slot: int, value: bytes) -> bytes:
-    return _REVEAL.pack(key, slot) + value
+def _reveal_text(key: bytes, coordinator_key: bytes, slot: int, value: bytes) -> bytes:
+    return _REVEAL.pack(key, coordinator_key, slot) + value
 
 
 def reveal_signed(reveal: Reveal) -> bool:
     """Say whether a reveal is its verifier's (whatever its value is worth)."""
-    if len(reveal.verifier_key) != 32 or not 0 <= reveal.slot < 1 << 63:
+    keys = (reveal.verifier_key, reveal.coordinator_key)
+    if any(len(key) != PUBLIC_KEY_BYTES for key in keys) or not 0 <= reveal.slot < 1 << 63:
         return False
-    text = _reveal_text(reveal.verifier_key, reveal.slot, reveal.value)
+    text = _reveal_text(*keys, reveal.slot, reveal.value)
     return signature_holds(reveal.verifier_key, REVEAL_PURPOSE, text, reveal.signature)
 
 
@@ -149,8 +154,7 @@ class ChainCheck:
 
     def accepts(self, slot: int, value: bytes) -> bool:
         """Say whether this is the chain's value for the slot; remember the latest."""
-        place = slot - self.commit.first_slot
-        if not 0 <= place < self.commit.length or len(value) != VALUE_BYTES:
+        if period_of(slot) != self.commit.period or len(value) != VALUE_BYTES:
             return False
         if slot > self._slot:
             good = climb_chain(value, slot - self._slot) == self._value
@@ -188,7 +192,10 @@ def check_beacon(signed: Signed, coordinator_key: bytes | None = None) -> Beacon
         or any(not a < b for a, b in pairwise(beacon.verifiers))
         or any(not a < b for a, b in pairwise(keys))
         or not set(keys) <= set(beacon.verifiers)
-        or any(reveal.slot != beacon.slot for reveal in beacon.reveals)
+        or any(
+            (one.slot, one.coordinator_key) != (beacon.slot, beacon.coordinator_key)
+            for one in beacon.reveals
+        )
     ):
         raise AtollError(Kind.CORRUPT, "check beacon", "its parts contradict each other")
     if len(keys) < quorum(len(beacon.verifiers)):

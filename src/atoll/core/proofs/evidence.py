@@ -34,9 +34,9 @@ class Lie(Enum):
     FALSE_VERDICT = "false verdict"
     """A verifier signed a verdict that its own proof contradicts."""
     REVEAL = "two reveals"
-    """A verifier revealed two values for one slot."""
+    """A verifier revealed two values for one slot of one coordinator."""
     CHAIN = "two chains"
-    """A verifier has two chains for one slot."""
+    """A verifier signed two chains for one period of one coordinator."""
     NODE_HEAD = "two heads by node"
     """A node signed two heads for one epoch of one coordinator."""
     COORDINATOR_HEAD = "two heads by coordinator"
@@ -120,7 +120,11 @@ def _two_reveals(lie: Lie, evidence: Evidence) -> Accused:
     one = decode_statement(evidence.first, Reveal)
     two = decode_statement(evidence.second, Reveal)
     _need(reveal_signed(one) and reveal_signed(two), "a signature does not hold")
-    same = (one.verifier_key, one.slot) == (two.verifier_key, two.slot)
+    same = (one.verifier_key, one.coordinator_key, one.slot) == (
+        two.verifier_key,
+        two.coordinator_key,
+        two.slot,
+    )
     _need(same and one.value != two.value, "the reveals agree")
     return Accused(one.verifier_key, lie, one.slot)
 
@@ -128,11 +132,13 @@ def _two_reveals(lie: Lie, evidence: Evidence) -> Accused:
 def _two_chains(lie: Lie, evidence: Evidence) -> Accused:
     one = read_chain(decode_statement(evidence.first, Signed))
     two = read_chain(decode_statement(evidence.second, Signed))
-    same = (one.verifier_key, one.coordinator_key) == (two.verifier_key, two.coordinator_key)
-    begins = max(one.first_slot, two.first_slot)
-    overlap = begins < min(one.first_slot + one.length, two.first_slot + two.length)
-    _need(same and overlap and one != two, "the chains follow each other")
-    return Accused(one.verifier_key, lie, begins)
+    same = (one.verifier_key, one.coordinator_key, one.period) == (
+        two.verifier_key,
+        two.coordinator_key,
+        two.period,
+    )
+    _need(same and one != two, "the chains are of two periods or coordinators")
+    return Accused(one.verifier_key, lie, one.first_slot)
 
 
 def _two_heads(lie: Lie, evidence: Evidence) -> Accused:

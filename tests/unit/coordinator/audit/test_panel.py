@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Iterator
+from functools import cache
 from typing import TypeVar
 
 import pytest
@@ -19,7 +20,7 @@ from atoll.core.proofs.beacon import (
     check_beacon,
     commit_chain,
     make_reveal,
-    read_chain,
+    period_of,
 )
 from atoll.core.proofs.evidence import Lie
 from atoll.core.proofs.signed import Signed
@@ -33,8 +34,8 @@ Result = TypeVar("Result")
 TIMES = PROFILES["local"]
 SLOT_S = TIMES.slot_ms / 1000
 NOW = WORLD_BEGINS_MS // TIMES.slot_ms
-FIRST = NOW + 1
-LENGTH = 32
+FIRST = NOW + 2
+PERIOD = period_of(NOW)
 STRANGER = Identity(b"s" * 32)
 ONE, TWO, THREE = VERIFIERS
 TRUSTED = frozenset(one.public_key for one in VERIFIERS)
@@ -45,16 +46,20 @@ def place_of(verifier: Identity, port: int = 1) -> VerifierPlace:
     return VerifierPlace(key=key, host="127.0.0.1", port=port, fingerprint=b"", operator="reef")
 
 
+@cache
 def chain_from(
-    verifier: Identity, first_slot: int = FIRST, coordinator: Identity = COORDINATOR
+    verifier: Identity, period: int = PERIOD, coordinator: Identity = COORDINATOR
 ) -> Signed:
-    secret = secret_of(verifier)
-    return commit_chain(verifier, coordinator.public_key, secret, first_slot, LENGTH)
+    return commit_chain(verifier, coordinator.public_key, secret_of(verifier), period)
 
 
 def value_of(verifier: Identity, slot: int) -> Reveal:
-    commit = read_chain(chain_from(verifier))
-    return make_reveal(verifier, slot, chain_value(secret_of(verifier), commit, slot))
+    value = chain_value(secret_of(verifier), slot)
+    return make_reveal(verifier, COORDINATOR.public_key, slot, value)
+
+
+def invented_by_one() -> Reveal:
+    return make_reveal(ONE, COORDINATOR.public_key, FIRST, b"i" * 32)
 
 
 class Office:
@@ -142,24 +147,39 @@ def test_only_trusted_verifiers_with_chains_for_us_are_met(office: Office) -> No
     assert (panel.active(), panel.chains()) == ([], [])
 
 
-@pytest.mark.parametrize("first_slot", [NOW - LENGTH, NOW - 1, NOW])
-def test_a_chain_begins_in_a_slot_to_come(office: Office, first_slot: int) -> None:
-    late = chain_from(ONE, first_slot)
-    assert office.refused(office.panel.meet(place_of(ONE), late)) is Kind.CONFLICT
+@pytest.mark.parametrize("period", [0, PERIOD - 1, PERIOD + 2])
+def test_a_chain_is_of_this_period_or_the_next(office: Office, period: int) -> None:
+    early = chain_from(ONE, period)
+    assert office.refused(office.panel.meet(place_of(ONE), early)) is Kind.CONFLICT
+    assert office.panel.chains() == []
 
 
-def test_chains_follow_each_other(office: Office) -> None:
-    panel = office.panel
+def test_chains_of_two_periods_are_kept_by_every_process(office: Office) -> None:
     office.meet(ONE)
-    for first_slot in (FIRST + 1, FIRST + LENGTH - 1):
-        overlapping = chain_from(ONE, first_slot)
-        assert office.refused(panel.meet(place_of(ONE), overlapping)) is Kind.CONFLICT
-    office.run(panel.meet(place_of(ONE), chain_from(ONE, FIRST + LENGTH)))
+    office.run(office.panel.meet(place_of(ONE), chain_from(ONE, PERIOD + 1)))
     # The one in use is announced again and again.
     office.meet(ONE)
-    expected = [chain_from(ONE), chain_from(ONE, FIRST + LENGTH)]
-    assert panel.chains() == expected
+    expected = [chain_from(ONE), chain_from(ONE, PERIOD + 1)]
+    assert office.panel.chains() == expected
     assert office.open().chains() == expected
+
+
+def test_a_second_chain_for_a_period_excludes_who_signed_it(office: Office) -> None:
+    office.meet(ONE)
+    other = commit_chain(ONE, COORDINATOR.public_key, b"another", PERIOD)
+    assert office.refused(office.panel.meet(place_of(ONE), other)) is Kind.CONFLICT
+    assert office.panel.excluded() == [ONE.public_key]
+    assert office.panel.chains() == [chain_from(ONE)]
+
+
+def test_a_chain_does_not_count_before_everybody_could_know_it(office: Office) -> None:
+    office.meet(ONE)
+    for slot, counts in ((NOW, False), (NOW + 1, False), (NOW + 2, True)):
+        office.until_slot(slot)
+        office.reveal(ONE, slot)
+        office.until_slot(slot, SLOT_S - 0.5)
+        office.run(office.panel.combine(slot))
+        assert (office.panel.signed_beacon(slot) is not None) == counts
 
 
 def test_a_verifier_that_moves_is_found_at_its_new_place(office: Office) -> None:
@@ -239,26 +259,29 @@ def test_who_joins_within_a_slot_waits_for_the_next(met: Office) -> None:
 def test_reveals_that_prove_nothing_are_refused(met: Office) -> None:
     known = met.meet(ONE)
     true = value_of(ONE, FIRST)
-    forged = Reveal(ONE.public_key, FIRST, true.value, bytes(64))
+    forged = Reveal(ONE.public_key, COORDINATOR.public_key, FIRST, true.value, bytes(64))
     assert met.refused(met.panel.reveal(known, forged)) is Kind.UNAUTHENTICATED
     assert met.refused(met.panel.reveal(known, value_of(TWO, FIRST))) is Kind.UNAUTHENTICATED
-    invented = make_reveal(ONE, FIRST, b"i" * 32)
+    invented = invented_by_one()
     assert met.refused(met.panel.reveal(known, invented)) is Kind.CORRUPT
+    foreign = make_reveal(ONE, STRANGER.public_key, FIRST, true.value)
+    assert met.refused(met.panel.reveal(known, foreign)) is Kind.UNAUTHENTICATED
     assert known.reveals == {}
 
 
 @pytest.mark.parametrize("slot", [FIRST - 1, FIRST + 1])
 def test_values_of_other_slots_are_passed_over(met: Office, slot: int) -> None:
     known = met.meet(ONE)
-    value = chain_value(secret_of(ONE), read_chain(chain_from(ONE)), FIRST + 1)
-    assert met.run(met.panel.reveal(known, make_reveal(ONE, slot, value))) is None
+    value = chain_value(secret_of(ONE), FIRST + 1)
+    told = make_reveal(ONE, COORDINATOR.public_key, slot, value)
+    assert met.run(met.panel.reveal(known, told)) is None
     assert known.reveals == {}
 
 
 def test_who_reveals_two_values_is_excluded_for_good(met: Office) -> None:
     met.reveal(ONE, FIRST)
     known = met.meet(ONE)
-    evidence = met.run(met.panel.reveal(known, make_reveal(ONE, FIRST, b"i" * 32)))
+    evidence = met.run(met.panel.reveal(known, invented_by_one()))
     assert evidence is not None
     accused = met.run(met.panel.accuse(evidence))
     assert accused is not None

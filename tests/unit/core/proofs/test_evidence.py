@@ -15,7 +15,7 @@ from tests.unit.core.proofs.world import (
 )
 
 from atoll.core.errors import AtollError, Kind
-from atoll.core.proofs.beacon import BEACON_PURPOSE, make_reveal
+from atoll.core.proofs.beacon import BEACON_PURPOSE, CHAIN_SLOTS, commit_chain, make_reveal
 from atoll.core.proofs.evidence import Evidence, Lie, check_evidence, make_evidence
 from atoll.core.proofs.samples import sign_proof
 from atoll.core.proofs.signed import Signed, sign_statement
@@ -42,11 +42,13 @@ def false_verdict() -> Evidence:
 
 
 def two_reveals() -> Evidence:
-    return make_evidence(Lie.REVEAL, reveal_of(LIAR, SLOT), make_reveal(LIAR, SLOT, b"z" * 32))
+    other = make_reveal(LIAR, COORDINATOR.public_key, SLOT, b"z" * 32)
+    return make_evidence(Lie.REVEAL, reveal_of(LIAR, SLOT), other)
 
 
 def two_chains() -> Evidence:
-    return make_evidence(Lie.CHAIN, chain_of(LIAR, 8), chain_of(LIAR, 9))
+    other = commit_chain(LIAR, COORDINATOR.public_key, b"z" * 32, 2)
+    return make_evidence(Lie.CHAIN, chain_of(LIAR, 2), other)
 
 
 def two_heads(lie: Lie) -> Evidence:
@@ -75,7 +77,7 @@ CASES = [
     (two_verdicts, LIAR.public_key, SLOT),
     (false_verdict, LIAR.public_key, SLOT),
     (two_reveals, LIAR.public_key, SLOT),
-    (two_chains, LIAR.public_key, 9),
+    (two_chains, LIAR.public_key, 2 * CHAIN_SLOTS),
     (lambda: two_heads(Lie.NODE_HEAD), PROVIDER.public_key, 7),
     (lambda: two_heads(Lie.COORDINATOR_HEAD), COORDINATOR.public_key, 7),
     (two_beacons, COORDINATOR.public_key, SLOT),
@@ -103,6 +105,16 @@ def test_the_same_twice_or_a_broken_word_proves_nothing(
         with pytest.raises(AtollError) as refused:
             check_evidence(broken)
         assert refused.value.kind in (Kind.CORRUPT, Kind.UNAUTHENTICATED)
+
+
+def test_who_serves_two_coordinators_or_periods_does_not_contradict_himself() -> None:
+    foreign = make_reveal(LIAR, b"o" * 32, SLOT, b"z" * 32)
+    with pytest.raises(AtollError, match="agree"):
+        check_evidence(make_evidence(Lie.REVEAL, reveal_of(LIAR, SLOT), foreign))
+    chains = [commit_chain(LIAR, b"o" * 32, b"z" * 32, 2), chain_of(LIAR, 3)]
+    for chain in chains:
+        with pytest.raises(AtollError, match="two periods or"):
+            check_evidence(make_evidence(Lie.CHAIN, chain_of(LIAR, 2), chain))
 
 
 def test_a_right_verdict_is_no_lie() -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass, field
+from functools import cache
 
 from atoll.core import merkle
 from atoll.core.identity import Identity
@@ -26,7 +27,6 @@ COORDINATOR = Identity(b"c" * 32)
 PROVIDER = Identity(b"p" * 32)
 VERIFIERS = tuple(Identity(bytes([n]) * 32) for n in (11, 12, 13))
 SLOT_MS = 10_000
-CHAIN_LENGTH = 64
 
 
 def content(length: int, seed: int) -> bytes:
@@ -133,17 +133,14 @@ def secret_of(verifier: Identity) -> bytes:
     return hashlib.sha256(b"secret" + verifier.public_key).digest()
 
 
-def chain_of(verifier: Identity, first_slot: int = 8) -> Signed:
-    return beacons.commit_chain(
-        verifier, COORDINATOR.public_key, secret_of(verifier), first_slot, CHAIN_LENGTH
-    )
+@cache
+def chain_of(verifier: Identity, period: int = 0) -> Signed:
+    return beacons.commit_chain(verifier, COORDINATOR.public_key, secret_of(verifier), period)
 
 
 def reveal_of(verifier: Identity, slot: int) -> beacons.Reveal:
-    commit = beacons.read_chain(chain_of(verifier))
-    return beacons.make_reveal(
-        verifier, slot, beacons.chain_value(secret_of(verifier), commit, slot)
-    )
+    value = beacons.chain_value(secret_of(verifier), slot)
+    return beacons.make_reveal(verifier, COORDINATOR.public_key, slot, value)
 
 
 def beacon_of(slot: int, verifiers: tuple[Identity, ...] = VERIFIERS) -> Signed:
