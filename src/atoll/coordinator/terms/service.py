@@ -30,6 +30,7 @@ from atoll.coordinator.repair.store.intents import (
     confirm_intent,
     write_intents,
 )
+from atoll.coordinator.repair.store.queue import end_move, lease_for_move
 from atoll.coordinator.terms import rules, store
 from atoll.coordinator.terms.model import REASONS, Wish
 from atoll.core.errors import AtollError, Kind
@@ -59,6 +60,8 @@ log = logging.getLogger("atoll.coordinator.terms")
 
 INTENT_MS = 30 * 60_000
 """A piece sent and never recorded is collected after this; no push takes longer."""
+MOVE_LEASE_MS = 2 * 60_000
+"""So long repair leaves a segment of which a piece is on its way; then it may take over."""
 HEAD_ALLOWANCE_BYTES = 64 << 10
 """What a record's TLVs may add to its bare length."""
 
@@ -128,17 +131,15 @@ class TermsService(Part):
                 targets.append((wish, target))
         now_ms = self._clock.now_ms()
 
-        def write(connection: Connection) -> list[bool]:
+        def write(connection: Connection) -> list[str]:
             store.begin(connection, alias, request.reason, now_ms)
             return [self._announce(connection, wish, target, now_ms) for wish, target in targets]
 
         free = await self._database.write(write) if targets else []
         for (wish, target), may in zip(targets, free, strict=True):
             asked = MovePiece(segment=wish.segment.segment, index=wish.piece.index)
-            if may:
-                moves.append(_planned(asked, "go", [self._grant(wish, target)]))
-            else:
-                moves.append(_planned(asked, "no_room"))
+            grants = [self._grant(wish, target)] if may == "go" else []
+            moves.append(_planned(asked, may, grants))
         left = await self._database.read(partial(count_pieces_of_node, alias=alias))
         return MovePlan(moves=moves, left_pieces=left)
 
@@ -158,11 +159,20 @@ class TermsService(Part):
         )
         return found[0] if found else None
 
-    def _announce(self, connection: Connection, wish: Wish, target: Candidate, now_ms: int) -> bool:
-        """Write down that a piece is on its way: it is collected if it is never recorded."""
+    def _announce(self, connection: Connection, wish: Wish, target: Candidate, now_ms: int) -> str:
+        """Write down that a piece is on its way: it is collected if it is never recorded.
+
+        Returns what is planned: ``busy`` where repair is at the segment, which sees to the piece.
+        """
+        serial, owner = wish.segment.serial, _mover(wish.piece.alias)
+        if not lease_for_move(connection, serial, owner, now_ms, now_ms + MOVE_LEASE_MS):
+            return "busy"
         piece = StoredPiece(index=wish.piece.index, alias=target.alias)
         intents = write_intents(connection, wish.segment, [piece], now_ms, now_ms + INTENT_MS)
-        return piece in intents.pieces
+        if piece in intents.pieces:
+            return "go"
+        end_move(connection, serial, owner)
+        return "no_room"
 
     def _grant(self, wish: Wish, target: Candidate) -> PieceGrant:
         segment = wish.segment
@@ -206,6 +216,7 @@ class TermsService(Part):
         self, connection: Connection, segment: StoredSegment, old: StoredPiece, new: StoredPiece
     ) -> str:
         now_ms = self._clock.now_ms()
+        end_move(connection, segment.serial, _mover(old.alias))
         if not confirm_intent(connection, segment, new, now_ms + INTENT_MARGIN_MS):
             return "changed"
         pieces = [new if piece == old else piece for piece in segment.pieces]
@@ -256,6 +267,11 @@ class TermsService(Part):
         return DepartureStatement(
             departure=departure, signature=self._identity.sign(DEPARTURE_PURPOSE, departure)
         )
+
+
+def _mover(alias: int) -> bytes:
+    """Return under which name a node's moves keep repair off."""
+    return b"move" + alias.to_bytes(12, "big")
 
 
 def _planned(asked: MovePiece, outcome: str, grants: Sequence[PieceGrant] = ()) -> PlannedMove:

@@ -150,7 +150,8 @@ class PlannedMove(Message, frozen=True):
     segment: bytes
     index: int
     outcome: str
-    """``go`` (with a grant), ``not_recorded`` (nobody counts on it), ``no_room`` (ask later)."""
+    """``go`` (with a grant), ``not_recorded`` (nobody counts on it), ``no_room`` (ask later),
+    ``busy`` (repair is at its segment; ask later)."""
     grants: list[PieceGrant] = []
     """One ``REPAIR_PUT`` grant, or none."""
 

@@ -1,16 +1,19 @@
 """Moves: where pieces go, what shows that they arrived, and what a lying leaver gets away with."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from sqlalchemy.engine import Connection
 from tests.unit.coordinator.repair.world import COORDINATOR, Cloud
 
 from atoll.coordinator.metadata.model import StoredSegment
 from atoll.coordinator.metadata.store.segments import count_pieces_of_node
 from atoll.coordinator.placement.model import NodeState
-from atoll.coordinator.terms.service import TermsService
+from atoll.coordinator.repair.store.queue import Claim, claim, release
+from atoll.coordinator.repair.worker import Outcome
+from atoll.coordinator.terms.service import MOVE_LEASE_MS, TermsService
 from atoll.core.errors import AtollError, Kind
 from atoll.core.identity import Identity, signature_holds
 from atoll.core.ids import SegmentId, piece_id_of
@@ -61,7 +64,7 @@ class Desk:
 
     def __init__(self, cloud: Cloud) -> None:
         self.cloud = cloud
-        coordinator = cloud.coordinator()
+        coordinator = self.coordinator = cloud.coordinator()
         life = coordinator.incarnation
         self.service = TermsService(
             clock=SimClock(life),
@@ -309,5 +312,69 @@ def test_segments_deleted_or_moved_meanwhile_are_not_brought_back(cloud: Cloud) 
         cloud.delete(segment.serial)
         assert (await desk.report(alias, moved.report)).outcomes == ["changed"]
         assert cloud.segments() == []
+
+    cloud.main(main)
+
+
+# --- a leaving node and repair -------------------------------------------------------------------
+
+
+def write(cloud: Cloud, function: Callable[[Connection], Any]) -> Any:
+    """Act as another process on the coordinators' database."""
+    return cloud.server.run(function, write=True)
+
+
+def now_ms(cloud: Cloud) -> int:
+    return SimClock(cloud.nodes[1].incarnation).now_ms()  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("first", ["holder", "repair"])
+def test_no_segment_is_moved_by_its_holder_and_by_repair(cloud: Cloud, first: str) -> None:
+    """Both want to empty a leaving node: whoever takes up a segment first has it for himself."""
+
+    async def main() -> None:
+        segment, alias = await segment_on_a_node(cloud)
+        cloud.table.change(alias, exiting=True)
+        desk = Desk(cloud)
+        repair = desk.coordinator
+        await repair.incarnation.start(repair.repair.judge([segment], "x", disturb=True))
+
+        def claimed() -> list[Claim]:
+            return write(
+                cloud, lambda c: claim(c, b"repair", now_ms(cloud), 60_000, 10, urgent_min=0)
+            )
+
+        if first == "repair":
+            (row,) = claimed()
+            assert row.serial == segment.serial
+            plan = await desk.plan(alias, segment)
+            assert [move.outcome for move in plan.moves] == ["busy"]
+            write(cloud, lambda c: release(c, b"repair"))
+        plan = await desk.plan(alias, segment)
+        assert [move.outcome for move in plan.moves] == ["go"]
+        assert claimed() == []
+        again = await desk.plan(alias, segment)
+        assert [move.outcome for move in again.moves] == ["go"], "its own lease is no hindrance"
+        moved = await desk.push(alias, again)
+        assert claimed() == []
+        assert (await desk.report(alias, moved.report)).outcomes == ["recorded"]
+        # What was queued before comes up again, is found whole and goes.
+        (row,) = claimed()
+        write(cloud, lambda c: release(c, b"repair"))
+        result = await repair.incarnation.start(repair.repairer.repair(segment.serial))
+        assert (result.outcome, result.repaired) == (Outcome.FULL, 0)
+        assert cloud.counters().get("repair_pieces", 0) == 0
+
+    cloud.main(main)
+
+
+def test_a_move_that_never_ends_leaves_its_segment_to_repair(cloud: Cloud) -> None:
+    async def main() -> None:
+        segment, alias = await segment_on_a_node(cloud)
+        desk = Desk(cloud)
+        await desk.plan(alias, segment)
+        later_ms = now_ms(cloud) + MOVE_LEASE_MS + 1
+        found = write(cloud, lambda c: claim(c, b"repair", later_ms, 60_000, 10, urgent_min=0))
+        assert [one.serial for one in found] == [segment.serial]
 
     cloud.main(main)

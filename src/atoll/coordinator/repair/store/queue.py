@@ -52,11 +52,25 @@ _WAKE_CREDITS = Statement("""
     AND serial IN (SELECT serial FROM repair_credit WHERE alias = :alias)""")
 _WAKE_ALL = Statement("""
     UPDATE repair SET due_ms = :now_ms, attempts = 0 WHERE due_ms > :now_ms""")
+_LEASE_MOVE = Statement("""
+    INSERT INTO repair (serial, healthy, urgent, attempts, due_ms, lease_owner, lease_until_ms,
+        reason, since_ms)
+    VALUES (:serial, 0, 0, 0, :now_ms, :owner, :until_ms, :reason, :now_ms)
+    ON CONFLICT (serial) DO UPDATE SET lease_owner = excluded.lease_owner,
+        lease_until_ms = excluded.lease_until_ms
+    WHERE repair.lease_until_ms <= :now_ms OR repair.lease_owner = excluded.lease_owner""")
+_END_MOVE = Statement("""
+    DELETE FROM repair WHERE serial = :serial AND lease_owner = :owner AND reason = :reason""")
+_LEAVE_MOVE = Statement("""
+    UPDATE repair SET lease_owner = :nobody, lease_until_ms = 0
+    WHERE serial = :serial AND (lease_owner = :owner OR (lease_owner = :nobody
+    AND lease_until_ms > 0 AND reason = :reason))""")
 _QUEUED = Statement("SELECT count(*) FROM repair")
 _REASONS = Statement("""
     SELECT reason, count(*) FROM repair GROUP BY reason ORDER BY reason""")
 
 NOBODY = b""
+MOVE_REASON = "its holder moves a piece"
 URGENT_MAX = 255
 
 
@@ -194,6 +208,33 @@ def wake(connection: Connection, now_ms: int, alias: int | None = None) -> int:
         return _WAKE_ALL.run(connection, now_ms=now_ms)
     _WAKE_CREDITS.run(connection, now_ms=now_ms, alias=alias)
     return _WAKE_NODE.run(connection, now_ms=now_ms, alias=alias)
+
+
+# --- moves by the holder -------------------------------------------------------------------------
+
+
+def lease_for_move(
+    connection: Connection, serial: int, owner: bytes, now_ms: int, until_ms: int
+) -> bool:
+    """Keep repair off a segment while its holder moves a piece; False where repair is at it.
+
+    A row that was there already (somebody wants it repaired) waits for as long.
+    """
+    changed = _LEASE_MOVE.run(
+        connection,
+        serial=serial,
+        owner=owner,
+        now_ms=now_ms,
+        until_ms=until_ms,
+        reason=MOVE_REASON,
+    )
+    return changed == 1
+
+
+def end_move(connection: Connection, serial: int, owner: bytes) -> None:
+    """Give a segment back to repair, which looks at it again if it was queued meanwhile."""
+    _END_MOVE.run(connection, serial=serial, owner=owner, reason=MOVE_REASON)
+    _LEAVE_MOVE.run(connection, serial=serial, owner=owner, nobody=NOBODY, reason=MOVE_REASON)
 
 
 def queued(connection: Connection) -> int:
