@@ -34,7 +34,7 @@ DELEGATORS = ("delegator 1", "delegator 2", "delegator 3")
 VIRTUAL = 10**6
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def world() -> World:
     return ready_world()
 

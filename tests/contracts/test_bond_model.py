@@ -2,12 +2,14 @@
 
 from collections import defaultdict
 from fractions import Fraction
+from typing import ClassVar
 
+import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, rule
 
 from tests.contracts.machine import Machine, run_machine
-from tests.contracts.settlement import REWARD_S, UNBONDING_S, make_world
+from tests.contracts.settlement import REWARD_S, UNBONDING_S, World, make_world
 from tests.contracts.world import TOKEN, account, now_s, pass_time
 
 DELEGATORS = ("delegator 1", "delegator 2", "delegator 3")
@@ -39,13 +41,11 @@ class Pot:
 class BondMachine(Machine):
     """One node, its operator, three delegators, the court and whoever pays rewards."""
 
+    world: ClassVar[World]
+    node: ClassVar[bytes]
+
     def __init__(self) -> None:
         super().__init__()
-        self.world = make_world()
-        for role in ("provider", *DELEGATORS):
-            self.world.give_token(role)
-        self.world.give_stable("rewarder")
-        self.node = self.world.register("node", "provider", "payout")
         self.bond = self.world.bond
         self.own = 0
         self.own_leaving: dict[int, int] = defaultdict(int)
@@ -367,5 +367,16 @@ class BondMachine(Machine):
 DAY = 86_400
 
 
-def test_bond_against_a_model() -> None:
-    run_machine(BondMachine, examples=14, steps=30)
+@pytest.fixture(scope="module")
+def world() -> World:
+    made = make_world()
+    for role in ("provider", *DELEGATORS):
+        made.give_token(role)
+    made.give_stable("rewarder")
+    return made
+
+
+def test_bond_against_a_model(world: World) -> None:
+    BondMachine.world = world
+    BondMachine.node = world.register("node", "provider", "payout")
+    run_machine(BondMachine, runs=14, steps=30)

@@ -21,7 +21,6 @@ from tests.contracts.settlement import (
     make_world,
     propose,
     root_statement,
-    sign,
     sign_all,
     top_of,
     tree_of,
@@ -53,7 +52,7 @@ def raw(amounts: dict[bytes, tuple[int, int]]) -> list[Leaf]:
     return [Leaf(one, *amounts[one]) for one in sorted(amounts)]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def world() -> World:
     made = make_world()
     made.distributor.fund(10**9, sender=account("funder"))
@@ -225,21 +224,6 @@ def test_signatures_are_for_one_attempt_epoch_and_document(world: World) -> None
     world.distributor.finalise()
     with refused("quorum"):
         offer(good, epoch=2)
-
-
-def test_signers_ascend_and_count_once(world: World) -> None:
-    tree = tree_of(earned())
-    statement = root_statement(world, 1, 1, tree.root, CONTENT)
-    two = sign_all(world, VERIFIERS[:2], statement)
-    for wrong in ([two[0], two[0]], two[::-1], [two[0], (27, 1, 1)], two[:1]):
-        assert not world.court.has_quorum(*statement, wrong)
-    # The other signature of the same key over the same thing is refused.
-    order = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
-    v, r, s = two[0]
-    assert not world.court.has_quorum(*statement, [(55 - v, r, order - s), two[1]])
-    assert world.court.has_quorum(*statement, two)
-    outsider = sign(world, "attacker", statement)
-    assert not world.court.has_quorum(*statement, [*two, outsider])
 
 
 # Wrong roots

@@ -42,7 +42,7 @@ CULPRIT = "verifier 1"
 OWN = 1_000 * TOKEN
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def world() -> World:
     return ready_world()
 
@@ -121,6 +121,19 @@ def test_two_thirds_are_counted_upwards(world: World) -> None:
         court.add_verifier(account(f"judge {number}"), node_id("x"), sender=world.owner)
     with refused("too many"):
         court.add_verifier(account("judge 65"), node_id("x"), sender=world.owner)
+
+
+def test_signers_ascend_and_count_once(world: World) -> None:
+    statement = said("a")
+    two = sign_all(world, VERIFIERS[:2], statement)
+    outsider = sign(world, "attacker", statement)
+    for wrong in ([two[0]] * 2, two[::-1], [two[0], (27, 1, 1)], two[:1], [*two, outsider]):
+        assert not world.court.has_quorum(*statement, wrong)
+    # The other signature of the same key over the same thing is refused.
+    order = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
+    v, r, s = two[0]
+    assert not world.court.has_quorum(*statement, [(55 - v, r, order - s), two[1]])
+    assert world.court.has_quorum(*statement, two)
 
 
 def test_digest_is_of_this_court_and_chain(world: World) -> None:

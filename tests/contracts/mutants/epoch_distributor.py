@@ -1,0 +1,57 @@
+"""Faults of the distributor and of the tree it checks."""
+# ruff: noqa: E501 - what is replaced stands as it does in the source
+
+from tests.contracts.mutate import Mutant
+
+CONTRACT = "EpochDistributor"
+TESTS = ("test_epoch_distributor.py", "test_epoch_model.py")
+TREE = "modules/sum_tree.vy"
+MUTANTS = (
+    Mutant("pays more than is released", 'assert paid <= self.last_sums >> sum_tree.HALF, "more than released"', "pass"),
+    Mutant("pays a batch more than is released", 'assert paid + amount <= bound, "more than released"', "pass"),
+    Mutant("proposes what is not funded", 'assert released_micro + held_micro <= self.funded_micro, "not funded"', "pass"),
+    Mutant("held needs no funds", "assert released_micro + held_micro <= self.funded_micro", "assert released_micro <= self.funded_micro"),
+    Mutant("total may fall", 'assert released_micro >= self.last_sums >> sum_tree.HALF, "released falls"', "pass"),
+    Mutant("no quorum", 'assert agreed, "quorum"', "pass"),
+    Mutant("final a second early", 'assert block.timestamp >= self._ends(state), "window"', 'assert block.timestamp + 1 >= self._ends(state), "window"'),
+    Mutant("final with open demands", 'assert state & (2**32 - 1) == 0, "demands"', "pass"),
+    Mutant("bond not returned", "self._give(self._proposer(state), terms >> 128)", "pass"),
+    Mutant("agreeing sums are struck", 'assert bad, "sums agree"', "pass"),
+    Mutant("agreeing leaf is struck", 'assert leaf.sums != recorded, "sums agree"', "pass"),
+    Mutant("order is struck", 'assert earlier >= convert(right.leaf.account, uint256), "in order"', "pass"),
+    Mutant("a double leaf passes", "assert earlier >= convert(", "assert earlier > convert("),
+    Mutant("one leaf shown twice", 'assert left.index < right.index, "index"', 'assert left.index <= right.index, "index"'),
+    Mutant("what stands still falls", "assert new.leaf.sums >> sum_tree.HALF < old.leaf.sums >> sum_tree.HALF", "assert new.leaf.sums >> sum_tree.HALF <= old.leaf.sums >> sum_tree.HALF"),
+    Mutant("held counts as released", "assert new.leaf.sums >> sum_tree.HALF < old.leaf.sums >> sum_tree.HALF", "assert new.leaf.sums & sum_tree.LOW < old.leaf.sums & sum_tree.LOW"),
+    Mutant("another account falls", 'assert old.leaf.account == new.leaf.account, "accounts"', "pass"),
+    Mutant("missing between strangers", 'assert beside[1].index == beside[0].index + 1, "not adjacent"', "pass"),
+    Mutant("missing at no end", 'assert beside[0].index == count - 1 and first < account, "not beside"', "pass"),
+    Mutant("old leaves need no proof", '    assert old.leaf.sums >> sum_tree.HALF > 0, "nothing released"\n    self._require_shown(self.final_root[self.last_epoch], old_count, old)', '    assert old.leaf.sums >> sum_tree.HALF > 0, "nothing released"'),
+    Mutant("struck bond all to the challenger", "reward: uint256 = bond * CHALLENGER_BPS // 10_000", "reward: uint256 = bond"),
+    Mutant("withheld is fraud", "if fault != FAULT_WITHHELD:", "if fault != 0:"),
+    Mutant("fraud is not kept", "if fault != FAULT_WITHHELD:", "if False:"),
+    Mutant("answer without order", "    sum_tree._require_tidy(count, level, chunk, leaves, path)\n", ""),
+    Mutant("answer for another chunk", "_root_of_opening(count, level, chunk, leaves, path) == root", "_root_of_opening(count, level, 0, leaves, path) == root"),
+    Mutant("answered fee again", "    self.demands[attempt][chunk].deadline_s = SPENT\n    self.proposal.state -= 1\n", "    self.proposal.state -= 1\n"),
+    Mutant("rejected before the deadline", 'assert block.timestamp > asked.deadline_s, "window"', "pass"),
+    Mutant("fee of an open demand comes back", 'assert attempt < self.attempts or self.proposal.state == 0, "still open"', "pass"),
+    Mutant("asked twice", 'assert self.demands[attempt][chunk].deadline_s == 0, "asked before"', "pass"),
+    Mutant("asked after the window", '    assert block.timestamp < self._ends(state), "window"\n    count', "    count"),
+    Mutant("old epoch brings held back", "if epoch >= seen:", "if True:"),
+    Mutant("released paid again", "    if released > paid:\n        amount = released - paid\n        paid = released", "    if released > paid:\n        amount = released"),
+    Mutant("failed payment counts as paid", "                self.accounts[leaf.account] = known\n", ""),
+    Mutant("fee tokens are taken", "assert sent and staticcall STABLE.balanceOf(self) == before + amount", "assert sent"),
+    Mutant("locked money is absorbed", "kept: uint256 = self.funded_micro - self.paid_micro + self.locked_micro", "kept: uint256 = self.funded_micro - self.paid_micro"),
+    Mutant("a refused payment blocks", "        revert_on_failure=False,\n", ""),
+    Mutant("pays while it is paying", "@external\n@nonreentrant\ndef claim(", "@external\ndef claim("),
+    Mutant("tells while it is paying", "@view\n@nonreentrant\ndef held_of", "@view\ndef held_of"),
+    Mutant("sums may carry", 'assert (used | sums) & GUARD == 0, "sums too large"', "pass", TREE),
+    Mutant("sides are swapped", "if position & 1 == 1:", "if position & 1 == 0:", TREE),
+    Mutant("index is not bound", 'assert index < count, "index"', "pass", TREE),
+    Mutant("count is not bound", "concat(b\"\\x23\", convert(convert(count, uint64), bytes8),", "concat(b\"\\x23\", convert(convert(0 * count, uint64), bytes8),", TREE),
+    Mutant("paths of any length", 'assert self._level(count, len(path)) == 0, "path"', "pass", TREE),
+    Mutant("leaves hashed once", "return keccak256(concat(b\"\\x21\", inner))", "return inner", TREE),
+    Mutant("something beyond the last leaf", 'assert path[2 * at] == nothing and path[2 * at + 1] == empty(bytes32), "beyond"', "pass", TREE),
+    Mutant("equal accounts ascend", 'assert account > before, "order"', 'assert account >= before, "order"', TREE),
+    Mutant("fewer leaves than there are", 'assert len(leaves) == min(1 << level, count - first), "leaves"', "pass", TREE),
+)  # fmt: skip
