@@ -23,6 +23,7 @@ from tests.golden.policy_vectors import attestations, credentials, policies
 from tests.golden.proof_vectors import proofs
 from tests.golden.recovery_vectors import recovery
 from tests.golden.storage_vectors import logs, packs
+from tests.golden.sumtree_vectors import sumtree
 
 from atoll.core import (
     crypto,
@@ -657,6 +658,7 @@ VECTORS = {
     "pack": packs,
     "node-store": logs,
     "epochs": epochs,
+    "sumtree": sumtree,
     "messages": wire,
 }
 

@@ -4,7 +4,7 @@ A leaf is (account, released, held); leaves are sorted by account and unique. Ea
 by its parent together with the sums of what lies below it, so a root commits the totals too, and
 whoever shows one leaf shows that it fits into them: a wrong root can split money wrongly, it cannot
 create any. Normative: docs/spec/settlement.md; the contract ``EpochDistributor`` computes the same
-bytes (tests/golden/vectors/settlement.json).
+bytes (tests/golden/vectors/sumtree.json).
 
 The hash is Keccak-256, for the EVM. A level is one flat buffer of 64 bytes per node (32 of hash,
 32 of sums), so a million leaves take 148 MB and no object per node.
