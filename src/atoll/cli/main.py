@@ -56,6 +56,10 @@ _SECTIONS: dict[str, dict[str, Entry]] = {
         "chain": ("atoll.cli.chain:chain", "See and set up the chain that is settled on."),
     },
     "What if": {
+        "price": (
+            "atoll.cli.price:price",
+            "Show what storage costs, and what a price would earn.",
+        ),
         "durability": (
             "atoll.cli.durability:durability",
             "Compute how likely data is lost, and what other schemes would give.",

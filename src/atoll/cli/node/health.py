@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from atoll.cli.node.ask import ask_as_node, node_folder
 from atoll.cli.node.coordinator import coordinator_of
 from atoll.cli.options import data_option, json_option
 from atoll.cli.output import emit, paint, table
 from atoll.cli.places import (
-    NODE_SEED,
     cloud_folder,
-    read_running,
 )
 from atoll.core.errors import AtollError, Kind
 from atoll.core.ids import show_node
@@ -32,15 +31,10 @@ from atoll.core.messages.reputation import (
     StandingList,
 )
 from atoll.core.units import show_bytes, show_seconds
-from atoll.runtime.config import load_here
-from atoll.runtime.folder import SECRETS, default_folder
 
 if TYPE_CHECKING:
     from atoll.core.messages import ControlPlane
-    from atoll.core.ports import Address
 
-ASK_PATH = "/v1/node/ask"
-TIMEOUT_S = 15.0
 LISTED_MAX = 100_000
 FAILED_SHOWN_MAX = 50
 HISTORY_SHOWN_MAX = 20
@@ -78,9 +72,9 @@ def health(node: str | None, data: Path | None, everybody: bool, as_json: bool) 
     its number, alias, name (n-…) or operator, or asks for --all.
     """
     if node is None and not everybody:
-        folder = _node_folder(data)
+        folder = node_folder(data)
         if folder is not None:
-            found = asyncio.run(_ask_as_node(folder))
+            found = asyncio.run(ask_as_node(folder, AskHealth(), NodeHealth))
             _show(found, as_json)
             return
     folder = cloud_folder(data)
@@ -108,48 +102,6 @@ def _plain(found: NodeHealth | StandingList) -> Any:
 
 
 # --- whom to ask ----------------------------------------------------------------------------------
-
-
-def _node_folder(data: Path | None) -> Path | None:
-    """Return the node's folder that is meant, if one is."""
-    folder = (data or default_folder("node")).expanduser().absolute()
-    return folder if (folder / SECRETS / NODE_SEED).exists() else None
-
-
-def _address_for_node(folder: Path) -> "Address":
-    """Return the coordinator of a node: of the local cloud that it belongs to, or its settings'."""
-    from atoll.cli import wire
-
-    running = read_running(folder.parent.parent)
-    if running is not None:
-        return wire.address_of(running.coordinator, "")
-    settings = load_here(folder).config.node
-    return wire.address_of(settings.coordinator.split()[0], settings.fingerprint)
-
-
-async def _ask_as_node(folder: Path) -> NodeHealth:
-    from atoll.cli import wire
-    from atoll.core.identity import RequestProof, prove_request
-    from atoll.core.messages import Failure, decode, encode
-    from atoll.runtime.clock import SystemClock
-    from atoll.runtime.transport import HttpPieceTransport
-
-    identity = wire.identity_of(folder, NODE_SEED)
-    transport = HttpPieceTransport()
-    try:
-        body = encode(AskHealth())
-        proof = prove_request(identity, "POST", ASK_PATH, body, SystemClock().now_ms())
-        headers = {RequestProof.HEADER: proof.to_header(), "content-type": "application/msgpack"}
-        reply = await transport.call(
-            _address_for_node(folder), "POST", ASK_PATH, headers, body, TIMEOUT_S
-        )
-    finally:
-        await transport.close()
-    if reply.status >= 300:
-        failure: Failure = decode(reply.body, Failure)
-        raise failure.to_error()
-    found: NodeHealth = decode(reply.body, NodeHealth)
-    return found
 
 
 async def _listing(control: "ControlPlane") -> StandingList:

@@ -18,6 +18,8 @@ OPERATIONS: dict[str, str] = {
     "residency-attest": "attest:attest",
     "lock": "lock:lock",
     "proofs": "proofs:proofs",
+    "prices": "prices:prices",
+    "price-preview": "prices:preview",
 }
 """Name in the path to where its handler is."""
 
