@@ -1,7 +1,7 @@
 """SQL of what contracts said and of how far the chain was read."""
 
+from collections import Counter
 from collections.abc import Sequence
-from itertools import groupby
 from typing import Any, Final
 
 from sqlalchemy.engine import Connection
@@ -43,7 +43,7 @@ _ADVANCE = Statement("UPDATE chain_link SET next_event = :next WHERE chain_id = 
 _PUT = Statement(
     "INSERT INTO chain_event (chain_id, {columns}, settled)"
     " VALUES (:chain, :serial, :address, :topics, :data, :hash, :ordinal, :number,"
-    " :block_hash, 0, 0) ON CONFLICT (chain_id, transaction_hash, ordinal) DO UPDATE SET"
+    " :block_hash, 0, 0) ON CONFLICT (chain_id, transaction_hash, address, ordinal) DO UPDATE SET"
     " block_number = excluded.block_number, block_hash = excluded.block_hash, retracted = 0",
     _EVENT,
 )
@@ -101,21 +101,23 @@ def keep_events(connection: Connection, chain: int, found: Sequence[ChainLog]) -
     make_link(connection, chain)
     serial = int(_LOCK.scalar(connection, chain=chain))
     rows: list[dict[str, Any]] = []
-    for _, said in groupby(found, key=lambda entry: (entry.block_number, entry.transaction)):
-        for ordinal, entry in enumerate(said):
-            rows.append(
-                {
-                    "chain": chain,
-                    "serial": serial + len(rows),
-                    "address": entry.address,
-                    "topics": b"".join(entry.topics),
-                    "data": entry.data,
-                    "hash": entry.transaction,
-                    "ordinal": ordinal,
-                    "number": entry.block_number,
-                    "block_hash": entry.block_hash,
-                }
-            )
+    said: Counter[tuple[bytes, bytes]] = Counter()
+    for entry in found:
+        speaker = (entry.transaction, entry.address)
+        rows.append(
+            {
+                "chain": chain,
+                "serial": serial + len(rows),
+                "address": entry.address,
+                "topics": b"".join(entry.topics),
+                "data": entry.data,
+                "hash": entry.transaction,
+                "ordinal": said[speaker],
+                "number": entry.block_number,
+                "block_hash": entry.block_hash,
+            }
+        )
+        said[speaker] += 1
     _PUT.many(connection, rows)
     _ADVANCE.run(connection, chain=chain, next=serial + len(rows))
     return len(rows)

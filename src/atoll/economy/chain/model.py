@@ -93,8 +93,9 @@ class Attempt:
 class ChainEvent:
     """What a contract said, once its block is under enough others.
 
-    ``transaction`` and ``ordinal`` name it for good: after a reorganisation, or on an embedded
-    chain that lost its memory, the same event comes in another block and is not told twice.
+    ``transaction``, ``address`` and ``ordinal`` name it for good: after a reorganisation, or on an
+    embedded chain that lost its memory, the same event comes in another block and is not told
+    twice.
     """
 
     serial: int
@@ -103,6 +104,7 @@ class ChainEvent:
     data: bytes
     transaction: bytes
     ordinal: int
+    """Counts from 0 what this contract said in this transaction."""
     block_number: int
     block_hash: bytes
     retracted: bool = False

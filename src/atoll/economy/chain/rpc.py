@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import aiohttp
+import msgspec
 from typing_extensions import override
 
 from atoll.core.errors import AtollError, Kind
@@ -76,7 +77,16 @@ def _provider(url: str) -> "AsyncHTTPProvider":
             f"the libraries of the chain are not installed: {cause}",
             hint="pip install 'atoll[chain]'",
         ) from cause
-    return AsyncHTTPProvider(
+
+    class StrictProvider(AsyncHTTPProvider):
+        """As web3.py's, but for reading: nesting without end must not end this process."""
+
+        @staticmethod
+        @override
+        def decode_rpc_response(raw_response: bytes) -> Any:
+            return msgspec.json.decode(raw_response, type=dict[str, Any])
+
+    return StrictProvider(
         url,
         request_kwargs={"timeout": aiohttp.ClientTimeout(total=TIMEOUT_S)},
         exception_retry_configuration=None,

@@ -77,9 +77,9 @@ CHAIN_BLOCK = Table(
     sqlite_with_rowid=False,
 )
 
-# What contracts said. ``ordinal`` counts the watched logs of one transaction, so that an event that
-# comes back in another block is known again; ``settled`` once it was told to anybody; ``retracted``
-# while its block is gone.
+# What contracts said. ``ordinal`` counts what one contract said in one transaction, so that an
+# event that comes back in another block is known again; ``settled`` once it was told to anybody;
+# ``retracted`` while its block is gone.
 CHAIN_EVENT = Table(
     "chain_event",
     SCHEMA,
@@ -94,7 +94,7 @@ CHAIN_EVENT = Table(
     Column("block_hash", Bytes, nullable=False),
     Column("settled", Small, nullable=False),
     Column("retracted", Small, nullable=False),
-    UniqueConstraint("chain_id", "transaction_hash", "ordinal"),
+    UniqueConstraint("chain_id", "transaction_hash", "address", "ordinal"),
     sqlite_with_rowid=False,
 )
 

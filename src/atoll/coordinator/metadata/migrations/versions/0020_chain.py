@@ -66,8 +66,9 @@ def upgrade() -> None:
         sa.UniqueConstraint(
             "chain_id",
             "transaction_hash",
+            "address",
             "ordinal",
-            name=op.f("chain_event_one_chain_id_transaction_hash_ordinal"),
+            name=op.f("chain_event_one_chain_id_transaction_hash_address_ordinal"),
         ),
         sqlite_with_rowid=False,
     )
