@@ -26,6 +26,8 @@ class Ledger:
     """What was acknowledged: key to the SHA-256 digests that a read may return (None: absent)."""
 
     allowed: dict[str, set[str | None]] = field(default_factory=dict)
+    sizes: dict[str, int] = field(default_factory=dict)
+    """Bytes of what was acknowledged last under each key."""
     counts: Counter[str] = field(default_factory=Counter)
     failures: list[str] = field(default_factory=list)
     latencies_ms: dict[str, list[float]] = field(
@@ -124,6 +126,7 @@ class Workload:
             self.ledger.fail(f"PUT {key} ({size} B): {error}")
             return
         self.ledger.allowed[key] = {digest}
+        self.ledger.sizes[key] = size
         self.ledger.done("put", began)
 
     async def put_file(self, key: str, path: Path) -> None:
@@ -136,6 +139,7 @@ class Workload:
             self.ledger.fail(f"PUT {key}: {error}")
             return
         self.ledger.allowed[key] = {digest}
+        self.ledger.sizes[key] = (await asyncio.to_thread(path.stat)).st_size
 
     async def _delete(self, key: str) -> None:
         self.ledger.allowed[key].add(None)
