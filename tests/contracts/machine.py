@@ -60,7 +60,7 @@ class Machine(RuleBasedStateMachine):
 
 
 def examples(count: int) -> settings:
-    """Settings of a property test: ``count`` examples in `make test`, eight times as many in full."""
+    """Settings of a property test: ``count`` examples, in `make contracts` eight times as many."""
     return settings(
         max_examples=count * (8 if FULL else 1),
         deadline=None,

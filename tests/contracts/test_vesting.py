@@ -70,7 +70,7 @@ def test_a_schedule_is_public_and_its_constructor_strict():
         ("duration", 4, 11 * YEAR_S),
     ):
         with refused(words):
-            vesting((good[:place] + (bad,) + good[place + 1 :],))
+            vesting(((*good[:place], bad, *good[place + 1 :]),))
     with refused("zero address"):
         deploy("Vesting", [ZERO], [1], [START_S], [0], [1])
     with refused("no schedules"):
