@@ -5,7 +5,7 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 VENV ?= .venv
 BIN := $(VENV)/bin
 SEED ?= 1
-SEEDS ?= 500
+SEEDS ?= 2000
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
@@ -73,7 +73,7 @@ contracts-build: setup-dev ## compile the settlement contracts into economy/arti
 sim: setup-dev ## one simulated world: make sim SEED=7 [SCENARIO=churn]
 	@$(BIN)/python -m atoll.sim.vopr --seed $(SEED) $(if $(SCENARIO),--scenario $(SCENARIO))
 
-sim-soak: setup-dev ## many seeds: make sim-soak SEEDS=500
+sim-soak: setup-dev ## 2,000 seeds, an hour or more: make sim-soak SEEDS=500
 	@$(BIN)/python -m atoll.sim.vopr --seeds $(SEEDS) --jobs $(JOBS)
 
 drill-churn: setup ## 40 nodes at 10/20 under load, 30 % of them killed within ten seconds
