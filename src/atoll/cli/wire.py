@@ -68,6 +68,7 @@ if TYPE_CHECKING:
     from atoll.coordinator.policy.model import OwnPlace
     from atoll.coordinator.repair.rules import Profile as RepairProfile
     from atoll.coordinator.sets.rules import SetTimers
+    from atoll.coordinator.upgrade.rules import UpgradeProfile
     from atoll.node.config import NodeConfig
     from atoll.runtime.certificate import TlsFiles
 
@@ -213,6 +214,7 @@ async def coordinator_of(
             place=coordinator_place(folder, config.coordinator),
             addresses=await compute.run(address_table, config.coordinator.addresses),
             packing=packing_of(config.coordinator),
+            upgrade=upgrades_of(config.coordinator),
             repair=repair_profile(config.coordinator),
             sets=set_timers(config.coordinator),
             settlement=settlement_of(folder, config.chain, compute) if loops else None,
@@ -260,6 +262,18 @@ def packing_of(settings: CoordinatorSettings) -> "PackingProfile | None":
     if not settings.packing_age_s:
         return None
     return replace(PROFILES[settings.profile], age_ms=settings.packing_age_s * 1000)
+
+
+def upgrades_of(settings: CoordinatorSettings) -> "UpgradeProfile":
+    """Return how eagerly segments are copied into wider schemes, as far as the settings say it."""
+    from atoll.coordinator.upgrade.rules import PROFILES
+
+    profile = PROFILES[settings.profile]
+    return replace(
+        profile,
+        hold_ms=settings.upgrade_hold_s * 1000 or profile.hold_ms,
+        bytes_per_hour_max=settings.upgrade_bytes_per_hour or profile.bytes_per_hour_max,
+    )
 
 
 def set_timers(settings: CoordinatorSettings) -> "SetTimers | None":

@@ -93,6 +93,15 @@ class CoordinatorSettings:
     packing_age_s: int = _setting(
         0, "Age at which small objects are packed; 0: the profile's.", least=0
     )
+    upgrade_hold_s: int = _setting(
+        0,
+        "So long must operators have stayed until old segments get a wider scheme; "
+        "0: the profile's.",
+        least=0,
+    )
+    upgrade_bytes_per_hour: int = _setting(
+        0, "Data copied into wider schemes in an hour; 0: the profile's.", least=0
+    )
     surplus_age_s: int = _setting(
         0,
         "Age from which pieces that nobody counts are moved to the trash; 0: the profile's.",
