@@ -3,6 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -188,11 +189,34 @@ class Handover(RuleBasedStateMachine):
             assert any(one.keeps(self.piece.id, self.newest) for one in self.holders)
 
 
+def test_a_piece_that_comes_back_before_it_has_gone_is_held_again() -> None:
+    """Handed over and not yet gone: its next holder hands it back."""
+    world = Handover()
+    world.begin()
+    world.move(source=0, other=1, steps=3, extended=0)
+    assert world.holders[1].keeps(world.piece.id, world.newest)
+    world.move(source=1, other=0, steps=4, extended=0)
+    world.discard(0)
+    world.somebody_holds_it_under_the_newest_record()
+    world.crash(0)
+    world.discard(0)
+    world.somebody_holds_it_under_the_newest_record()
+
+
+@pytest.mark.parametrize("extended", [1, 2, 3])
+def test_a_lock_extended_amid_a_hand_over_holds_the_piece(extended: int) -> None:
+    world = Handover()
+    world.begin()
+    world.move(source=0, other=1, steps=4, extended=extended)
+    world.discard(0)
+    world.somebody_holds_it_under_the_newest_record()
+
+
 def test_in_any_order_of_moves_crashes_and_extensions_the_newest_lock_holds_the_piece() -> None:
     run_state_machine_as_test(
         Handover,
         settings=settings(
-            max_examples=8,
+            max_examples=15,
             stateful_step_count=14,
             deadline=None,
             suppress_health_check=list(HealthCheck),
