@@ -1,5 +1,8 @@
 """Epochs on the chain: wrong roots are struck down by anyone, right ones pay exactly once."""
 
+import json
+from pathlib import Path
+
 import pytest
 
 from atoll.economy.keccak import keccak_256
@@ -160,6 +163,27 @@ def test_sums_that_carry_are_no_proof(world: World) -> None:
     world.distributor.finalise()
     with refused("too large"):
         world.distributor.claim(1, 2, 0, leaf_tuple(mine), [beside[:32], beside[32:]])
+
+
+def test_the_contract_and_the_golden_vectors_agree(world: World) -> None:
+    path = Path(__file__).parents[1] / "golden" / "vectors" / "sumtree.json"
+    for epoch, vector in enumerate(json.loads(path.read_text())["trees"], 1):
+        count, sums = vector["count"], (vector["released_micro"], vector["held_micro"])
+        world.give_stable("funder", sum(sums))
+        world.distributor.fund(sum(sums), sender=account("funder"))
+        tree = RawTree([Leaf(bytes(20), 0, 0)])
+        tree.count, tree.top, tree.word = count, bytes.fromhex(vector["top"]), sums_word(*sums)
+        propose(world, epoch, tree)
+        pass_time(CHALLENGE_S)
+        world.distributor.finalise()
+        assert world.distributor.final_root(epoch).hex() == vector["root"]
+        for proof in vector["proofs"]:
+            word = sums_word(proof["released_micro"], proof["held_micro"])
+            path_ = words(tuple(bytes.fromhex(node) for node in proof["path"]))
+            shown = ("0x" + proof["account"], word)
+            assert world.distributor.is_leaf(epoch, count, proof["index"], shown, path_)
+            other = ("0x" + proof["account"], word + 1)
+            assert not world.distributor.is_leaf(epoch, count, proof["index"], other, path_)
 
 
 # Proposals
