@@ -42,6 +42,8 @@ CREATE TABLE meter_line ( epoch BIGINT NOT NULL, alias INTEGER NOT NULL, bucket 
 CREATE INDEX meter_line_by_evidence ON meter_line (evidence);
 CREATE TABLE meter_proof ( epoch BIGINT NOT NULL, alias INTEGER NOT NULL, slots_due INTEGER NOT NULL, slots_missed INTEGER NOT NULL, samples BIGINT NOT NULL, failed BIGINT NOT NULL, evidence BLOB NOT NULL, CONSTRAINT meter_proof_key PRIMARY KEY (epoch, alias) ) WITHOUT ROWID;
 CREATE INDEX meter_proof_by_evidence ON meter_proof (evidence);
+CREATE TABLE meter_repair ( task BLOB NOT NULL, failed INTEGER NOT NULL, worker INTEGER NOT NULL, piece_bytes BIGINT NOT NULL, done_ms BIGINT NOT NULL, epoch BIGINT NOT NULL, receipts BLOB NOT NULL, CONSTRAINT meter_repair_key PRIMARY KEY (task, failed) ) WITHOUT ROWID;
+CREATE INDEX meter_repair_by_epoch ON meter_repair (epoch);
 CREATE TABLE node ( alias INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT, node_id BLOB NOT NULL, facts BLOB NOT NULL, signature BLOB NOT NULL, proof_ms BIGINT NOT NULL, registered_ms BIGINT NOT NULL, last_seen_ms BIGINT NOT NULL, heartbeat_ms BIGINT NOT NULL, incarnation BIGINT NOT NULL, full_flag SMALLINT NOT NULL, skew_ms BIGINT NOT NULL, state VARCHAR NOT NULL, state_since_ms BIGINT NOT NULL, counters BLOB NOT NULL, changed_ms BIGINT NOT NULL, hours BLOB DEFAULT '' NOT NULL, CONSTRAINT node_one_node_id UNIQUE (node_id) );
 CREATE INDEX node_by_changed_ms ON node (changed_ms);
 CREATE TABLE node_report ( alias INTEGER NOT NULL, reported_ms BIGINT NOT NULL, pieces BIGINT NOT NULL, piece_bytes BIGINT NOT NULL, report BLOB NOT NULL, CONSTRAINT node_report_key PRIMARY KEY (alias) ) WITHOUT ROWID;

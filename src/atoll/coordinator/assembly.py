@@ -189,6 +189,14 @@ class Rooms:
             profile=profile,
             accuse=self._accuse,
         )
+        self.metering = MeteringService(
+            world.clock,
+            world.database,
+            self.registry,
+            config.metering or METERING_PROFILES[config.profile],
+            price_of=price_of,
+            slot_ms=(config.proofs or PROOF_PROFILES[config.profile]).slot_ms,
+        )
         self.offers = RepairOffers(
             clock=world.clock,
             rng=world.rng,
@@ -197,6 +205,7 @@ class Rooms:
             placement=self.placement,
             repair=self.repair,
             profile=profile,
+            done=self.metering.note_repair,
         )
         self.collection = CollectionService(
             clock=world.clock,
@@ -211,14 +220,6 @@ class Rooms:
             self.registry,
             config.sets or SET_PROFILES[config.profile],
             lost=self.repair.report_lost,
-        )
-        self.metering = MeteringService(
-            world.clock,
-            world.database,
-            self.registry,
-            config.metering or METERING_PROFILES[config.profile],
-            price_of=price_of,
-            slot_ms=(config.proofs or PROOF_PROFILES[config.profile]).slot_ms,
         )
 
     def _accuse(self, alias: int, piece: bytes, reason: str) -> None:

@@ -9,6 +9,9 @@ from atoll.core.money import MONTH_MS
 
 LINE_LABEL = b"atoll/meter-line/1\0"
 PROOFS_LABEL = b"atoll/meter-proofs/1\0"
+REPAIR_LABEL = b"atoll/meter-repair/1\0"
+NOBODY = 0
+"""In place of an alias: the piece that was rebuilt lay nowhere any more."""
 SLOTS_SETTLED_AFTER = 3
 """A slot counts in an epoch that ends so many slots later: its verdicts are in by then."""
 EPOCH_MS_MAX = MONTH_MS
@@ -83,6 +86,25 @@ class Line:
             )
         )
         return hashlib.sha256(LINE_LABEL + body).digest()
+
+
+@dataclass(frozen=True, slots=True)
+class RepairWork:
+    """Pieces of one node that a worker rebuilt in one task, shown by receipts."""
+
+    task: bytes
+    worker: int
+    failed: int
+    """Alias of the node that held them last; ``NOBODY`` where no row says so."""
+    piece_bytes: int
+    done_ms: int
+    receipts: bytes
+    """The targets' signed receipts, one after the other."""
+
+    def evidence(self) -> bytes:
+        """Return the hash that stands for this work."""
+        head = self.failed.to_bytes(4, "big") + self.piece_bytes.to_bytes(8, "big")
+        return hashlib.sha256(REPAIR_LABEL + self.task + head + self.receipts).digest()
 
 
 @dataclass(frozen=True, slots=True)

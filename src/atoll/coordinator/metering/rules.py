@@ -1,17 +1,20 @@
 """Pure decisions of metering: what two readings charge, which slots an epoch counts."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
 
 from atoll.coordinator.metering.model import (
+    NOBODY,
     PROOFS_LABEL,
     SLOTS_SETTLED_AFTER,
     Count,
     Line,
     NodeProofs,
     Place,
+    RepairWork,
     SlotResult,
 )
 
@@ -66,6 +69,28 @@ def _same(known: Line, line: Line) -> bool:
         known.piece_bytes,
         known.price_pico,
     ) == (line.account, line.piece_bytes, line.price_pico)
+
+
+def repair_work(
+    task: bytes,
+    worker: int,
+    rebuilt: Sequence[int],
+    holders: Mapping[int, int],
+    piece_bytes: int,
+    receipts: Sequence[bytes],
+    now_ms: int,
+) -> list[RepairWork]:
+    """Return a finished task by the nodes whose pieces it rebuilt.
+
+    ``rebuilt`` are piece indexes that were recorded, ``holders`` says who held each one before. The
+    receipts of the whole task stand behind each row.
+    """
+    counts = Counter(holders.get(index, NOBODY) for index in rebuilt)
+    shown = b"".join(receipts)
+    return [
+        RepairWork(task, worker, failed, count * piece_bytes, now_ms, shown)
+        for failed, count in sorted(counts.items())
+    ]
 
 
 def slots_end_of(until_ms: int, slot_ms: int) -> int:

@@ -7,7 +7,7 @@ that dies midway has read nothing, and of several coordinators one reads at a ti
 
 import hashlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -25,7 +25,7 @@ from atoll.coordinator.registry.model import NodeView
 from atoll.coordinator.registry.service import RegistryService
 from atoll.core.errors import AtollError, Kind
 from atoll.core.ports import Clock, Database
-from atoll.economy.settlement.model import ProofLine, StorageLine
+from atoll.economy.settlement.model import ProofLine, RepairLine, StorageLine
 
 log = logging.getLogger("atoll.coordinator.metering")
 
@@ -39,6 +39,7 @@ class Metered:
 
     epoch: ClosedEpoch
     storage: tuple[StorageLine, ...]
+    repairs: tuple[RepairLine, ...]
     proofs: tuple[ProofLine, ...]
 
 
@@ -114,6 +115,7 @@ class MeteringService(Part):
             closed = ClosedEpoch(epoch, begin_ms, now_ms, max(slots_end, first_slot))
             proofs = rules.proofs_of(store.results(connection, first_slot, closed.slots_end))
             store.put_epoch(connection, closed, proofs)
+            store.settle_repairs(connection, epoch, now_ms)
             heads = {
                 alias: hashlib.sha256(signed).digest()
                 for alias, signed in store.newest_heads(connection).items()
@@ -168,9 +170,35 @@ class MeteringService(Part):
                 for one in store.proofs_of(connection, epoch)
                 if one.alias in node_ids
             )
-            return Metered(closed, storage, proofs)
+            repairs = tuple(
+                RepairLine(
+                    worker=node_ids[work.worker],
+                    failed=node_ids.get(work.failed, b""),
+                    byte_count=work.piece_bytes,
+                    evidence=work.evidence(),
+                )
+                for work in store.repairs_of(connection, epoch)
+                if work.worker in node_ids
+            )
+            return Metered(closed, storage, repairs, proofs)
 
         return await self._database.read(load)
+
+    def note_repair(
+        self,
+        connection: Connection,
+        task: bytes,
+        worker: int,
+        rebuilt: Sequence[int],
+        holders: Mapping[int, int],
+        piece_bytes: int,
+        receipts: Sequence[bytes],
+    ) -> None:
+        """Take down a finished repair task, in the transaction that settles it."""
+        works = rules.repair_work(
+            task, worker, rebuilt, holders, piece_bytes, receipts, self._clock.now_ms()
+        )
+        store.add_repairs(connection, works)
 
     async def last(self) -> ClosedEpoch | None:
         """Return the epoch that was closed last."""

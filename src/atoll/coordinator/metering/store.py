@@ -10,6 +10,7 @@ from atoll.coordinator.metering.model import (
     Line,
     NodeProofs,
     Place,
+    RepairWork,
     SlotResult,
 )
 from atoll.coordinator.sql import Statement
@@ -62,6 +63,15 @@ _HEADS = Statement("""
     SELECT h.alias, h.signed FROM tree_head h JOIN (
         SELECT alias, max(epoch) AS epoch FROM tree_head GROUP BY alias
     ) newest ON newest.alias = h.alias AND newest.epoch = h.epoch""")
+_ADD_REPAIR = Statement("""
+    INSERT INTO meter_repair (task, failed, worker, piece_bytes, done_ms, epoch, receipts)
+    VALUES (:task, :failed, :worker, :piece_bytes, :done_ms, 0, :receipts)
+    ON CONFLICT (task, failed) DO NOTHING""")
+_SETTLE_REPAIRS = Statement("""
+    UPDATE meter_repair SET epoch = :epoch WHERE epoch = 0 AND done_ms <= :until_ms""")
+_REPAIRS = Statement("""
+    SELECT task, worker, failed, piece_bytes, done_ms, receipts FROM meter_repair
+    WHERE epoch = :epoch ORDER BY done_ms, task, failed""")
 _LAST = Statement("""
     SELECT epoch, from_ms, until_ms, slots_end FROM meter_epoch ORDER BY epoch DESC LIMIT 1""")
 _EPOCH = Statement("""
@@ -257,6 +267,37 @@ def put_epoch(connection: Connection, epoch: ClosedEpoch, proofs: Iterable[NodeP
             for one in proofs
         ],
     )
+
+
+def add_repairs(connection: Connection, works: Iterable[RepairWork]) -> None:
+    """Write repair work that was just recorded; the same task again does nothing."""
+    _ADD_REPAIR.many(
+        connection,
+        [
+            {
+                "task": work.task,
+                "failed": work.failed,
+                "worker": work.worker,
+                "piece_bytes": work.piece_bytes,
+                "done_ms": work.done_ms,
+                "receipts": work.receipts,
+            }
+            for work in works
+        ],
+    )
+
+
+def settle_repairs(connection: Connection, epoch: int, until_ms: int) -> int:
+    """Fix all repair work done until then in an epoch; return how many rows."""
+    return _SETTLE_REPAIRS.run(connection, epoch=epoch, until_ms=until_ms)
+
+
+def repairs_of(connection: Connection, epoch: int) -> list[RepairWork]:
+    """Return the repair work of a closed epoch, in order."""
+    return [
+        RepairWork(bytes(task), int(worker), int(failed), int(size), int(done_ms), bytes(receipts))
+        for task, worker, failed, size, done_ms, receipts in _REPAIRS.all(connection, epoch=epoch)
+    ]
 
 
 def results(connection: Connection, first: int, slots_end: int) -> list[SlotResult]:

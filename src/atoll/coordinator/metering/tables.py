@@ -40,6 +40,21 @@ METER_LINE = Table(
     sqlite_with_rowid=False,
 )
 
+# Repair work of nodes, by the node whose pieces were rebuilt (0: nobody's any more), with the
+# receipts that show it.
+METER_REPAIR = Table(
+    "meter_repair",
+    SCHEMA,
+    Column("task", Bytes, primary_key=True),
+    Column("failed", Integer, primary_key=True, autoincrement=False),
+    Column("worker", Integer, nullable=False),
+    Column("piece_bytes", Big, nullable=False),
+    Column("done_ms", Big, nullable=False),
+    Column("epoch", Big, nullable=False, index=True),
+    Column("receipts", Bytes, nullable=False),
+    sqlite_with_rowid=False,
+)
+
 METER_EPOCH = Table(
     "meter_epoch",
     SCHEMA,

@@ -7,6 +7,7 @@ to. One that is slow, dead or lying costs its lease and no more; the announcemen
 """
 
 import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
@@ -92,6 +93,22 @@ class NodeDirectory(Protocol):
         """Return the alias of a node by its id; None for a stranger."""
 
 
+class Done(Protocol):
+    """Takes down what a worker is to be paid for."""
+
+    def __call__(
+        self,
+        connection: Connection,
+        task: bytes,
+        worker: int,
+        rebuilt: Sequence[int],
+        holders: Mapping[int, int],
+        piece_bytes: int,
+        receipts: Sequence[bytes],
+    ) -> None:
+        """Take it: indexes rebuilt, who held each before, and the targets' receipts."""
+
+
 class RepairOffers(Part):
     """Answers ``AskRepairWork`` and ``FinishRepairWork``."""
 
@@ -105,8 +122,13 @@ class RepairOffers(Part):
         placement: PlacementService,
         repair: RepairService,
         profile: Profile,
+        done: Done | None = None,
     ) -> None:
-        """Share the queue with ``repair``, whose workers take what no node takes."""
+        """Share the queue with ``repair``, whose workers take what no node takes.
+
+        ``done`` hears of every task that rebuilt something, in the transaction that settles it.
+        """
+        self._done = done
         self._clock = clock
         self._rng = rng
         self._database = database
@@ -251,7 +273,7 @@ class RepairOffers(Part):
             recorded = await self._record(request, segment, facts, shown)
             self._look_at(request, segment, facts)
         settled = _pay(segment, facts, recorded)
-        await self._note(alias, request, shown, settled, row.serial)
+        await self._note(alias, request, shown, settled, row.serial, segment)
         self._repair.survey.refresh_soon()
         self._repair.ring()
         return settled
@@ -315,6 +337,7 @@ class RepairOffers(Part):
         shown: _Shown,
         settled: RepairSettled,
         serial: int,
+        segment: StoredSegment | None,
     ) -> None:
         if shown.false:
             log.warning("repair worker %d on segment %d: %s", alias, serial, shown.false)
@@ -334,6 +357,16 @@ class RepairOffers(Part):
 
         def write(connection: Connection) -> None:
             store.add_work(connection, change)
+            if self._done is not None and segment is not None and settled.pieces:
+                self._done(
+                    connection,
+                    request.task,
+                    alias,
+                    [piece.index for piece in shown.stored][: settled.pieces],
+                    {piece.index: piece.alias for piece in segment.pieces},
+                    segment.layout.piece_bytes,
+                    request.receipts,
+                )
             add_counters(
                 connection,
                 {COUNTER_DOWN: change.downloaded_bytes, COUNTER_UP: change.uploaded_bytes},

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from atoll.core.money import BPS, GB_BYTES, MONTH_MS, PICO_PER_EUR, part_down, part_up
+from atoll.core.money import BPS, GB_BYTES, MONTH_MS, PICO_PER_EUR, part_down
 from atoll.economy.tariff.model import (
     DAY_MS,
     MULTIPLIER_MAX_BPS,
@@ -119,14 +119,6 @@ def customer_price(piece_pico: int, k: int, n: int) -> int:
     return -(-piece_pico * n // k)
 
 
-def discount_bps_max(take_bps: int, bound_bps: int) -> int:
-    """Return the largest discount: the parameters' bound, and never more than half of the take.
-
-    A discount as large as the take would let a coalition move money in a circle for nothing.
-    """
-    return min(bound_bps, take_bps // 2)
-
-
 # --- placement ------------------------------------------------------------------------------------
 
 
@@ -209,8 +201,3 @@ def hold_back(
         return HoldBack(FLAT_BPS if ceiling else 0, ceiling)
     step = max(0, age_ms) // LADDER_STEP_MS
     return HoldBack(LADDER_BPS[step] if ceiling and step < len(LADDER_BPS) else 0, ceiling)
-
-
-def take_of(fee_pico: int, take_bps: int) -> int:
-    """Return the take of a fee, rounded up: rounding is never against the system."""
-    return part_up(fee_pico, take_bps)

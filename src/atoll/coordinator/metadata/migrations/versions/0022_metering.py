@@ -56,6 +56,19 @@ def upgrade() -> None:
     )
     op.create_index(op.f("meter_line_by_evidence"), "meter_line", ["evidence"])
     op.create_table(
+        "meter_repair",
+        sa.Column("task", sa.LargeBinary(), nullable=False),
+        sa.Column("failed", sa.Integer(), nullable=False, autoincrement=False),
+        sa.Column("worker", sa.Integer(), nullable=False),
+        sa.Column("piece_bytes", sa.BigInteger(), nullable=False),
+        sa.Column("done_ms", sa.BigInteger(), nullable=False),
+        sa.Column("epoch", sa.BigInteger(), nullable=False),
+        sa.Column("receipts", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint("task", "failed", name=op.f("meter_repair_key")),
+        sqlite_with_rowid=False,
+    )
+    op.create_index(op.f("meter_repair_by_epoch"), "meter_repair", ["epoch"])
+    op.create_table(
         "meter_epoch",
         sa.Column("epoch", sa.BigInteger(), nullable=False, autoincrement=False),
         sa.Column("from_ms", sa.BigInteger(), nullable=False),
@@ -81,6 +94,6 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     """Drop the tables; what was metered is forgotten."""
-    for table in ("proof", "epoch", "line", "count", "clock"):
+    for table in ("proof", "epoch", "repair", "line", "count", "clock"):
         op.drop_table(f"meter_{table}")
     op.drop_table("market_class")
