@@ -54,6 +54,7 @@ _SECTIONS: dict[str, dict[str, Entry]] = {
         "verifier": ("atoll.cli.verifier:verifier", "Run a verifier of what nodes prove."),
         "relay": ("atoll.cli.relay:relay", "Carry connections to nodes behind a NAT."),
         "chain": ("atoll.cli.chain:chain", "See and set up the chain that is settled on."),
+        "genesis": ("atoll.cli.genesis:genesis", "Check who got the tokens, by file and chain."),
     },
     "What if": {
         "price": (

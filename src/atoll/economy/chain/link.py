@@ -87,8 +87,11 @@ class ChainLink:
         )
         self.problem = ""
         """Why the chain is not kept up with now, in words; empty while it is."""
+        plan = self._plan(seed)
+        self.accounts = plan.accounts
+        """Accounts of an embedded chain by role; empty on another one."""
         self._deployment = Deployer(
-            database, config.chain_id, self.outbox, self.deployer.address, self._plan(seed)
+            database, config.chain_id, self.outbox, self.deployer.address, plan
         )
         self.deployed: Progress | None = None
         self._deploy_problem = ""
