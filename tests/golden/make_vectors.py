@@ -390,7 +390,7 @@ def order_limit(number: int) -> orders.OrderLimit:
         serial=OrderSerial(pattern(16, number)),
         payer_tag=PayerTag(b"y" * 16),
         gateway_key=b"" if repair else GATEWAY.public_key,
-        retention_until_ms=number * NOW_MS,
+        retention_until_ms=number and NOW_MS + number * 86_400_000,
         segment_root=pattern(32, 6) if repair else b"",
     )
 

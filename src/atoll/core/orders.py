@@ -40,6 +40,8 @@ ANY_INDEX = 255
 """An order limit with this index admits any one piece of its segment."""
 BATCH_LIMITS_MAX = 65_535
 ORDER_VERSION = 1
+ORDER_RETENTION_MS_MAX = 10 * 366 * 24 * 3_600_000
+"""So long a coordinator's order may hold a piece by itself, from its issue on."""
 ORDER_PURPOSE = b"order-batch/1"
 RECEIPT_PURPOSE = b"piece-receipt/1"
 VERIFIED_BATCHES_MAX = 1024
@@ -295,6 +297,13 @@ def _check_time(limit: OrderLimit, now_ms: int, skew_ms: int) -> None:
             "check order",
             f"the order is issued {(limit.issued_ms - now_ms) // 1000} s in the future",
             hint="set the clock of this machine (NTP)",
+        )
+    if limit.retention_until_ms > limit.issued_ms + ORDER_RETENTION_MS_MAX:
+        raise AtollError(
+            Kind.BAD_REQUEST,
+            "check order",
+            "an order holds a piece for ten years at most",
+            hint="the owner's lock key reaches further",
         )
 
 

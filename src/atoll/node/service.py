@@ -35,6 +35,7 @@ from atoll.node.owner import ProviderDoor, make_door
 from atoll.node.part import NodePart, Step
 from atoll.node.pressure import CalmHost
 from atoll.node.prover.service import Prover
+from atoll.node.prover.time import BeaconTime
 from atoll.node.repairs import RepairWorker
 from atoll.node.retention import NodeRetention
 from atoll.node.sets.service import SetKeeper
@@ -134,6 +135,7 @@ class NodeService:
             bytes_per_s=config.repair_bytes_per_s,
             busy=lambda: bool(self.meter.eased_bytes_per_s),
         )
+        self.beacon_time = BeaconTime(disk, compute, clock)
         self.prover = Prover(
             store=self.store,
             identity=identity,
@@ -143,6 +145,7 @@ class NodeService:
             transport=transport,
             links=self.links,
             ask=self._ask_part,
+            time=self.beacon_time,
         )
         self.parts: list[NodePart] = [
             self.prover,
@@ -213,7 +216,9 @@ class NodeService:
         await self._remember()
         await self.settings.load()
         await self.meter.load(self._disk, self._compute)
+        await self.beacon_time.load()
         await self.store.open()
+        self.store.volume.beacon_ms = self.beacon_time.now_ms
         self.terms.apply()
         self._serving = True
         self._tasks = [asyncio.create_task(self._report(link)) for link in self.links]

@@ -256,3 +256,15 @@ def test_a_repair_is_bound_to_the_root_of_what_may_be_stored() -> None:
     (signed,) = sign_orders(COORDINATOR, [repair])
     assert check_order(signed, KEYS, NOW_MS, SKEW_MS) == repair
     assert len(signed) == len(sign_orders(COORDINATOR, [limit_of()])[0])
+
+
+def test_an_order_alone_holds_a_piece_for_some_years_only() -> None:
+    longest = NOW_MS + orders.ORDER_RETENTION_MS_MAX
+    for until_ms, good in ((longest, True), (longest + 1, False), ((1 << 64) - 1, False)):
+        (signed,) = sign_orders(COORDINATOR, [replace(limit_of(), retention_until_ms=until_ms)])
+        if good:
+            assert check_order(signed, KEYS, NOW_MS, SKEW_MS).retention_until_ms == until_ms
+            continue
+        with pytest.raises(AtollError) as refused:
+            check_order(signed, KEYS, NOW_MS, SKEW_MS)
+        assert refused.value.kind is Kind.BAD_REQUEST

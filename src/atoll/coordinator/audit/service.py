@@ -227,7 +227,7 @@ class AuditService(Part):
             head_epoch=known.head.epoch if known is not None else -1,
             slot=slot,
             slot_ms=self.times.slot_ms if self.panel.active() else 0,
-            beacon=encode_statement(beacon[0]) if beacon is not None and samples else b"",
+            beacon=encode_statement(beacon[0]) if beacon is not None else b"",
             samples=samples,
             verifiers=self.panel.places() if samples else [],
             pause_ms=self._pause_ms(view.alias, slot, bool(beacon)),

@@ -43,7 +43,7 @@ class ProofState(Message, frozen=True):
     beacon: bytes
     """Encoded signed ``BeaconValue`` of this slot; empty while there is none."""
     samples: int
-    """Samples asked of this node in this slot."""
+    """Samples asked of this node in this slot; 0: no proof, the beacon only tells the time."""
     verifiers: list[VerifierPlace]
     pause_ms: int
     """Ask again after so long."""

@@ -39,6 +39,7 @@ from atoll.node.link import Link
 from atoll.node.part import NodePart, Step
 from atoll.node.prover.blocks import BlockCache
 from atoll.node.prover.samples import Sampler
+from atoll.node.prover.time import BeaconTime
 from atoll.node.prover.tree import (
     PAGE_PIECES,
     Holdings,
@@ -92,6 +93,8 @@ class _Account:
     prepared: Tree | None = None
     """The tree whose pieces all have their block hashes."""
     slot: int = -1
+    heard_slot: int = -1
+    """Slot of the newest beacon that told the time."""
     next_ms: int = 0
     agreed_slot: int = -1
     """Slot of the latest attempt to agree on a head."""
@@ -111,8 +114,12 @@ class Prover(NodePart):
         transport: PieceTransport,
         links: Sequence[Link],
         ask: Ask,
+        time: BeaconTime,
     ) -> None:
-        """Touch nothing yet; ``ask`` sends a signed request to a link's coordinator."""
+        """Touch nothing yet; ``ask`` sends a signed request to a link's coordinator.
+
+        ``time`` is told the time that beacons prove.
+        """
         self._store = store
         self._identity = identity
         self._clock = clock
@@ -121,6 +128,7 @@ class Prover(NodePart):
         self._transport = transport
         self._links = links
         self._ask = ask
+        self._time = time
         self._accounts: dict[bytes, _Account] = {}
         self._cache: BlockCache | None = None
         self._sampler: Sampler | None = None
@@ -141,7 +149,8 @@ class Prover(NodePart):
                 account.signed = account.head = check_head(kept.head)
 
     async def stop(self) -> None:
-        """Close the cache."""
+        """Close the cache, write down the time."""
+        await self._time.save()
         if self._cache is not None:
             self._cache.close()
 
@@ -171,6 +180,7 @@ class Prover(NodePart):
         account.next_ms = now_ms + min(max(0, state.pause_ms), PAUSE_MS_MAX)
         if not state.slot_ms:
             return
+        await self._hear_time(link, account, state)
         await self._keep_tree(link, account)
         behind = (
             account.head is None
@@ -178,11 +188,22 @@ class Prover(NodePart):
             or account.head.head.epoch < state.epoch
             or state.head_epoch < account.head.head.epoch
         )
-        if state.beacon and state.slot > account.slot and account.tree is not None:
+        owes = bool(state.beacon and state.samples)
+        if owes and state.slot > account.slot and account.tree is not None:
             await self._prove(link, account, state)
         if behind and state.slot > account.agreed_slot:
             account.agreed_slot = state.slot
             await self._agree(link, account)
+
+    async def _hear_time(self, link: Link, account: _Account, state: ProofState) -> None:
+        """Take the time from a beacon. Raises ``CORRUPT`` and ``UNAUTHENTICATED``."""
+        if not state.beacon or state.slot <= account.heard_slot:
+            return
+        value = check_beacon(decode_statement(state.beacon, Signed), link.key)
+        if value.slot != state.slot or value.opened_ms != state.slot * state.slot_ms:
+            raise AtollError(Kind.CORRUPT, "take beacon", "it is of another slot")
+        account.heard_slot = state.slot
+        await self._time.hear(value.opened_ms)
 
     async def _ask_for(self, link: Link, message: Message, answer: type[Answer]) -> Answer:
         found = await self._ask(link, message, answer)

@@ -30,8 +30,6 @@ from atoll.node.store.model import Locked, Row, State
 from atoll.node.store.volume import Volume
 
 NO_SERIAL = bytes(16)
-BEACON_AHEAD_MS = 10 * 60 * 1000
-"""How far this machine's clock may be ahead of a beacon before the beacon is believed instead."""
 _GRANTED_BYTES = RECORD_BYTES + LOCK_GRANT_BYTES
 BODY_LENGTHS = (
     RECORD_BYTES,
@@ -79,11 +77,11 @@ def read_kept(body: bytes) -> Kept:
 def now_ms(volume: Volume) -> int:
     """Return the time that counts for retention: a clock set forward frees nothing.
 
-    Where a beacon is known, the clock is believed up to ten minutes beyond it.
+    The earlier of the machine's clock and what beacons prove, where any was ever seen.
     """
     own_ms = volume.clock.now_ms()
     beacon_ms = volume.beacon_ms()
-    return min(own_ms, beacon_ms + BEACON_AHEAD_MS) if beacon_ms else own_ms
+    return min(own_ms, beacon_ms) if beacon_ms else own_ms
 
 
 def is_retained(volume: Volume, piece: bytes, row: Row, time_ms: int) -> bool:
@@ -147,7 +145,8 @@ def admitted(volume: Volume, piece: bytes, segment: bytes, signed: bytes) -> Ord
     if kept is not None and kept.signed == signed:
         return Order.SAME
     record = check_record(signed, segment)
-    check_reach(record, now_ms(volume))
+    # By the machine's clock: beacons may be long past where a coordinator is gone.
+    check_reach(record, volume.clock.now_ms())
     return compare(None if kept is None else kept.record, record)
 
 

@@ -78,7 +78,7 @@ class Volume:
     commit: GroupCommit
     counts: Counts = field(default_factory=Counts)
     beacon_ms: Callable[[], int] = int
-    """Latest time that a beacon proved, in ms since 1970; 0 where none is known."""
+    """Time that is past for certain, by beacons, in ms since 1970; 0 where none was ever seen."""
     background_share: float = 1.0
     """Pace of scrub and compaction, above 0 to 1: less while the machine is busy otherwise."""
     disk_slow_until_s: float = 0.0

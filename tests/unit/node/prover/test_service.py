@@ -25,6 +25,7 @@ from atoll.core.proofs.signed import encode_statement
 from atoll.core.proofs.sums import RangeTree
 from atoll.node.link import Link
 from atoll.node.prover.service import MEMORY_FILE, Prover, issuer_number
+from atoll.node.prover.time import BeaconTime
 from atoll.node.prover.tree import Tree, entry_of, tree_of
 
 NODE = Identity(b"node".ljust(32, b"."))
@@ -124,6 +125,7 @@ def prover_of(machine: Machine, coordinator: HostileCoordinator) -> Prover:
         transport=None,  # type: ignore[arg-type]  # no beacon, no proof: nothing is pushed
         links=[Link(Address("127.0.0.1", 1), COORDINATOR.public_key, registered=True)],
         ask=coordinator.ask,
+        time=BeaconTime(machine.disk, machine.compute, machine.clock),
     )
     machine.run(prover.start())
     return prover
