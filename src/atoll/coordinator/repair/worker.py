@@ -41,7 +41,7 @@ from atoll.coordinator.repair.rules import (
     health_of,
     judge_node,
 )
-from atoll.core.errors import AtollError
+from atoll.core.errors import AtollError, Kind
 from atoll.core.ids import SegmentId
 from atoll.core.messages import StoredPiece
 from atoll.core.orders import Action
@@ -558,7 +558,9 @@ class SegmentRepairer:
                 self._profile.stall_s,
             )
         except SourceError as failed:
-            return str(failed.cause) if failed.lost or sure else ""
+            # A node that refuses our repair says that its owner gave the piece to another.
+            given_away = failed.cause.kind is Kind.FORBIDDEN
+            return str(failed.cause) if failed.lost or sure or given_away else ""
         except AtollError as cause:
             log.info("piece %d of segment %d: %s", piece.index, segment.serial, cause)
             return str(cause) if sure else ""

@@ -12,6 +12,8 @@ from atoll.coordinator.repair.rules import LOCAL, WAN
 from atoll.coordinator.repair.worker import Outcome
 from atoll.core.ids import SegmentId, piece_id_of
 from atoll.core.messages import ReportLiar
+from atoll.node.store.adoption import _write_down
+from atoll.node.store.model import State
 from atoll.sim.network import NetworkFaults
 
 KIB, MIB = 1 << 10, 1 << 20
@@ -306,6 +308,43 @@ def test_nodes_that_are_mistaken_about_their_loss_do_not_cost_the_object(cloud: 
         assert rotten not in cloud.segments()[0].pieces, "what is truly lost is struck all the same"
 
     cloud.main(main)
+
+
+def test_what_its_owner_gave_to_another_coordinator_is_neither_counted_nor_built_again(
+    cloud: Cloud,
+) -> None:
+    """The owner signs at the nodes; we only hear that nothing of it is here any more."""
+
+    async def main() -> None:
+        await cloud.upload(600 * KIB)
+        (before,) = cloud.segments()
+        working = cloud.coordinator()
+        await working.incarnation.start(working.repair.start())
+        given = [(p, piece_id_of(SegmentId(before.segment), p.index)) for p in before.pieces]
+        for piece, name in given:
+            node = cloud.nodes[piece.alias]
+            assert node.store is not None
+            assert node.incarnation is not None
+            await node.incarnation.start(_write_down(node.store.volume, name, 77, 5))
+        for piece, name in given:
+            await working.incarnation.start(working.repair.report_lost(piece.alias, [name]))
+        await asyncio.sleep(20)
+        (after,) = cloud.segments()
+        assert after.pieces == ()
+        assert moved_bytes(cloud) == 0
+        for piece, name in given:
+            store = cloud.nodes[piece.alias].store
+            assert store is not None
+            row = store.volume.index.get(name)
+            assert row is not None
+            assert (State(row.state), row.issuer) == (State.LIVE, 77)
+
+    cloud.main(main)
+
+
+def moved_bytes(cloud: Cloud) -> int:
+    """What repair has sent."""
+    return cloud.counters().get("repair_bytes_uploaded", 0)
 
 
 def test_a_segment_deleted_during_its_repair_leaves_nothing_behind(cloud: Cloud) -> None:
