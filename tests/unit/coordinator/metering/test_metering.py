@@ -233,6 +233,36 @@ async def test_a_line_of_an_epoch_is_explained_by_its_evidence(world: World) -> 
         assert caught.value.kind is Kind.NOT_FOUND
 
 
+async def test_repair_work_is_taken_down_once_and_settled_with_its_epoch(world: World) -> None:
+    bucket = await world.begin()
+    await world.metadata.put(bucket, "a", [tiny(5_000)])
+    await world.meters.read()
+
+    async def finish(task: bytes, rebuilt: list[int]) -> None:
+        holders = {0: 2, 1: 3, 2: 3}
+        await world.database.write(
+            lambda c: world.meters.note_repair(c, task, 1, rebuilt, holders, 700, [b"r1", b"r2"])
+        )
+
+    await finish(b"t" * 16, [0, 1, 2, 9])
+    await finish(b"t" * 16, [0, 1, 2, 9])
+    await world.pass_s(10)
+    await world.meters.close(1)
+    await finish(b"u" * 16, [0])
+    found = (await world.meters.metered(1)).repairs
+    assert [(one.failed, one.byte_count) for one in found] == [
+        (b"", 700),
+        (provider(2).node_id, 700),
+        (provider(3).node_id, 1_400),
+    ]
+    assert {one.worker for one in found} == {provider(1).node_id}
+    assert len({one.evidence for one in found}) == 3
+    await world.pass_s(10)
+    await world.meters.close(2)
+    (rest,) = (await world.meters.metered(2)).repairs
+    assert rest.byte_count == 700
+
+
 async def test_what_is_metered_is_what_an_epoch_is_computed_from(world: World) -> None:
     """A customer's bytes, three prices, one node that fails half: figures by hand."""
     bucket = await world.begin()

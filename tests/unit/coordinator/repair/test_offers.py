@@ -9,6 +9,7 @@ import pytest
 from tests.unit.coordinator.repair.world import Cloud, Coordinator, parts_of
 
 from atoll.coordinator.metadata.model import StoredSegment
+from atoll.coordinator.metering import store as metering
 from atoll.coordinator.placement.model import NodeState, Standing
 from atoll.coordinator.repair import store
 from atoll.coordinator.repair.rules import LOCAL
@@ -24,7 +25,13 @@ from atoll.core.messages.repairs import (
     RepairSettled,
     RepairTask,
 )
-from atoll.core.orders import PieceReceipt, parse_order, sign_receipt
+from atoll.core.orders import (
+    SIGNED_RECEIPT_BYTES,
+    PieceReceipt,
+    check_receipt,
+    parse_order,
+    sign_receipt,
+)
 from atoll.core.pieces import (
     Header,
     crc32c,
@@ -122,6 +129,14 @@ def test_a_node_repairs_what_it_has_no_part_in_and_is_paid_for_it(cloud: Cloud, 
         assert work.uploaded_bytes == 2 * piece_bytes
         assert worker.paid_bytes == work.downloaded_bytes + work.uploaded_bytes
         assert cloud.counters()["repair_pieces"] == 2
+        metered = cloud.read(lambda c: metering.repairs_of(c, 0))
+        dead = sorted(piece.alias for piece in segment.pieces[:2])
+        assert [(one.worker, one.failed) for one in metered] == [(alias, one) for one in dead]
+        for one in metered:
+            assert one.piece_bytes == piece_bytes
+            assert len(one.receipts) == 2 * SIGNED_RECEIPT_BYTES
+            receipt = check_receipt(one.receipts[:SIGNED_RECEIPT_BYTES])
+            assert receipt.segment_id == segment.segment
 
     cloud.main(main)
 

@@ -17,6 +17,8 @@ from atoll.coordinator.collection.service import CollectionService
 from atoll.coordinator.metadata.migrate import migrate_connection
 from atoll.coordinator.metadata.model import StoredSegment
 from atoll.coordinator.metadata.store import segments as metadata
+from atoll.coordinator.metering.model import MeteringConfig
+from atoll.coordinator.metering.service import MeteringService
 from atoll.coordinator.placement.model import Candidate, NodeState
 from atoll.coordinator.placement.service import PlacementService, PolicySource
 from atoll.coordinator.repair import store as queue
@@ -188,6 +190,14 @@ class Cloud:
             "placement": placement,
             "profile": self.profile,
         }
+        metering = MeteringService(
+            clock,
+            database,
+            self.table,  # type: ignore[arg-type]
+            MeteringConfig(1.0),
+            price_of=lambda view: 0,
+            slot_ms=10_000,
+        )
         repair = RepairService(**parts, accuse=lambda *words: self.accused.append(words))
         return Coordinator(
             incarnation=life,
@@ -203,6 +213,7 @@ class Cloud:
                 placement=placement,
                 repair=repair,
                 profile=self.profile,
+                done=metering.note_repair,
             ),
             repairer=SegmentRepairer(**parts),
             collection=CollectionService(
