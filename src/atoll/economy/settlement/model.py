@@ -114,6 +114,7 @@ class RepairLine(msgspec.Struct, frozen=True, array_like=True):
 
     worker: bytes
     failed: bytes
+    """Empty where it is not known: then the insurance pays."""
     byte_count: int
     evidence: bytes
 
