@@ -307,6 +307,35 @@ def refused(attempt: Callable[[], Any]) -> None:
     assert answer.value.response["Error"]["Code"] == "AccessDenied"
 
 
+STORED_HEADERS = ("content-type", "cache-control", "content-disposition", "content-encoding",
+                  "content-language", "expires", "x-amz-meta-colour", "content-length")  # fmt: skip
+
+
+def headers_come_back_through_s3(two: Two, nodes: Path) -> None:
+    """What nodes alone tell of an object reaches an S3 endpoint with all its headers."""
+    phrase = two.folder / "phrase"
+    phrase.write_text(run("coordinator", "phrase", "--data", two.old.folder).stdout)
+    access, secret = two.new.keys
+    flags = ("--phrase-file", phrase, "--nodes", nodes, "--bucket", "vault", "--to", "s3://back")
+    done = run(
+        "recover",
+        *flags,
+        "--endpoint",
+        two.new.endpoint,
+        AWS_ACCESS_KEY_ID=access,
+        AWS_SECRET_ACCESS_KEY=secret,
+    )
+    assert done.returncode == 0, (done.stdout[-1000:], done.stderr[-2000:])
+    s3 = two.new.s3()
+    for key in ("described/5", "described/0", "in/parts"):
+        heads = [
+            s3.head_object(Bucket=bucket, Key=name)["ResponseMetadata"]["HTTPHeaders"]
+            for bucket, name in (("vault", key), ("back", f"vault/{key}"))
+        ]
+        told, back = [{n: h.get(n) for n in STORED_HEADERS} for h in heads]
+        assert told == back, key
+
+
 @pytest.mark.slow
 def test_a_bucket_that_moves_is_the_same_at_its_new_place(two: Two, tmp_path: Path) -> None:
     old, new = two.old, two.new
@@ -350,6 +379,8 @@ def test_a_bucket_that_moves_is_the_same_at_its_new_place(two: Two, tmp_path: Pa
     for key in before:
         assert after[key] == before[key], key
     assert after.keys() == before.keys()
+
+    headers_come_back_through_s3(two, nodes)
 
     # Both live. Nobody deletes what is locked, and the former one nothing at all.
     former, s3 = old.s3(), new.s3()
