@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from atoll.economy.keccak import keccak_256
+from atoll.economy.settlement.fraud import calls_of, find_fault
 from atoll.economy.settlement.sumtree import Leaf, SumTree, leaf_hash, node_hash, sums_word
 from tests.contracts.gas import check_gas
 from tests.contracts.settlement import (
@@ -400,6 +401,26 @@ def test_who_had_nothing_released_is_not_missed(world: World) -> None:
     beside = [tree.shown(place) for place in (index - 1, index) if 0 <= place < 9]
     with refused("nothing released"):
         world.distributor.prove_missing(10, old.shown(index), beside)
+
+
+@pytest.mark.parametrize("fault", ["disorder", "falling", "missing first", "missing last"])
+def test_what_a_watcher_finds_strikes_the_root(world: World, fault: str) -> None:
+    last = tree_of(earned())
+    settle(world, 1, last)
+    leaves = raw(earned(2))
+    if fault == "disorder":
+        leaves[3], leaves[4] = leaves[4], leaves[3]
+    elif fault == "falling":
+        leaves[8] = Leaf(leaves[8].account, 1, 0)
+    else:
+        del leaves[0 if fault == "missing first" else 8]
+    tree = RawTree(leaves)
+    propose(world, 2, tree)
+    found = find_fault(last, leaves, tree.count, tree.root)
+    assert found is not None
+    ((name, arguments),) = calls_of(found)
+    getattr(world.distributor, name)(*arguments, sender=account("watcher"))
+    struck(world, FAULT_ORDER if fault == "disorder" else FAULT_FALLING)
 
 
 def test_an_honest_root_stands_against_every_kind_of_proof(world: World) -> None:

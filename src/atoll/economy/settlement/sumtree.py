@@ -200,11 +200,12 @@ class SumTree:
         return bytes(self._accounts[start : start + ACCOUNT_BYTES])
 
 
-def build(leaves: Iterable[Leaf]) -> SumTree:
+def build(leaves: Iterable[Leaf], *, ordered: bool = True) -> SumTree:
     """Return the tree of ``leaves``, which must come sorted by account and unique.
 
-    They are read once; none is kept. Raises ``AtollError`` (``BAD_REQUEST``) for an account out of
-    order, of another length or of zeros, and for an amount of more than 120 bits.
+    They are read once; none is kept. Not ``ordered`` is for who judges somebody else's leaves: they
+    may come in any order. Raises ``AtollError`` (``BAD_REQUEST``) for an account out of order, of
+    another length or of zeros, and for an amount of more than 120 bits.
     """
     accounts = bytearray()
     ground = bytearray()
@@ -213,7 +214,7 @@ def build(leaves: Iterable[Leaf]) -> SumTree:
     digest = keccak_256
     for leaf in leaves:
         account = leaf.account
-        if account <= previous or len(account) != ACCOUNT_BYTES:
+        if len(account) != ACCOUNT_BYTES or (ordered and account <= previous):
             raise _refuse(f"account {account.hex()} is not 20 bytes above the one before it")
         previous = account
         released, held = leaf.released_micro, leaf.held_micro
