@@ -231,7 +231,13 @@ class Rooms:
         """What customers and providers ask for beyond pieces in their places."""
         clock, database = world.clock, world.database
         packing = config.packing or PACKING_PROFILES[config.profile]
-        self.packing = PackingService(clock, database, packing, metadata.segment_key)
+        self.packing = PackingService(
+            clock,
+            database,
+            packing,
+            metadata.segment_key,
+            lambda policy: self.placement.pool(0, policy).independent,
+        )
         self.upgrades = UpgradeService(
             clock,
             database,

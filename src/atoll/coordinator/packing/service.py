@@ -1,5 +1,6 @@
 """Hands out small segments to gateways that have time, and swaps places when a pack is stored."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from sqlalchemy.engine import Connection
@@ -10,9 +11,10 @@ from atoll.coordinator.metadata.serials import check_serials
 from atoll.coordinator.metadata.service import no_bucket
 from atoll.coordinator.metadata.store import buckets, changes, packs, segments
 from atoll.coordinator.packing import store
-from atoll.coordinator.packing.rules import Basket, PackingProfile
+from atoll.coordinator.packing.rules import Basket, PackingProfile, rest_is_safer
 from atoll.coordinator.packing.store import DueBucket, Page, Walk
 from atoll.coordinator.part import Part, Step
+from atoll.core.errors import AtollError
 from atoll.core.ids import SHORT_ID_BYTES
 from atoll.core.messages.packing import (
     DECLINED_MAX,
@@ -39,8 +41,15 @@ class PackingService(Part):
     """Answers ``LeasePack`` and ``CommitPack``."""
 
     def __init__(
-        self, clock: Clock, database: Database, profile: PackingProfile, segment_key: bytes = b""
+        self,
+        clock: Clock,
+        database: Database,
+        profile: PackingProfile,
+        segment_key: bytes = b"",
+        operators: Callable[[int], int] | None = None,
     ) -> None:
+        """``operators`` counts the independent ones of a policy: without it no rest is packed."""
+        self._operators = operators
         self._segment_key = segment_key
         self._clock = clock
         self._database = database
@@ -66,7 +75,8 @@ class PackingService(Part):
         )
         if due is None:
             return PackWork(bucket=None, pause_ms=IDLE_PAUSE_MS)
-        items, walk = await self._database.read(lambda c: self._search(c, due, now_ms))
+        wide = self._rest_is_safer(due.info.policy)
+        items, walk = await self._database.read(lambda c: self._search(c, due, now_ms, wide=wide))
         if items:
             until_ms = now_ms + self._profile.lease_ms
             walk = replace(walk, lease_owner=request.worker, lease_until_ms=until_ms)
@@ -76,11 +86,17 @@ class PackingService(Part):
         return PackWork(bucket=due.info, items=items, pause_ms=self._profile.pause_ms)
 
     def _search(
-        self, connection: Connection, due: DueBucket, now_ms: int
+        self, connection: Connection, due: DueBucket, now_ms: int, *, wide: bool
     ) -> tuple[list[PackItem], Walk]:
-        """Fill a basket: first what is left of packs half dead, then small objects by key."""
+        """Fill a basket: first what is left of packs half dead, then small objects by key.
+
+        What does not fill one is left alone; where a pack is ``wide`` enough, rests are packed.
+        """
         basket = Basket()
         items: list[PackItem] = []
+        rest = Basket()
+        rest_items: list[PackItem] = []
+        rest_ms = now_ms - self._profile.rest_age_ms
         dead = self._half_dead(connection, due, basket, items)
         before_ms = now_ms - self._profile.age_ms
         after = due.after_key
@@ -95,6 +111,8 @@ class PackingService(Part):
                 if not basket.take(segment.record()):
                     return items, Walk(due.info.bucket, after, now_ms)
                 items.append(store.item_of(key, segment))
+                if segment.created_ms < rest_ms and rest.take(segment.record()):
+                    rest_items.append(items[-1])
                 after = key
             after = last
             if not more or basket.full:
@@ -107,7 +125,17 @@ class PackingService(Part):
         )
         if dead or basket.stored_bytes >= self._profile.bytes_min:
             return items, walk
+        if rest.stored_bytes >= self._profile.rest_bytes_min and wide:
+            return rest_items, walk
         return [], walk
+
+    def _rest_is_safer(self, policy: int) -> bool:
+        if self._operators is None:
+            return False
+        try:
+            return rest_is_safer(self._operators(policy))
+        except AtollError:
+            return False  # a policy that this process has not heard of yet
 
     def _half_dead(
         self, connection: Connection, due: DueBucket, basket: Basket, items: list[PackItem]

@@ -129,7 +129,11 @@ class UpgradeService(Part):
         known: dict[tuple[int, int], Since | None] = {}
         for policy in policies:
             for scheme in CLASSES[1:]:
-                pool = self._placement.pool_of_scheme(SEGMENT_PLAIN_BYTES_MAX, scheme, policy)
+                try:
+                    pool = self._placement.pool_of_scheme(SEGMENT_PLAIN_BYTES_MAX, scheme, policy)
+                except AtollError as unknown:
+                    log.info("operators of a policy are not counted: %s", unknown)
+                    break
                 one = before.get(policy, {}).get(scheme.k)
                 known[policy, scheme.k] = looked(
                     one, scheme, pool.independent, now_ms, self._profile

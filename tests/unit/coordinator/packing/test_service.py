@@ -229,3 +229,45 @@ async def test_a_gateway_gets_neither_what_it_may_not_serve_nor_what_it_has_no_k
     assert (await packing.service.lease(strange)).bucket is None
     able = LeasePack(worker=OTHER_WORKER, keys=b"their ro")
     assert len((await packing.service.lease(able)).items) == 40, "the decliner's lease is over"
+
+
+REST = PackingProfile(
+    age_ms=HOUR_MS, bytes_min=1 << 20, pass_ms=1_000, rest_age_ms=10 * HOUR_MS, rest_bytes_min=2_000
+)
+
+
+async def test_a_rest_too_small_for_a_pack_is_packed_once_it_is_old_and_a_pack_is_safer(
+    database: SqlDatabase,
+) -> None:
+    packing = Packing(database)
+    operators = {1: 7}
+    packing.service = PackingService(
+        packing.metadata.clock, database, REST, operators=lambda policy: operators[policy]
+    )
+    bucket = await fill(packing)
+    clock = packing.metadata.clock
+    assert (await packing.lease()).bucket is None, "young"
+    clock.time_ms += REST.rest_age_ms
+    await packing.metadata.put(bucket, "k999", [tiny(100)])
+    clock.time_ms += HOUR_MS + 1
+    assert (await packing.lease()).bucket is None, "2/4 survives fewer losses than four copies"
+    operators[1] = 8
+    clock.time_ms += REST.pass_ms
+    work = await packing.lease()
+    assert [item.key for item in work.items] == [f"k{n:03}" for n in range(40)], "not the young one"
+    await packing.commit(work)
+    assert packing.moved == 40
+    clock.time_ms += REST.rest_age_ms
+    assert (await packing.lease()).bucket is None, "one object is no rest worth a pack"
+    await packing.metadata.check()
+
+
+async def test_a_policy_nobody_knows_here_stops_nothing(database: SqlDatabase) -> None:
+    packing = Packing(database)
+
+    def unknown(policy: int) -> int:
+        raise AtollError(Kind.BAD_REQUEST, "place segment", f"no policy {policy}")
+
+    packing.service = PackingService(packing.metadata.clock, database, PROFILE, operators=unknown)
+    await fill(packing)
+    assert len((await packing.lease()).items) == 40
