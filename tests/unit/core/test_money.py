@@ -1,7 +1,7 @@
 """Money is whole: what is divided makes the whole again, what is written can be read back."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from atoll.core import money
@@ -32,6 +32,7 @@ def test_what_is_no_amount_is_refused(text: str) -> None:
     assert caught.value.kind is Kind.CONFIG
 
 
+@settings(deadline=None)
 @given(st.integers(-(10**29), 10**29))
 def test_what_is_shown_is_read_back(pico: int) -> None:
     assert money.parse_euro(money.show_euro(pico)) == pico
@@ -44,6 +45,7 @@ def test_amounts_are_shown_with_as_few_decimals_as_they_take() -> None:
     assert money.show_euro(7 * 10**12, 0) == "7 EUR"
 
 
+@settings(deadline=None)
 @given(st.lists(AMOUNTS, max_size=30))
 def test_floors_of_a_cumulative_figure_lose_nothing(additions: list[int]) -> None:
     total = paid = 0
@@ -53,6 +55,7 @@ def test_floors_of_a_cumulative_figure_lose_nothing(additions: list[int]) -> Non
     assert paid == total // money.PICO_PER_MICRO
 
 
+@settings(deadline=None)
 @given(AMOUNTS, st.lists(st.integers(0, 10**12), min_size=1, max_size=20).filter(any))
 def test_parts_make_the_whole_and_none_is_off_by_more_than_one(
     amount: int, weights: list[int]
@@ -81,6 +84,7 @@ def test_nothing_is_divided_among_nobody() -> None:
 SHARES = (2_500, 1_500, 2_000, 1_500, 2_000, 500)
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 10**9), max_size=40))
 def test_shares_over_time_are_those_of_the_sum(amounts: list[int]) -> None:
     shares = money.Shares(SHARES, (0,) * 6)

@@ -3,7 +3,7 @@
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from atoll.core import sealed
@@ -14,6 +14,7 @@ SEEDS = st.binary(min_size=32, max_size=32)
 READER = Identity(b"r" * 32)
 
 
+@settings(deadline=None)
 @given(SEEDS, SEEDS, st.binary(max_size=300))
 def test_the_reader_reads_what_was_sealed(seed: bytes, ephemeral: bytes, plain: bytes) -> None:
     box = sealed.seal_for(Identity(seed).public_key, b"test/1", plain, ephemeral)
@@ -21,6 +22,7 @@ def test_the_reader_reads_what_was_sealed(seed: bytes, ephemeral: bytes, plain: 
     assert sealed.open_sealed(seed, b"test/1", box) == plain
 
 
+@settings(deadline=None)
 @given(SEEDS)
 def test_both_halves_of_a_key_move_together(seed: bytes) -> None:
     """The Montgomery form of the public key is the public key of the private one's."""

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.fixtures.epochs import tariff
 
@@ -32,6 +32,7 @@ def test_the_reference_is_the_median_by_proven_free_bytes() -> None:
     assert rules.weighted_median([]) is None
 
 
+@settings(deadline=None)
 @given(st.lists(st.builds(Posted, PRICES, st.integers(0, 10**15)), max_size=30))
 def test_half_of_the_weight_is_at_most_and_at_least_the_median(posted: list[Posted]) -> None:
     median = rules.weighted_median(posted)
@@ -43,6 +44,7 @@ def test_half_of_the_weight_is_at_most_and_at_least_the_median(posted: list[Post
     assert 2 * sum(p.proven_free_bytes for p in posted if p.price_pico < median) < weight
 
 
+@settings(deadline=None)
 @given(PRICES, PRICES, st.integers(-10, 30 * DAY_MS))
 def test_the_reference_moves_by_two_percent_a_day_at_most(
     before: int, median: int, elapsed_ms: int
@@ -80,6 +82,7 @@ def test_the_multiplier_stays_in_its_bounds() -> None:
     assert rules.multiplier_bps(100, 100, slope_bps=10**6) == 20_000
 
 
+@settings(deadline=None)
 @given(PRICES, st.integers(500, 2_000), st.integers(0, 10**16))
 def test_what_is_left_of_a_fee_after_the_take_is_the_price_asked(
     price: int, take_bps: int, byte_count: int
@@ -89,6 +92,7 @@ def test_what_is_left_of_a_fee_after_the_take_is_the_price_asked(
     assert (fee - 1) * (10_000 - take_bps) < price * 10_000
 
 
+@settings(deadline=None)
 @given(PRICES)
 def test_a_posted_price_stays_in_its_class_and_pay_under_its_ceiling(price: int) -> None:
     posted = rules.posted_price(price, HOME)
@@ -113,6 +117,7 @@ def test_the_example_of_the_design() -> None:
     assert price * 1_000 // (PICO_PER_EUR // 100) == 295
 
 
+@settings(deadline=None)
 @given(st.integers(0, 10_000), PRICES, PRICES)
 def test_weight_falls_with_the_price_and_rises_with_the_square_of_the_score(
     score: int, price: int, reference: int

@@ -131,6 +131,7 @@ def test_a_discount_comes_out_of_the_take_and_not_out_of_pay() -> None:
     assert cheap.take_pico == plain.take_pico - off
 
 
+@settings(deadline=None)
 @given(st.integers(0, 2 * 10**12), st.sampled_from((0, 1, 250, 500)), st.integers(1, 40))
 def test_a_limit_is_never_exceeded_and_hardly_missed(limit: int, discount: int, cuts: int) -> None:
     lines = [

@@ -216,6 +216,7 @@ def test_bytes_of_anybody_are_no_document(body: bytes) -> None:
     assert caught.value.kind in (Kind.CORRUPT, Kind.NEWER_FORMAT)
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(-(2**62), 2**250), max_size=8))
 def test_numbers_of_any_size_are_written_in_one_way(numbers: list[int]) -> None:
     body = encode_rows(numbers)
