@@ -99,6 +99,7 @@ class MemoryNode:
     heads: dict[bytes, int] = field(default_factory=dict)
     dead: bool = False
     refuses: Kind | None = None
+    refuses_reads: Kind | None = None
     hangs_on_put: bool = False
     hangs_on_get: bool = False
     dies_after_bytes: int | None = None
@@ -120,6 +121,8 @@ class MemoryNode:
             raise AtollError(Kind.UNREACHABLE, "call", "connection refused", about=str(self.alias))
 
     def serve(self, piece_id: bytes, part: PiecePart, offset: int, length: int) -> bytes:
+        if self.refuses_reads is not None:
+            raise AtollError(self.refuses_reads, "get piece", "refused")
         record = self.pieces.get(piece_id)
         if record is None:
             raise AtollError(Kind.NOT_FOUND, "get piece", "no such piece")

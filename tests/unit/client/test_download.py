@@ -2,9 +2,11 @@
 
 import asyncio
 import itertools
+import random
 
+import msgspec
 import pytest
-from tests.unit.client.cluster import BUCKET, Cluster, pattern
+from tests.unit.client.cluster import BUCKET, Cluster, SeededRng, pattern
 
 from atoll.client.transfer.download import DownloadLimits
 from atoll.core.errors import AtollError, Kind
@@ -105,6 +107,26 @@ async def test_a_lie_where_no_tag_reaches_spoils_nothing_that_is_rebuilt(
         assert await cluster.get(segments) == data
     await cluster.downloader.examiner.settle()
     assert {report.index for report in cluster.liars} <= {liar}
+
+
+@pytest.mark.parametrize("seed", range(25))
+async def test_any_liars_are_tolerated_as_long_as_k_honest_pieces_are_left(seed: int) -> None:
+    chance = random.Random(seed)
+    cluster = Cluster(25, scheme=RS_10_20)
+    cluster.rng = SeededRng(seed)
+    data = pattern(chance.choice([8_193, 8_193, 40_000, 300_000, 1 << 20]), seed)
+    (segment,) = await cluster.put(data)
+    kept = chance.sample(list(segment.pieces), chance.randrange(15, len(segment.pieces) + 1))
+    for piece in chance.sample(kept, 5):
+        node = cluster.nodes[piece.alias - 1]
+        if chance.random() < 0.3:
+            node.refuses_reads = Kind.OVERLOADED
+        else:
+            node.lies, node.lies_at = True, chance.choice([0, 500, -1])
+    pieces = sorted(kept, key=lambda piece: piece.index)
+    segments = [msgspec.structs.replace(segment, pieces=pieces)]
+    for _ in range(2):
+        assert await cluster.get(segments) == data
 
 
 async def test_too_many_liars_deliver_nothing_wrong() -> None:
