@@ -197,6 +197,30 @@ def test_an_index_that_cannot_be_is_refused(change: dict[str, object]) -> None:
     assert caught.value.kind in (Kind.CORRUPT, Kind.NEWER_FORMAT)
 
 
+def swapped(one: Published, section: str, body: bytes, rows: int) -> Published:
+    """The same document with another chunk, its hash made right."""
+    index = read(one).index
+    place = [chunk.section for chunk in index.chunks].index(section)
+    entry = document.ChunkEntry(section, rows, len(body), hashlib.sha256(body).digest())
+    entries = [*index.chunks[:place], entry, *index.chunks[place + 1 :]]
+    encoded = document.encode_index(msgspec.structs.replace(index, chunks=entries))
+    chunks = (*one.chunks[:place], body, *one.chunks[place + 1 :])
+    return Published(encoded, chunks, document.content_hash(encoded))
+
+
+def test_a_chunk_in_another_form_is_refused() -> None:
+    """The same values in longer MessagePack would be a second document with the same figures."""
+    (one,) = published()
+    frame = one.chunks[[c.section for c in read(one).index.chunks].index("frame")]
+    assert frame[:3] == bytes.fromhex("919401")
+    longer = bytes.fromhex("9194cc01") + frame[3:]
+    assert decode_rows(longer, document.Frame) == decode_rows(frame, document.Frame)
+    assert read(swapped(one, "frame", frame, 1)).content == read(one).content
+    for body, rows in ((longer, 1), (frame, 2)):
+        with pytest.raises(AtollError, match="one form"):
+            read(swapped(one, "frame", body, rows))
+
+
 def test_sections_out_of_order_or_missing_are_refused() -> None:
     (one,) = published()
     index = read(one).index
