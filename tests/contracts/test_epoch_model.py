@@ -74,10 +74,10 @@ class EpochMachine(Machine):
     @initialize()
     def start(self) -> None:
         self.fund(500 * EURO_MICRO)
-        self.propose("", 1, [3, 0, 5, 1, 9, 2])
-        self.wait(CHALLENGE_S)
-        self.finalise()
+        self.absorb(1)
+        self.right_root([3, 0, 5, 1, 9, 2], 1, 0, True, False)
         self.wrong_root("double", True, [1] * 6, 0)
+        self.claim(0, 0, 0)
 
     @rule(amount=st.integers(1, 300 * EURO_MICRO))
     def fund(self, amount: int) -> None:
@@ -93,11 +93,6 @@ class EpochMachine(Machine):
         self.funded += amount
 
     growths = st.lists(st.integers(0, 30), min_size=6, max_size=6)
-
-    @rule(step=st.integers(1, 3), growth=growths)
-    def propose_right(self, step: int, growth: list[int]) -> None:
-        self.propose("", step, growth)
-        self.done("propose_right")
 
     def propose(self, fault: str, step: int, growth: list[int]) -> None:
         before = self.final.get(self.last_epoch)
@@ -190,18 +185,25 @@ class EpochMachine(Machine):
         if self.fees:
             self.reclaim(1)
 
-    @rule(growth=growths, place=st.integers(0, 5), asks=st.booleans())
-    def right_root(self, growth: list[int], place: int, asks: bool) -> None:
+    @rule(
+        growth=growths,
+        step=st.integers(1, 3),
+        place=st.integers(0, 5),
+        asks=st.booleans(),
+        stays=st.booleans(),
+    )
+    def right_root(self, growth: list[int], step: int, place: int, asks: bool, stays: bool) -> None:
         """A right root: no proof strikes it, whoever asks is answered, and it becomes final."""
         self.settle()
-        self.propose("", 1, growth)
+        self.propose("", step, growth)
         for kind in FAULTS[:-1]:
             self.strike(kind, place)
         if asks and self.open is not None:
             self.demand(0)
             self.finalise()
             self.answer()
-        self.settle()
+        if not stays:
+            self.settle()
         self.done("right_root")
 
     def settle(self) -> None:
@@ -245,7 +247,9 @@ class EpochMachine(Machine):
             return lambda: contract.prove_bad_leaf(shown, index, recorded, path, sender=sender)
         if kind == "double" and len(tree.leaves) > 2:
             return lambda: contract.prove_disorder(tree.shown(1), tree.shown(2), sender=sender)
-        old = self.final[self.last_epoch]
+        old = self.final.get(self.last_epoch)
+        if old is None:
+            return None
         there = {leaf.account: index for index, leaf in enumerate(tree.leaves)}
         if kind == "falling":
             pairs = [

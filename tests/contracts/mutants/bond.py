@@ -7,7 +7,7 @@ CONTRACT = "Bond"
 TESTS = ("test_bond.py", "test_bond_model.py")
 MUTANTS = (
     Mutant("delegations are lost first", "    own: uint256 = self._slash_own(node, last, amount)\n    delegated: uint256 = self._slash_delegated(node, last, amount - own)", "    delegated: uint256 = self._slash_delegated(node, last, amount)\n    own: uint256 = self._slash_own(node, last, amount - delegated)"),
-    Mutant("who left is not slashed", "BUCKETS: constant(uint256) = 3", "BUCKETS: constant(uint256) = 0"),
+    Mutant("who left is not slashed", "BUCKETS: constant(uint256) = 3", "BUCKETS: constant(uint256) = 1"),
     Mutant("one bucket short", "BUCKETS: constant(uint256) = 3", "BUCKETS: constant(uint256) = 2"),
     Mutant("anyone slashes", 'assert msg.sender == self.COURT, "not the court"', "pass"),
     Mutant("leaving bucket is not debited", "            self.leaving[node][generation][last - back].assets = there - part\n", ""),
