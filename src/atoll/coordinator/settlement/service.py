@@ -16,6 +16,9 @@ EMBEDDED_PAUSE_S = 0.5
 PUBLIC_PAUSE_S = 4.0
 """Between steps: chains make a block every few seconds."""
 
+START_PAUSE_S = 3.0
+"""The libraries of the chain are imported after a coordinator has begun to serve."""
+
 
 @dataclass(frozen=True, slots=True)
 class SettlementConfig:
@@ -34,7 +37,13 @@ class SettlementService(Part):
         """``seed``: what the identity derives for ``CHAIN_KEYS``. Raises ``CONFIG``."""
         self.link = ChainLink(clock, database, seed, config.link, config.open_chain)
         pause_s = EMBEDDED_PAUSE_S if config.link.embedded else PUBLIC_PAUSE_S
-        self.steps = (Step("settlement", self.link.step, pause_s),)
+        self._clock = clock
+        self._begins = clock.monotonic() + START_PAUSE_S
+        self.steps = (Step("settlement", self._step, pause_s),)
+
+    async def _step(self) -> None:
+        if self._clock.monotonic() >= self._begins:
+            await self.link.step()
 
     async def stop(self) -> None:
         """Let go of the chain's server."""
