@@ -64,8 +64,9 @@ CONFIRMED_MAX = 5_000
 UNSIGNED_AT_ONCE = 100
 SIGN_PAUSE_S = 1.0
 SIGN_PAUSE_S_MAX = 60.0
-ATTEMPTS_MAX = 3
-"""A lock that others change at the same moment is tried so often."""
+ATTEMPTS_MAX = 8
+"""A lock that others change at the same moment, or whose segments are being copied into a wider
+scheme one after the other, is tried so often."""
 
 Change = Callable[[LockState, int], LockState]
 """From the state that is and the time (ms since 1970) to the state that shall be."""

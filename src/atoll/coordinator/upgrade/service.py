@@ -6,7 +6,7 @@ gateways hands out work by those rows. No state is kept in memory.
 """
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from sqlalchemy.engine import Connection
@@ -278,28 +278,23 @@ class UpgradeService(Part):
         return _Basket(items, _walk(due, b"", -1, now_ms + self._profile.survey_ms))
 
     def _lease(self, connection: Connection, basket: _Basket, worker: bytes, now_ms: int) -> bool:
+        """Lease a basket; False where the budget went to another worker meanwhile, or the bucket.
+
+        The state's row first: whoever hands out at the same moment waits.
+        """
+        spent = store.lock_spent(connection)
         store.release(connection, worker)
         walk = basket.walk
         if basket.items:
+            if allowance(spent, now_ms, self._profile).segments < len(basket.items):
+                return False
             until_ms = now_ms + self._profile.lease_ms
-            walk = Walk(
-                walk.bucket,
-                walk.k,
-                walk.after_key,
-                walk.after_position,
-                walk.due_ms,
-                worker,
-                until_ms,
-            )
+            walk = replace(walk, lease_owner=worker, lease_until_ms=until_ms)
         if not store.keep_walk(connection, walk, worker, now_ms):
             return False
-        if not basket.items:
-            return True
-        spent = store.lock_spent(connection)
-        if not allowance(spent, now_ms, self._profile).any:
-            return False
-        more = with_spent(spent, now_ms, len(basket.items), basket.plain_bytes)
-        store.spend(connection, more)
+        if basket.items:
+            more = with_spent(spent, now_ms, len(basket.items), basket.plain_bytes)
+            store.spend(connection, more)
         return True
 
     # --- the swap -------------------------------------------------------------------------------

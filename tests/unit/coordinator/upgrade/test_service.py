@@ -1,5 +1,6 @@
 """Upgrades in the metadata: surveyed, offered, leased, swapped; on both databases."""
 
+import asyncio
 import os
 from collections.abc import Sequence
 from dataclasses import replace
@@ -465,6 +466,21 @@ async def test_the_hours_budget_holds_for_all_workers_together(database: SqlData
     await upgrading.settle()
     work = await upgrading.lease()
     assert len(work.items) == 3
+
+
+async def test_workers_that_ask_at_once_share_the_budget(database: SqlDatabase) -> None:
+    upgrading = Upgrading(database, segments_per_hour_max=3)
+    bucket = await fill(upgrading, ["a", "b"])
+    other = await upgrading.metadata.make_bucket("other")
+    for key in ("c", "d"):
+        await upgrading.metadata.put(other, key, [segment()])
+    await upgrading.settle()
+    asks = [
+        LeaseUpgrade(worker=WORKER, declined=[bucket]),
+        LeaseUpgrade(worker=OTHER_WORKER, declined=[other]),
+    ]
+    works = await asyncio.gather(*map(upgrading.service.lease, asks))
+    assert sum(len(work.items) for work in works) == 2, "four would be too many"
 
 
 async def test_a_survey_goes_on_after_a_restart(
