@@ -5,11 +5,18 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from tests.unit.node.machine import HOUR_MS, UPLOADER, Machine, Piece, make_piece
+from tests.unit.node.machine import (
+    HOUR_MS,
+    UPLOADER,
+    Machine,
+    Piece,
+    admission_of,
+    make_piece,
+)
 from tests.unit.node.test_app import NODE, Answer, Door
 
 from atoll.core.capsule import label_tlvs, owner_hash_of
-from atoll.core.errors import Kind
+from atoll.core.errors import AtollError, Kind
 from atoll.core.identity import Identity
 from atoll.core.merkle import piece_root
 from atoll.core.messages import decode, encode
@@ -24,6 +31,7 @@ from atoll.core.messages.recovery import (
 from atoll.core.orders import Action
 from atoll.core.owner import PROOF_MS_MAX, sign_adoption, sign_owner_proof
 from atoll.core.pieces import crc32c, encode_header, encode_trailer, sign_trailer
+from atoll.core.retention import Mode, RetentionRecord, grant_lock_key, sign_record
 from atoll.node.orders import issuer_of_key
 from atoll.node.owner_access import ADOPT_PATH, CHECKS_PER_S, LIST_PATH, PAGES_PER_S
 from atoll.node.store.compaction import Compactor
@@ -264,3 +272,40 @@ def test_only_the_owner_and_only_for_this_node_and_a_coordinator_it_serves(door:
     many = adoption_of(proof, wanted * 1001)
     assert adopt(door, proof, many).kind is Kind.TOO_LARGE
     assert adopt(door, proof, b"\xff").kind is Kind.BAD_REQUEST
+
+
+@pytest.mark.parametrize("crash", [False, True])
+def test_a_lock_stays_in_force_whoever_the_piece_obeys(door: Door, crash: bool) -> None:
+    """Neither the former nor the new coordinator deletes, counts away or empties what is locked."""
+    door.app.owners.coordinators = {NEW.public_key}
+    piece, lock = owned_piece("a"), Identity(b"lock".ljust(32, b"."))
+    stored(door, piece)
+    machine = door.machine
+    until_ms = machine.now_ms + 30 * 24 * HOUR_MS
+    said = RetentionRecord(
+        piece.header.segment_id, lock.public_key, Mode.COMPLIANCE, until_ms, False, machine.now_ms
+    )
+    record, grant = sign_record(lock, said), grant_lock_key(OWNER, lock.public_key)
+    door.run(machine.store.extend_retention(piece.id, record, grant))
+    proof = proof_of(door)
+    wanted = [AdoptPiece(piece=piece.id, segment_serial=7)]
+    assert outcomes_of(adopt(door, proof, adoption_of(proof, wanted))) == [""]
+    if crash:
+        machine.crash()
+        machine.boot()
+    kept = machine.store.kept_retention(piece.id)
+    assert kept is not None
+    assert (kept.signed, kept.grant) == (record, grant)
+    (held,) = machine.store.held(issuer_of_key(NEW.public_key), 0, 10)
+    with pytest.raises(AtollError) as refused:
+        machine.run(machine.store.discard(held))
+    assert refused.value.kind is Kind.RETAINED
+    admission = admission_of(
+        piece, "new", machine.now_ms, issuer=issuer_of_key(NEW.public_key), segment_serial=7
+    )
+    with pytest.raises(AtollError) as refused:
+        machine.run(machine.store.delete(admission))
+    assert refused.value.kind is Kind.RETAINED
+    with pytest.raises(AtollError) as refused:
+        machine.run(machine.store.delete(admission_of(piece, "old", machine.now_ms)))
+    assert refused.value.kind is Kind.FORBIDDEN
