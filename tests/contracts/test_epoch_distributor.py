@@ -145,9 +145,27 @@ def test_a_claim_of_anything_else_is_refused(world: World) -> None:
     ):
         with refused():
             world.distributor.claim_many(1, 9, level, position, leaves, 0, way)
+    # What is appended to a subtree's leaves is in no hash.
+    alone = tree.open(0, 2)
+    with refused("leaves"):
+        world.distributor.claim_many(1, 9, 0, 2, [leaf, thief], 0, words(alone.path))
     assert world.distributor.paid_micro() == 0
     assert world.distributor.is_leaf(1, 9, 2, leaf, path)
     assert not world.distributor.is_leaf(1, 9, 2, more, path)
+
+
+def test_the_depth_of_a_path_follows_from_the_count(world: World) -> None:
+    # Nine leaves are promised, the tree below has four: nothing of it can be claimed.
+    tree = RawTree(raw(earned())[:4])
+    leaf, index, path = tree.shown(1)
+    tree.count = 9
+    propose(world, 1, tree)
+    pass_time(CHALLENGE_S)
+    world.distributor.finalise()
+    with refused("path"):
+        world.distributor.claim(1, 9, index, leaf, path)
+    with refused("path"):
+        world.distributor.claim_many(1, 9, 0, index, [leaf], 0, path)
 
 
 def test_sums_that_carry_are_no_proof(world: World) -> None:
@@ -285,9 +303,25 @@ def as_int(node: bytes) -> int:
     return int.from_bytes(node[32:], "big")
 
 
+def is_fraudulent(world: World, epoch: int, root: bytes) -> bool:
+    """Whether what verifiers signed for the newest attempt is marked as wrong."""
+    attempt = world.distributor.attempts()
+    statement = root_statement(world, attempt, epoch, root, CONTENT)
+    kind, subject, stated = world.distributor.statement_of(root, CONTENT, attempt)
+    assert (kind, subject, stated) == (*statement[:2], statement[3])
+    known: bool = world.distributor.fraudulent(keccak_256(encode_words(statement)))
+    return known
+
+
+def encode_words(statement: tuple[int, bytes, int, bytes]) -> bytes:
+    kind, subject, epoch, stated = statement
+    return kind.to_bytes(32, "big") + subject + epoch.to_bytes(32, "big") + stated
+
+
 def struck(world: World, fault: int) -> None:
     (event,) = world.distributor.events("Rejected")
     assert event.values["fault"] == fault
+    assert is_fraudulent(world, event.values["epoch"], world.distributor.proposal()[0])
     assert world.distributor.proposal()[4] == 0
     pass_time(CHALLENGE_S)
     with refused("none is open"):
@@ -387,6 +421,11 @@ def test_a_missing_account_is_struck_down(world: World, gone: int) -> None:
     there = shown(gone - 1 if gone else 1)
     with refused():
         world.distributor.prove_missing(9, there, beside)
+    # Somebody who never was there is not missed.
+    leaf, index, path = shown(gone)
+    invented = (f"0x{int(leaf[0], 16) ^ 1:040x}", leaf[1])
+    with refused("not in the tree"):
+        world.distributor.prove_missing(9, (invented, index, path), beside)
     world.distributor.prove_missing(9, shown(gone), beside, sender=account("watcher"))
     struck(world, FAULT_FALLING)
 
@@ -425,7 +464,10 @@ def test_what_a_watcher_finds_strikes_the_root(world: World, fault: str) -> None
 
 def test_an_honest_root_stands_against_every_kind_of_proof(world: World) -> None:
     settle(world, 1, tree_of(earned()))
-    old, tree = RawTree(raw(earned())), RawTree(raw(earned(2)))
+    # One account earned nothing more.
+    still = account_bytes(PROVIDERS[4])
+    amounts = earned(2) | {still: earned()[still]}
+    old, tree = RawTree(raw(earned())), RawTree(raw(amounts))
     propose(world, 2, tree)
     distributor = world.distributor
     for level in range(1, 5):
@@ -456,6 +498,11 @@ def test_an_honest_root_stands_against_every_kind_of_proof(world: World) -> None
                 distributor.prove_missing(
                     9, old.shown(middle), [tree.shown(index), tree.shown(index + 1)]
                 )
+    for index in range(7):
+        with refused("not adjacent"):
+            distributor.prove_missing(
+                9, old.shown(index + 1), [tree.shown(index), tree.shown(index + 2)]
+            )
     for end in (0, 8):
         for index in range(9):
             with refused():
@@ -536,6 +583,7 @@ def test_withheld_data_strikes_the_proposal_and_pays_who_asked(world: World) -> 
     distributor.reject_withheld(1, sender=account("anybody"))
     (event,) = distributor.events("Rejected")
     assert event.values["fault"] == FAULT_WITHHELD
+    assert not is_fraudulent(world, 1, tree.root)
     assert balance(world, "watcher") == before + PROPOSER_BOND // 2
     # The other demand of the same proposal comes back, once.
     distributor.reclaim(1, 2)
