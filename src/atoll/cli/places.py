@@ -9,6 +9,7 @@ A cloud's folder::
     verifiers/1 …                    the same per verifier
     trusted-verifiers                their keys: whose verdicts count
     logs/                            output of every child
+    contracts-31337.json             where the contracts of a chain stand: the address book
     run/cloud.json                   what runs now: endpoint, page, pid; no secrets
     run/coordinator.json             the same of a coordinator started by itself
 """

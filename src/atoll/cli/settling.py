@@ -12,10 +12,11 @@ from atoll.economy.chain.link import LinkConfig, profile_of
 from atoll.economy.chain.rpc import RpcChain
 from atoll.economy.chain.signer import parse_address
 from atoll.runtime.config import ChainSettings
-from atoll.runtime.folder import SECRETS, read_secret
+from atoll.runtime.folder import SECRETS, read_secret, write_file
 
 CHAIN_URL = "chain.url"
 """The server's URL where it holds a password."""
+BOOK_MODE = 0o644
 
 
 def chain_seed(identity: Identity) -> bytes:
@@ -58,4 +59,17 @@ def settlement_of(
     async def open_chain() -> Chain:
         return await RpcChain.open(url, compute)
 
-    return SettlementConfig(open_chain, link_config(settings))
+    async def publish(content: bytes) -> None:
+        # Public, unlike most of the folder: others check epochs by it.
+        await compute.run(_write_book, folder / book_name(settings.id), content)
+
+    return SettlementConfig(open_chain, link_config(settings), publish)
+
+
+def book_name(chain_id: int) -> str:
+    """Return the file in a coordinator's folder that says where its contracts stand."""
+    return f"contracts-{chain_id}.json"
+
+
+def _write_book(path: Path, content: bytes) -> None:
+    write_file(path, content, mode=BOOK_MODE)

@@ -14,6 +14,8 @@ import pytest
 from tests.fixtures.chain import require_anvil
 
 from atoll.cli.local_cloud import LocalCloud
+from atoll.economy.chain.book import read_book
+from atoll.economy.chain.signer import checksum_address
 
 pytestmark = pytest.mark.xdist_group("heavy")
 PATIENCE_S = 60.0
@@ -69,6 +71,10 @@ def test_a_cloud_settles_and_stands_the_loss_of_its_chain(cloud: LocalCloud) -> 
     assert before["embedded"]
     assert before["chain_id"] == 31337
     chain = chain_process(cloud)
+    book = read_book((folder / "contracts-31337.json").read_bytes(), 31337)
+    assert {n: checksum_address(c.address) for n, c in book.items()} == {
+        n: c["address"] for n, c in before["contracts"].items()
+    }
     words = " ".join(chain.cmdline())
     assert "--host 127.2.1.1" in words
     assert "--accounts 0" in words
