@@ -1,4 +1,5 @@
 CREATE TABLE account ( account BLOB NOT NULL, owner_name VARCHAR NOT NULL, status VARCHAR NOT NULL, created_ms BIGINT NOT NULL, CONSTRAINT account_key PRIMARY KEY (account) ) WITHOUT ROWID;
+CREATE TABLE audit_lease ( name VARCHAR NOT NULL, lease_owner BLOB NOT NULL, lease_until_ms BIGINT NOT NULL, CONSTRAINT audit_lease_key PRIMARY KEY (name) ) WITHOUT ROWID;
 CREATE TABLE beacon ( slot BIGINT NOT NULL, value BLOB NOT NULL, CONSTRAINT beacon_key PRIMARY KEY (slot) );
 CREATE TABLE bucket ( bucket BLOB NOT NULL, account BLOB NOT NULL, name BLOB NOT NULL, region VARCHAR NOT NULL, mode VARCHAR NOT NULL, policy BIGINT NOT NULL, created_ms BIGINT NOT NULL, manifests VARCHAR DEFAULT 'group' NOT NULL, CONSTRAINT bucket_key PRIMARY KEY (bucket), CONSTRAINT bucket_one_name UNIQUE (name) ) WITHOUT ROWID;
 CREATE INDEX bucket_by_account_name ON bucket (account, name);
@@ -103,3 +104,4 @@ CREATE TABLE upload ( bucket BLOB NOT NULL, "key" BLOB NOT NULL, upload BLOB NOT
 CREATE INDEX upload_by_created_ms ON upload (created_ms);
 CREATE TABLE usage ( bucket BLOB NOT NULL, shard SMALLINT NOT NULL, objects BIGINT NOT NULL, object_bytes BIGINT NOT NULL, segments BIGINT NOT NULL, pieces BIGINT NOT NULL, piece_bytes BIGINT NOT NULL, CONSTRAINT usage_key PRIMARY KEY (bucket, shard) ) WITHOUT ROWID;
 CREATE TABLE verifier ( "key" BLOB NOT NULL, place BLOB NOT NULL, chains BLOB NOT NULL, status VARCHAR NOT NULL, changed_ms BIGINT NOT NULL, CONSTRAINT verifier_key PRIMARY KEY ("key") ) WITHOUT ROWID;
+CREATE TABLE verifier_word ( slot BIGINT NOT NULL, "key" BLOB NOT NULL, heard_ms BIGINT NOT NULL, reveal BLOB NOT NULL, CONSTRAINT verifier_word_key PRIMARY KEY (slot, "key") ) WITHOUT ROWID;

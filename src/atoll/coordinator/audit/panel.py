@@ -37,6 +37,8 @@ ABSENT_SLOTS = 3
 """A verifier not heard for so many slots is left out of the draw until it is back."""
 CHAINS_KEPT = 8
 """Chains kept of one verifier, the newest: longer than results are."""
+SHARE_S = 0.25
+"""While a beacon is awaited, what other processes heard is read so often."""
 CHAIN_LEAD_SLOTS = 2
 """A chain counts from the slot so long after it was shown: by then nobody chose it for a slot."""
 
@@ -61,12 +63,66 @@ class Panel:
         self._verifiers: dict[bytes, Verifier] = {}
         self._beacons: OrderedDict[int, tuple[Signed, BeaconValue]] = OrderedDict()
         self._draws: dict[int, list[bytes]] = {}
+        self._shared_s = -SHARE_S
+        """By the monotonic clock, when what other processes heard was read last."""
+        self._told: dict[bytes, tuple[int, bool]] = {}
+        """By verifier, the slot and whether its value are written down for other processes."""
 
     async def load(self) -> None:
         """Read the verifiers that were there before."""
         for row in await self._database.read(store.all_verifiers):
             checks = [ChainCheck(read_chain(chain)) for chain in row.chains]
             self._verifiers[row.place.key] = Verifier(row, checks)
+
+    async def refresh(self) -> None:
+        """Take over what other processes of this coordinator heard from verifiers."""
+        now_s = self._clock.monotonic()
+        if now_s - self._shared_s < SHARE_S:
+            return
+        self._shared_s = now_s
+        slot = self.slot_now()
+        rows, words, beacon = await self._database.read(
+            lambda c: (
+                store.all_verifiers(c),
+                store.words(c, slot - ABSENT_SLOTS),
+                store.read_beacon(c, slot),
+            )
+        )
+        for row in rows:
+            self._take_row(row, slot)
+        for word in words:
+            known = self._verifiers.get(word.key)
+            if known is None:
+                continue
+            known.seen_ms = max(known.seen_ms, word.heard_ms)
+            if word.reveal is not None:
+                known.reveals.setdefault(word.slot, word.reveal)
+        for known in self._verifiers.values():
+            known.reveals = {s: r for s, r in known.reveals.items() if s > slot - REVEALS_KEPT}
+        if beacon is not None and slot not in self._beacons:
+            self._keep(beacon)
+
+    def _take_row(self, row: VerifierRow, slot: int) -> None:
+        known = self._verifiers.get(row.place.key)
+        if known is not None and known.row == row:
+            return
+        checks = [ChainCheck(read_chain(chain)) for chain in row.chains]
+        if known is None:
+            known = self._verifiers[row.place.key] = Verifier(row, checks)
+        had = {check.commit.period for check in known.checks}
+        for period in {check.commit.period for check in checks} - had:
+            known.since[period] = slot
+        known.row, known.checks = row, checks
+
+    async def note(self, verifier: Verifier) -> None:
+        """Let other processes know that a verifier was heard, and its value of this slot."""
+        slot = self.slot_now()
+        reveal = verifier.reveals.get(slot)
+        told = (slot, reveal is not None)
+        if self._told.get(verifier.key) != told:
+            now_ms = self._clock.now_ms()
+            await self._database.write(lambda c: store.hear(c, slot, verifier.key, reveal, now_ms))
+            self._told[verifier.key] = told
 
     # --- who --------------------------------------------------------------------------------
 
@@ -183,6 +239,9 @@ class Panel:
 
     async def combine(self, slot: int) -> None:
         """Make the slot's beacon if all reveals are there, or enough of them and time is over."""
+        if slot in self._beacons:
+            return
+        await self.refresh()
         if slot in self._beacons:
             return
         # Who may reveal and judge is fixed when the slot is first looked at.

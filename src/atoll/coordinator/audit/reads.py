@@ -26,6 +26,8 @@ from atoll.core.scheme import Layout
 log = logging.getLogger("atoll.coordinator.audit")
 ORDER_MS = 15 * 60 * 1000
 """As the orders of customers."""
+LEASE = "disguised reads"
+LEASE_MS = 60_000
 CHUNK_BYTES = 256 << 10
 START_S_MAX = 10.0
 """Until the first byte, and at most between two."""
@@ -82,6 +84,8 @@ class DisguisedReads:
         self._customers = list(customers)
         self._period_ms = period_ms
         self._last_ms: int | None = None
+        self._owner = rng.bytes(16)
+        self._leased_until_ms = 0
         self.reads = 0
         self.refused = 0
 
@@ -89,7 +93,9 @@ class DisguisedReads:
         """Draw for each node whether its time has come; read what was drawn."""
         now_ms = self._clock.now_ms()
         last_ms, self._last_ms = self._last_ms, now_ms
-        if last_ms is None or not self._period_ms or not self._customers:
+        if not self._period_ms or not self._customers or not await self._is_ours(now_ms):
+            return
+        if last_ms is None:
             return
         # Without memory: whenever the last read was, the next is as likely in any moment.
         chance = min(1.0, max(0, now_ms - last_ms) / self._period_ms)
@@ -101,6 +107,16 @@ class DisguisedReads:
         # Chance cuts as well: the first by alias would leave the last of many never read.
         for node in self._rng.sample(drawn, min(len(drawn), READS_AT_ONCE_MAX)):
             await self.read(node)
+
+    async def _is_ours(self, now_ms: int) -> bool:
+        """Say whether it is this process that reads; of several over one database one does."""
+        if now_ms + LEASE_MS // 2 >= self._leased_until_ms:
+            until_ms = now_ms + LEASE_MS
+            ours = await self._database.write(
+                lambda c: store.take_lease(c, LEASE, self._owner, until_ms, now_ms)
+            )
+            self._leased_until_ms = until_ms if ours else 0
+        return self._leased_until_ms > now_ms
 
     async def read(self, node: Candidate) -> bool | None:
         """Read a piece of a node; say whether it was served rightly. None: it has none."""

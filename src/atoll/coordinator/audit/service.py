@@ -8,6 +8,7 @@ reputation what happened.
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
+from itertools import takewhile
 from typing import Protocol
 
 from atoll.coordinator.audit import store
@@ -137,7 +138,8 @@ class AuditService(Part):
         self._failed: dict[tuple[int, bytes], int] = {}
         """Pieces that failed, by node and id: the slot in which they first did."""
         self._suspicion: dict[int, Score] = {}
-        self._misses: dict[int, int] = {}
+        self._ruled: set[tuple[int, int]] = set()
+        """Slots and nodes whose result this process wrote: the others' are read when it closes."""
         self._due: dict[int, dict[int, int]] = {}
         """Slot to the samples asked of each node in it."""
         self._closed = -1
@@ -216,7 +218,7 @@ class AuditService(Part):
         view = self._node_of(prover)
         slot = self.panel.slot_now()
         await self.panel.combine(slot)
-        known = self._heads.get(view.alias)
+        known = await self._newest_head(view.alias, slot)
         beacon = self.panel.signed_beacon(slot)
         samples = (
             self._samples_due(view.alias, slot) if beacon and self._in_time(known, slot) else 0
@@ -232,6 +234,34 @@ class AuditService(Part):
             verifiers=self.panel.places() if samples else [],
             pause_ms=self._pause_ms(view.alias, slot, bool(beacon)),
         )
+
+    async def _newest_head(self, alias: int, slot: int) -> KnownHead | None:
+        """Return a node's head; also one that another process agreed on."""
+        known = self._heads.get(alias)
+        epoch = known.head.epoch if known is not None else -1
+        if epoch < slot // self.times.epoch_slots * self.times.epoch_slots:
+            body = await self._database.read(lambda c: store.newer_head(c, alias, epoch))
+            if body is not None:
+                self._take_head(alias, body)
+        return self._heads.get(alias)
+
+    def _take_head(self, alias: int, body: bytes) -> None:
+        """Take a head from the database, if both signed it and it is newer."""
+        signed = decode_statement(body, SignedHead)
+        if signed.node_signature:
+            self._agreed(alias, check_head(signed))
+
+    def _agreed(self, alias: int, known: KnownHead) -> None:
+        before = self._heads.get(alias)
+        if before is not None and before.head.epoch >= known.head.epoch:
+            return
+        if before is not None:
+            self._older[alias] = before
+        self._heads[alias] = known
+        roots = {known.head.root, before.head.root if before is not None else b""}
+        self._sets = {
+            key: kept for key, kept in self._sets.items() if key[0] != alias or key[1] in roots
+        }
 
     def _in_time(self, known: KnownHead | None, slot: int) -> bool:
         return (
@@ -343,17 +373,7 @@ class AuditService(Part):
         await self._database.write(
             lambda c: store.agree_head(c, view.alias, request.epoch, encoded)
         )
-        before = self._heads.get(view.alias)
-        if before is None or before.head.epoch < known.head.epoch:
-            if before is not None:
-                self._older[view.alias] = before
-            self._heads[view.alias] = known
-            roots = {known.head.root, before.head.root if before is not None else b""}
-            self._sets = {
-                key: kept
-                for key, kept in self._sets.items()
-                if key[0] != view.alias or key[1] in roots
-            }
+        self._agreed(view.alias, known)
         self._freezer.done(view.alias)
         return HeadAnswer(head=encoded)
 
@@ -384,6 +404,8 @@ class AuditService(Part):
             lie = await self.panel.reveal(verifier, decode_statement(request.reveal, Reveal))
             if lie is not None:
                 await self.panel.accuse(lie)
+        if verifier is not None:
+            await self.panel.note(verifier)
         for body in request.verdicts[:VERDICTS_MAX]:
             await self._hear_verdict(body)
         for body in request.evidence[:VERDICTS_MAX]:
@@ -447,10 +469,13 @@ class AuditService(Part):
         """Let a verdict that stands have its consequences, once."""
         verdict = ruling.verdict
         alias = self._registry.alias_of(verdict.node_id)
-        if alias is None or self._head_named(alias, verdict) is None:
+        if alias is None:
             return
-        due = self._due.get(verdict.slot, {}).get(alias)
-        if due is None or verdict.samples < due:
+        await self._newest_head(alias, verdict.slot)
+        if self._head_named(alias, verdict) is None:
+            return
+        # Another process may have asked the node for them.
+        if verdict.samples < self._samples_due(alias, verdict.slot):
             return
         failures, neutral = await self._failures(alias, verdict, ruling.signed.body)
         pieces = tuple(dict.fromkeys(one.piece for one in failures if one.piece))
@@ -465,7 +490,7 @@ class AuditService(Part):
         )
         if not await self._database.write(lambda c: store.add_result(c, result)):
             return
-        self._misses.pop(alias, None)
+        self._ruled.add((verdict.slot, alias))
         passed = verdict.samples - len(failures) - neutral
         self._judges.observe_possession(alias, passed, failures, slot=verdict.slot)
         self._follow_up(alias, passed, len(failures))
@@ -494,8 +519,11 @@ class AuditService(Part):
         found: list[Failure] = []
         neutral = 0
         reference = f"verdict:{digest_of(body).hex()}"
+        before = await self._failed_before(alias, verdict.slot) if verdict.failed else {}
         for failed in verdict.failed:
             known, name = await self._piece_of(alias, verdict, failed)
+            if name and (alias, name) not in self._failed and name in before:
+                self._failed[alias, name] = before[name]
             if known and (alias, name) not in self._failed:
                 held = bool(name) and await self._holds(alias, verdict, failed)
                 if not held:
@@ -509,6 +537,14 @@ class AuditService(Part):
             at_ms = first * self.times.slot_ms
             found.append(Failure(name, verdict.slot, at_ms, reason, reference))
         return found, neutral
+
+    async def _failed_before(self, alias: int, slot: int) -> dict[bytes, int]:
+        """Return the pieces that failed in slots before, whoever heard of it, by their first."""
+        results = await self._database.read(
+            lambda c: store.read_results(c, alias, slot, RESULTS_MAX, failed=True)
+        )
+        recent = [one for one in results if one.slot >= slot - FAILED_SLOTS]
+        return {piece: one.slot for one in recent for piece in one.pieces}
 
     async def _piece_of(
         self, alias: int, verdict: Verdict, failed: FailedSample
@@ -548,13 +584,22 @@ class AuditService(Part):
         beacon = self.panel.signed_beacon(slot)
         if beacon is None:
             return
-        done = {
-            result.alias
+        results = [
+            result
             for result in await self._database.read(
                 lambda c: store.read_results(c, 0, slot + 1, PAGE_ROWS)
             )
             if result.slot == slot
-        }
+        ]
+        self._follow_others(slot, results)
+        done = {result.alias for result in results}
+        since = slot - 2 * self.times.epoch_slots
+        for alias, epoch, body in await self._database.read(
+            partial(store.heads_since, epoch=since)
+        ):
+            known = self._heads.get(alias)
+            if known is None or known.head.epoch < epoch:
+                self._take_head(alias, body)
         owed = [
             view
             for view in self._registry.nodes()
@@ -567,6 +612,13 @@ class AuditService(Part):
         for view in owed:
             await self._missed(view.alias, slot, len(beacon[1].verifiers))
 
+    def _follow_others(self, slot: int, results: Sequence[Result]) -> None:
+        """Go on with the follow-up of nodes whose verdicts other processes heard."""
+        for one in results:
+            if one.samples and (slot, one.alias) not in self._ruled:
+                self._follow_up(one.alias, one.samples - one.failed, one.failed)
+        self._ruled = {key for key in self._ruled if key[0] > slot}
+
     def _owes(self, view: NodeView, slot: int, due: dict[int, int]) -> bool:
         """Say whether a node had to prove in a slot: it was there, and there was something."""
         known = self._heads.get(view.alias)
@@ -577,8 +629,10 @@ class AuditService(Part):
         result = Result(slot, alias, MISSED, 0, 0, (), b"")
         if not await self._database.write(lambda c: store.add_result(c, result)):
             return
-        misses = self._misses[alias] = self._misses.get(alias, 0) + 1
-        log.info("node %d gave no proof in slot %d (%d in a row)", alias, slot, misses)
+        limit = self.times.misses_forgiven + 1
+        latest = await self._database.read(lambda c: store.read_results(c, alias, slot + 1, limit))
+        misses = len(list(takewhile(lambda one: one.outcome == MISSED, latest)))
+        log.info("node %d gave no proof in slot %d (%d in a row lately)", alias, slot, misses)
         failure = Failure(b"", slot, slot * self.times.slot_ms, UNANSWERED)
         counted = [failure] if misses > self.times.misses_forgiven else []
         if counted:

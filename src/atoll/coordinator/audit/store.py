@@ -1,16 +1,17 @@
 """The audit's SQL."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from sqlalchemy.engine import Connection
 
-from atoll.coordinator.audit.model import Result, VerifierRow
+from atoll.coordinator.audit.model import EXCLUDED, Result, VerifierRow
 from atoll.coordinator.sql import Statement
 from atoll.core.merkle import leaf_count
 from atoll.core.messages import decode, encode
 from atoll.core.messages.proofs import VerifierPlace
+from atoll.core.proofs.beacon import Reveal
 from atoll.core.proofs.signed import Signed, decode_statement, encode_statement
 from atoll.core.proofs.sums import Entry
 from atoll.core.scheme import Layout
@@ -23,7 +24,29 @@ _PUT_VERIFIER = Statement("""
     INSERT INTO verifier (key, place, chains, status, changed_ms)
     VALUES (:key, :place, :chains, :status, :now_ms)
     ON CONFLICT (key) DO UPDATE SET place = excluded.place, chains = excluded.chains,
-        status = excluded.status, changed_ms = excluded.changed_ms""")
+        status = CASE WHEN verifier.status = :excluded THEN verifier.status
+            ELSE excluded.status END,
+        changed_ms = excluded.changed_ms""")
+_HEAR = Statement("""
+    INSERT INTO verifier_word (slot, key, heard_ms, reveal)
+    VALUES (:slot, :key, :now_ms, :reveal)
+    ON CONFLICT (slot, key) DO UPDATE SET heard_ms = excluded.heard_ms,
+        reveal = CASE WHEN length(excluded.reveal) > 0 AND length(verifier_word.reveal) = 0
+            THEN excluded.reveal ELSE verifier_word.reveal END""")
+_WORDS = Statement("""
+    SELECT slot, key, heard_ms, reveal FROM verifier_word WHERE slot >= :slot ORDER BY slot, key""")
+_FORGET_WORDS = Statement("DELETE FROM verifier_word WHERE slot < :slot")
+_LEASE = Statement("""
+    INSERT INTO audit_lease (name, lease_owner, lease_until_ms) VALUES (:name, :owner, :until_ms)
+    ON CONFLICT (name) DO UPDATE SET lease_owner = excluded.lease_owner,
+        lease_until_ms = excluded.lease_until_ms
+    WHERE audit_lease.lease_owner = excluded.lease_owner
+        OR audit_lease.lease_until_ms <= :now_ms""")
+_NEWEST_HEAD = Statement("""
+    SELECT signed FROM tree_head WHERE alias = :alias AND epoch > :epoch
+    ORDER BY epoch DESC LIMIT 1""")
+_HEADS_SINCE = Statement("""
+    SELECT alias, epoch, signed FROM tree_head WHERE epoch >= :epoch ORDER BY alias, epoch""")
 _PUT_BEACON = Statement("""
     INSERT INTO beacon (slot, value) VALUES (:slot, :value) ON CONFLICT (slot) DO NOTHING""")
 _BEACON = Statement("SELECT value FROM beacon WHERE slot = :slot")
@@ -87,8 +110,38 @@ def put_verifier(connection: Connection, row: VerifierRow, now_ms: int) -> None:
         place=encode(row.place),
         chains=msgspec.msgpack.encode(row.chains),
         status=row.status,
+        excluded=EXCLUDED,
         now_ms=now_ms,
     )
+
+
+class Word(NamedTuple):
+    """What a verifier was heard with in a slot."""
+
+    slot: int
+    key: bytes
+    heard_ms: int
+    reveal: Reveal | None
+
+
+def hear(connection: Connection, slot: int, key: bytes, reveal: Reveal | None, now_ms: int) -> None:
+    """Note that a verifier was heard in a slot; its first value for the slot stays."""
+    body = encode_statement(reveal) if reveal is not None else b""
+    _HEAR.run(connection, slot=slot, key=key, reveal=body, now_ms=now_ms)
+
+
+def words(connection: Connection, since_slot: int) -> list[Word]:
+    """Return what verifiers were heard with from a slot on."""
+    return [
+        Word(slot, bytes(key), heard_ms, decode_statement(bytes(body), Reveal) if body else None)
+        for slot, key, heard_ms, body in _WORDS.all(connection, slot=since_slot)
+    ]
+
+
+def take_lease(connection: Connection, name: str, owner: bytes, until_ms: int, now_ms: int) -> bool:
+    """Take or renew the lease of a piece of work; False while another process has it."""
+    count = _LEASE.run(connection, name=name, owner=owner, until_ms=until_ms, now_ms=now_ms)
+    return bool(count > 0)
 
 
 def keep_beacon(connection: Connection, slot: int, value: Signed) -> Signed:
@@ -118,6 +171,18 @@ def read_head(connection: Connection, alias: int, epoch: int) -> bytes | None:
     """Return the head of an epoch, encoded."""
     found = _HEAD.scalar(connection, alias=alias, epoch=epoch)
     return None if found is None else bytes(found)
+
+
+def newer_head(connection: Connection, alias: int, epoch: int) -> bytes | None:
+    """Return a node's newest head above an epoch, encoded; its signature may be missing."""
+    found = _NEWEST_HEAD.scalar(connection, alias=alias, epoch=epoch)
+    return None if found is None else bytes(found)
+
+
+def heads_since(connection: Connection, epoch: int) -> list[tuple[int, int, bytes]]:
+    """Return (alias, epoch, encoded head) from an epoch on, oldest of a node first."""
+    rows = _HEADS_SINCE.all(connection, epoch=epoch)
+    return [(alias, found, bytes(signed)) for alias, found, signed in rows]
 
 
 def all_heads(connection: Connection) -> list[tuple[int, int, bytes]]:
@@ -179,6 +244,7 @@ def forget(connection: Connection, before_slot: int) -> None:
     _FORGET_BEACONS.run(connection, slot=before_slot)
     _FORGET_RESULTS.run(connection, slot=before_slot)
     _FORGET_HEADS.run(connection, slot=before_slot)
+    _FORGET_WORDS.run(connection, slot=before_slot)
 
 
 def entries_of_node(

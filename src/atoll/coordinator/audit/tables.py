@@ -58,3 +58,25 @@ PROOF_EVIDENCE = Table(
     Column("since_ms", Big, nullable=False, index=True),
     sqlite_with_rowid=False,
 )
+
+# What a verifier was heard with in a slot, by whichever of several processes it asked.
+VERIFIER_WORD = Table(
+    "verifier_word",
+    SCHEMA,
+    Column("slot", Big, primary_key=True, autoincrement=False),
+    Column("key", Bytes, primary_key=True),
+    Column("heard_ms", Big, nullable=False),
+    # Encoded ``Reveal``; empty while it has given none.
+    Column("reveal", Bytes, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+# Work that one process does at a time.
+AUDIT_LEASE = Table(
+    "audit_lease",
+    SCHEMA,
+    Column("name", String, primary_key=True),
+    Column("lease_owner", Bytes, nullable=False),
+    Column("lease_until_ms", Big, nullable=False),
+    sqlite_with_rowid=False,
+)

@@ -8,8 +8,9 @@ from typing import TypeVar
 import pytest
 from tests.unit.core.proofs.world import COORDINATOR, VERIFIERS, secret_of
 
+from atoll.coordinator.audit import store
 from atoll.coordinator.audit.model import PROFILES, Verifier
-from atoll.coordinator.audit.panel import ABSENT_SLOTS, Panel
+from atoll.coordinator.audit.panel import ABSENT_SLOTS, SHARE_S, Panel
 from atoll.coordinator.metadata.migrate import migrate_connection
 from atoll.core.errors import AtollError, Kind
 from atoll.core.identity import Identity
@@ -299,3 +300,64 @@ def test_who_reveals_two_values_is_excluded_for_good(met: Office) -> None:
     found = met.panel.signed_beacon(FIRST + 1)
     assert found is not None
     assert ONE.public_key not in found[1].verifiers
+
+
+def test_processes_over_one_database_make_one_beacon_of_all_they_heard(met: Office) -> None:
+    """Each verifier asks whichever process it reaches; no value is lost between them."""
+    panels = [met.panel, met.open()]
+    for one, panel in zip(VERIFIERS, (panels[0], panels[0], panels[1]), strict=True):
+        known = met.meet(one, panel)
+        assert met.run(panel.reveal(known, value_of(one, FIRST))) is None
+        met.run(panel.note(known))
+    met.until_slot(FIRST, SHARE_S * 2)
+    beacons = []
+    for panel in panels:
+        met.run(panel.combine(FIRST))
+        found = panel.signed_beacon(FIRST)
+        assert found is not None
+        beacons.append(found[0])
+        assert {one.key for one in panel.active()} == TRUSTED
+        assert len(found[1].reveals) == 3
+    assert beacons[0] == beacons[1]
+
+
+def test_a_process_takes_the_beacon_that_another_made(met: Office) -> None:
+    other = met.open()
+    met.run(other.combine(FIRST))
+    assert other.signed_beacon(FIRST) is None
+    for one in VERIFIERS:
+        met.reveal(one, FIRST)
+    met.until_slot(FIRST, SHARE_S * 2)
+    met.run(other.combine(FIRST))
+    assert other.signed_beacon(FIRST) == met.panel.signed_beacon(FIRST)
+
+
+def test_a_liar_stays_excluded_whichever_process_writes_its_place(met: Office) -> None:
+    other = met.open()
+    met.reveal(ONE, FIRST)
+    evidence = met.run(met.panel.reveal(met.meet(ONE), invented_by_one()))
+    assert evidence is not None
+    met.run(met.panel.accuse(evidence))
+    # The other process knows nothing of it yet when the liar moves.
+    met.run(other.meet(place_of(ONE, port=2), chain_from(ONE)))
+    assert met.open().excluded() == [ONE.public_key]
+    met.until_slot(FIRST, 1.0)
+    met.run(other.refresh())
+    assert other.excluded() == [ONE.public_key]
+
+
+def test_work_for_one_process_falls_to_another_when_its_lease_ends(office: Office) -> None:
+    office.open()
+
+    def take(owner: bytes, now_ms: int) -> bool:
+        database = SimDatabase(office.lives[-1], office.server, "database/lease")
+        return office.run(
+            database.write(lambda c: store.take_lease(c, "reads", owner, now_ms + 60, now_ms))
+        )
+
+    assert take(b"a", 1_000)
+    assert not take(b"b", 1_059)
+    assert take(b"a", 1_059)
+    assert not take(b"b", 1_060)
+    assert take(b"b", 1_119)
+    assert not take(b"a", 1_120)
