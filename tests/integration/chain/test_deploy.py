@@ -10,6 +10,7 @@ from tests.fixtures.chain import (
     give_funds,
     open_chain,
     open_database,
+    start_anvil,
     start_python_chain,
 )
 
@@ -18,7 +19,8 @@ from atoll.core.ports import Chain, ChainCall
 from atoll.economy.artifacts.load import load
 from atoll.economy.chain import abi, book
 from atoll.economy.chain.deploy import Deployer, Plan
-from atoll.economy.chain.link import ChainLink, LinkConfig
+from atoll.economy.chain.embedded import ACCOUNT_ROLES
+from atoll.economy.chain.link import ChainLink, LinkConfig, profile_of
 from atoll.economy.chain.model import EMBEDDED_CHAIN_ID, IntentState
 from atoll.economy.chain.rpc import RpcChain
 from atoll.runtime.clock import SystemClock
@@ -26,6 +28,7 @@ from atoll.runtime.database import SqlDatabase
 
 pytestmark = pytest.mark.xdist_group("chain")
 SEED = b"d" * 32
+PUBLIC_ID = 84_532
 
 
 def link_of(
@@ -258,6 +261,39 @@ async def test_a_public_chain_wants_a_stablecoin_and_gets_no_test_one(money: Sql
         SystemClock(), money, SEED, LinkConfig(chain_id=8453, stable=b"\x05" * 20), no_chain
     )
     assert "TestStable" not in link._deployment.order()
+
+
+async def test_a_public_chain_gets_them_with_the_accounts_of_a_plan(
+    money: SqlDatabase, folder: Path
+) -> None:
+    """As good as it can be shown here: anvil under another number, treated as a public chain."""
+    server = start_anvil(folder, chain_id=PUBLIC_ID)
+    accounts = {f"accounts.{role}": bytes([9, n]) * 10 for n, role in enumerate(ACCOUNT_ROLES)}
+    config = LinkConfig(
+        chain_id=PUBLIC_ID, profile=profile_of(PUBLIC_ID), stable=b"\x05" * 20, values=accounts
+    )
+    link = link_of(money, server, config)
+    try:
+        await link.step()
+        assert await link.contracts() == {}, "nobody deploys on a public chain by himself"
+        chain = await rpc_of(await link.chain())
+        assert await chain.balance(link.deployer.address) == 0, "nor draws funds"
+        await give_funds(chain, link.deployer.address)
+        progress = await link.deploy(lambda _: None)
+        assert progress.done
+        assert "TestStable" not in progress.contracts
+        stable = str(await view(chain, link, "Escrow", "STABLE"))
+        assert stable.lower() == "0x" + config.stable.hex()
+        assert await view(chain, link, "Parameters", "TIME_DIVISOR") == 1
+        for _ in range(12):
+            await chain.ask("evm_mine")
+        while (await link.outbox.state()).pending:
+            await link.step()
+        await link.step()
+        assert await link.watcher.events()
+    finally:
+        await link.close()
+        server.kill()
 
 
 async def no_chain() -> Chain:

@@ -1,4 +1,4 @@
-"""What the contracts of an embedded chain are made with, where nobody says otherwise."""
+"""What the contracts are made with, where nobody says otherwise."""
 
 from typing import Any, Final
 
@@ -25,10 +25,11 @@ ACCOUNT_ROLES: Final = (
     "stakers",
     "burn",
 )
-"""Accounts that contracts name; their keys follow from the coordinator's seed."""
+"""Accounts that contracts name. On an embedded chain their keys follow from the coordinator's seed;
+on a public one people give their addresses."""
 
 
-def embedded_values(time_divisor: int) -> dict[str, Any]:
+def default_values(time_divisor: int) -> dict[str, Any]:
     """Return the arguments of the contracts; windows are ``time_divisor`` times shorter."""
     return {
         "TestStable.embedded_chain_id": EMBEDDED_CHAIN_ID,

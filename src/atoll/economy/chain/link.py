@@ -14,7 +14,7 @@ from atoll.core.ports import Chain, Clock, Database
 from atoll.economy.chain import book
 from atoll.economy.chain.anvil import fund
 from atoll.economy.chain.deploy import Deployer, Plan, Progress
-from atoll.economy.chain.embedded import ACCOUNT_ROLES, embedded_values
+from atoll.economy.chain.embedded import ACCOUNT_ROLES, default_values
 from atoll.economy.chain.model import EMBEDDED, EMBEDDED_CHAIN_ID, PUBLIC, ChainProfile, Contract
 from atoll.economy.chain.outbox import Outbox, check_chain
 from atoll.economy.chain.rpc import RpcChain
@@ -25,6 +25,8 @@ OPERATOR: Final = "operator"
 """The role that settles epochs."""
 DEPLOYER: Final = "deployer"
 """The role that puts contracts on the chain, and does nothing else."""
+ACCOUNTS: Final = "accounts."
+"""Values that begin so are the addresses of people and roles."""
 DEPLOY_STEPS_MAX: Final = 2_000
 DEPLOY_PAUSE_S: Final = 0.5
 _AWAY: Final = frozenset({Kind.UNREACHABLE, Kind.TIMEOUT, Kind.OVERLOADED})
@@ -47,7 +49,7 @@ class LinkConfig:
     time_divisor: int = 1
     """Windows of an embedded chain's contracts are so many times shorter."""
     values: Mapping[str, Any] = field(default_factory=dict)
-    """Arguments of contracts, over the ones that an embedded chain gets by itself."""
+    """Arguments of contracts, over the usual ones; ``accounts.NAME`` is whom ``@NAME`` names."""
 
     @property
     def embedded(self) -> bool:
@@ -99,12 +101,16 @@ class ChainLink:
     def _plan(self, seed: bytes) -> Plan:
         """Return what the contracts are made with."""
         config = self.config
-        if not config.embedded:
-            return Plan(config.values, {}, config.stable)
-        accounts = {role: Signer.derived(seed, role).address for role in ACCOUNT_ROLES}
-        accounts |= {"settler": self.operator.address}
-        values = {**embedded_values(config.time_divisor), **config.values}
-        return Plan(values, accounts, config.stable)
+        divisor = config.time_divisor if config.embedded else 1
+        accounts = {"settler": self.operator.address}
+        if config.embedded:
+            accounts |= {role: Signer.derived(seed, role).address for role in ACCOUNT_ROLES}
+        accounts |= {
+            name.removeprefix(ACCOUNTS): value
+            for name, value in config.values.items()
+            if name.startswith(ACCOUNTS)
+        }
+        return Plan({**default_values(divisor), **config.values}, accounts, config.stable)
 
     async def chain(self) -> Chain:
         """Return the chain's server. Raises ``CONFIG``."""
