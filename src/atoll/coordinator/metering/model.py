@@ -61,6 +61,7 @@ class Line:
     """As the node had posted it, per GB-month; 0: the reference."""
     from_ms: int
     until_ms: int
+    """0 while it goes on: until the last reading."""
     epoch: int = 0
     """In which it is settled; 0 while none was closed over it."""
     head: bytes = b""

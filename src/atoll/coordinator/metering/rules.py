@@ -37,7 +37,7 @@ def charged(
     if until_ms <= from_ms:
         return []
     lines = []
-    for place in sorted(before.keys() & now.keys()):
+    for place in sorted(before.keys() & now.keys(), key=lambda one: (one.alias, one.bucket)):
         old, new = before[place], now[place]
         piece_bytes = min(old.piece_bytes, new.piece_bytes)
         if piece_bytes and old.account == new.account:
@@ -47,28 +47,32 @@ def charged(
 
 
 def merged(
-    open_lines: Mapping[Place, Line], fresh: Iterable[Line]
+    open_lines: Iterable[Line], fresh: Iterable[Line], read_ms: int
 ) -> tuple[list[Line], list[Line]]:
-    """Return lines that go on (with their new end) and lines that begin.
+    """Return lines that ended at the last reading, and lines that began there.
 
-    A line goes on while nothing about it changes, so that a bucket at rest is one line an epoch.
+    A line goes on while nothing about it changes, so that a bucket at rest is one line an epoch,
+    and a reading of a cloud at rest writes nothing but its time.
     """
-    longer, new = [], []
-    for line in fresh:
-        known = open_lines.get(line.place)
-        if known is not None and _same(known, line):
-            longer.append(replace(known, until_ms=line.until_ms))
+    coming = {line.place: line for line in fresh}
+    ended = []
+    for known in open_lines:
+        if known.until_ms:
+            continue
+        line = coming.get(known.place)
+        if line is not None and _same(known, line):
+            del coming[known.place]
         else:
-            new.append(line)
-    return longer, new
+            ended.append(replace(known, until_ms=read_ms))
+    return ended, list(coming.values())
 
 
 def _same(known: Line, line: Line) -> bool:
-    return known.until_ms == line.from_ms and (
-        known.account,
-        known.piece_bytes,
-        known.price_pico,
-    ) == (line.account, line.piece_bytes, line.price_pico)
+    return (known.account, known.piece_bytes, known.price_pico) == (
+        line.account,
+        line.piece_bytes,
+        line.price_pico,
+    )
 
 
 def repair_work(

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 
 from sqlalchemy.engine import Connection
 
+from atoll.coordinator.metadata.model import unpack_pieces
 from atoll.coordinator.metering.model import (
     ClosedEpoch,
     Count,
@@ -14,6 +15,7 @@ from atoll.coordinator.metering.model import (
     SlotResult,
 )
 from atoll.coordinator.sql import Statement
+from atoll.core.scheme import Layout
 
 _LINE = "epoch, alias, bucket, from_ms, until_ms, account, piece_bytes, price_pico, head, evidence"
 
@@ -22,10 +24,10 @@ _START = Statement(
 )
 _CLOCK = Statement("SELECT read_ms FROM meter_clock WHERE id = 1 FOR UPDATE")
 _SET_CLOCK = Statement("UPDATE meter_clock SET read_ms = :now_ms WHERE id = 1")
-_NOW = Statement("""
-    SELECT p.alias, s.bucket, b.account, sum(p.piece_bytes)
-    FROM piece p JOIN segment s ON s.serial = p.serial JOIN bucket b ON b.bucket = s.bucket
-    GROUP BY p.alias, s.bucket, b.account""")
+_ACCOUNTS = Statement("SELECT bucket, account FROM bucket")
+_PAGE = Statement("""
+    SELECT serial, bucket, pieces, plain_bytes, k, n, unit_bytes FROM segment
+    WHERE serial > :after ORDER BY serial LIMIT :limit""")
 _BEFORE = Statement("SELECT alias, bucket, account, piece_bytes FROM meter_count")
 _PUT_COUNT = Statement("""
     INSERT INTO meter_count (alias, bucket, account, piece_bytes)
@@ -34,22 +36,20 @@ _PUT_COUNT = Statement("""
         piece_bytes = excluded.piece_bytes""")
 _DROP_COUNT = Statement("DELETE FROM meter_count WHERE alias = :alias AND bucket = :bucket")
 _OPEN = Statement(
-    "SELECT {columns} FROM meter_line WHERE epoch = 0 AND until_ms = :until_ms", columns=_LINE
-)
-_OPEN_ALL = Statement(
     "SELECT {columns} FROM meter_line WHERE epoch = 0 ORDER BY alias, bucket, from_ms",
     columns=_LINE,
 )
-_LONGER = Statement("""
+_END = Statement("""
     UPDATE meter_line SET until_ms = :until_ms
     WHERE epoch = 0 AND alias = :alias AND bucket = :bucket AND from_ms = :from_ms""")
 _PUT_LINE = Statement("""
     INSERT INTO meter_line (epoch, alias, bucket, from_ms, until_ms, account, piece_bytes,
         price_pico, head, evidence)
-    VALUES (0, :alias, :bucket, :from_ms, :until_ms, :account, :piece_bytes, :price_pico, :head,
+    VALUES (0, :alias, :bucket, :from_ms, 0, :account, :piece_bytes, :price_pico, :head,
         :evidence)""")
 _SETTLE = Statement("""
-    UPDATE meter_line SET epoch = :epoch, head = :head, evidence = :evidence
+    UPDATE meter_line SET epoch = :epoch, until_ms = :until_ms, head = :head,
+        evidence = :evidence
     WHERE epoch = 0 AND alias = :alias AND bucket = :bucket AND from_ms = :from_ms""")
 _LINES = Statement(
     "SELECT {columns} FROM meter_line WHERE epoch = :epoch ORDER BY alias, bucket, from_ms",
@@ -96,12 +96,29 @@ def begin(connection: Connection) -> int:
     return int(_CLOCK.scalar(connection))
 
 
-def count_now(connection: Connection) -> dict[Place, Count]:
-    """Return what lies where now: pieces that nodes are held to, by node and bucket."""
-    return {
-        Place(alias, bytes(bucket)): Count(bytes(account), int(total))
-        for alias, bucket, account, total in _NOW.all(connection)
-    }
+def accounts(connection: Connection) -> dict[bytes, bytes]:
+    """Return whose each bucket is."""
+    return {bytes(bucket): bytes(account) for bucket, account in _ACCOUNTS.all(connection)}
+
+
+def count_page(
+    connection: Connection, after: int, limit: int
+) -> tuple[int | None, dict[tuple[int, bytes], int]]:
+    """Count the pieces of the next ``limit`` segments; return the last serial, None for none.
+
+    Bytes by alias and bucket. By the segments' own lists of pieces, which are the same as the
+    table of pieces and twenty times fewer rows.
+    """
+    last = None
+    counts: dict[tuple[int, bytes], int] = {}
+    for serial, bucket, packed, *shape in _PAGE.all(connection, after=after, limit=limit):
+        last = int(serial)
+        piece_bytes = Layout(*shape).piece_bytes
+        name = bytes(bucket)
+        for piece in unpack_pieces(packed):
+            place = (piece.alias, name)
+            counts[place] = counts.get(place, 0) + piece_bytes
+    return last, counts
 
 
 def counted_before(connection: Connection) -> dict[Place, Count]:
@@ -150,19 +167,14 @@ def _line(row: tuple[int, int, bytes, int, int, bytes, int, int, bytes, bytes]) 
     )
 
 
-def open_lines(connection: Connection, until_ms: int) -> dict[Place, Line]:
-    """Return lines that go on at this moment, by place."""
-    return {line.place: line for line in map(_line, _OPEN.all(connection, until_ms=until_ms))}
+def open_lines(connection: Connection) -> list[Line]:
+    """Return all lines that no epoch has taken yet; one that goes on has no end (0)."""
+    return [_line(row) for row in _OPEN.all(connection)]
 
 
-def unsettled(connection: Connection) -> list[Line]:
-    """Return all lines that no epoch has taken yet."""
-    return [_line(row) for row in _OPEN_ALL.all(connection)]
-
-
-def lengthen(connection: Connection, lines: Iterable[Line]) -> None:
-    """Let lines go on until their new end."""
-    _LONGER.many(
+def end(connection: Connection, lines: Iterable[Line]) -> None:
+    """Let lines end when they say."""
+    _END.many(
         connection,
         [
             {
@@ -177,7 +189,7 @@ def lengthen(connection: Connection, lines: Iterable[Line]) -> None:
 
 
 def add(connection: Connection, lines: Iterable[Line]) -> None:
-    """Write new lines."""
+    """Write lines that begin and go on."""
     _PUT_LINE.many(
         connection,
         [
@@ -185,7 +197,6 @@ def add(connection: Connection, lines: Iterable[Line]) -> None:
                 "alias": line.place.alias,
                 "bucket": line.place.bucket,
                 "from_ms": line.from_ms,
-                "until_ms": line.until_ms,
                 "account": line.account,
                 "piece_bytes": line.piece_bytes,
                 "price_pico": line.price_pico,
@@ -204,6 +215,7 @@ def settle(connection: Connection, lines: Iterable[tuple[Line, bytes]]) -> None:
         [
             {
                 "epoch": line.epoch,
+                "until_ms": line.until_ms,
                 "head": line.head,
                 "evidence": evidence,
                 "alias": line.place.alias,

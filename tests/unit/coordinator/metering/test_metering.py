@@ -3,6 +3,7 @@
 import os
 
 import pytest
+from sqlalchemy.engine import Connection
 from tests.fixtures.epochs import PARAMETERS
 from tests.unit.coordinator.market.providers import Providers, provider
 from tests.unit.coordinator.metadata.world import ACCOUNT, Metadata, StillClock, tiny
@@ -10,7 +11,7 @@ from tests.unit.coordinator.metadata.world import ACCOUNT, Metadata, StillClock,
 from atoll.coordinator.audit import store as audit_store
 from atoll.coordinator.audit.model import FAILED, MISSED, PASSED, Result
 from atoll.coordinator.market.rules import first_state, price_of, tariff_of
-from atoll.coordinator.metering import rules
+from atoll.coordinator.metering import rules, service
 from atoll.coordinator.metering.model import Count, Line, MeteringConfig, Place, SlotResult
 from atoll.coordinator.metering.service import MeteringService
 from atoll.core.errors import AtollError, Kind
@@ -173,6 +174,49 @@ async def test_of_several_coordinators_each_second_is_charged_once(world: World)
     assert sum(line.byte_ms for line in lines) == 3 * piece_bytes(5_000) * 5_000
 
 
+async def test_a_reading_that_began_before_another_changes_nothing(world: World) -> None:
+    """Of two coordinators that read at the same time the later one counts."""
+    bucket = await world.begin()
+    await world.metadata.put(bucket, "a", [tiny(5_000)])
+    await world.meters.read()
+    world.clock.time_ms += 5_000
+    early = await world.another()._count()
+    await world.pass_s(5)
+    assert await world.database.write(lambda c: service._take(c, early)) == 0
+    await world.meters.close(1)
+    lines = (await world.meters.metered(1)).storage
+    assert sum(line.byte_ms for line in lines) == 3 * piece_bytes(5_000) * 10_000
+
+
+async def test_a_cloud_at_rest_writes_nothing_but_the_time(world: World) -> None:
+    bucket = await world.begin()
+    await world.metadata.put(bucket, "a", [tiny(5_000)])
+    await world.meters.read()
+    await world.pass_s(5)
+
+    def rows(connection: Connection) -> list[tuple[object, ...]]:
+        found = connection.exec_driver_sql("SELECT * FROM meter_line ORDER BY alias").all()
+        return [tuple(row) for row in found]
+
+    before = await world.database.read(rows)
+    for _ in range(3):
+        assert await world.pass_s(5) == 3 * piece_bytes(5_000)
+    assert await world.database.read(rows) == before
+    assert len(before) == 3
+
+
+async def test_many_segments_are_counted_page_by_page(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "PAGE_SEGMENTS", 3)
+    bucket = await world.begin()
+    for number in range(10):
+        await world.metadata.put(bucket, f"{number}", [tiny(1_000 + number)])
+    await world.meters.read()
+    expected = sum(3 * piece_bytes(1_000 + number) for number in range(10))
+    assert await world.pass_s(5) == expected
+
+
 async def test_a_clock_set_back_charges_no_second_twice(world: World) -> None:
     bucket = await world.begin()
     await world.metadata.put(bucket, "a", [tiny(5_000)])
@@ -312,16 +356,19 @@ def test_a_bucket_that_changed_hands_is_charged_to_nobody() -> None:
 
 
 def test_lines_go_on_only_while_nothing_changes() -> None:
-    known = Line(PLACE, b"me", 5, 3, 0, 10)
+    known = Line(PLACE, b"me", 5, 3, 0, 0)
     for change, goes_on in (
         (Line(PLACE, b"me", 5, 3, 10, 20), True),
         (Line(PLACE, b"me", 6, 3, 10, 20), False),
         (Line(PLACE, b"me", 5, 4, 10, 20), False),
-        (Line(PLACE, b"me", 5, 3, 11, 20), False),
         (Line(PLACE, b"you", 5, 3, 10, 20), False),
     ):
-        longer, new = rules.merged({PLACE: known}, [change])
-        assert (len(longer), len(new)) == ((1, 0) if goes_on else (0, 1))
+        ended, new = rules.merged([known], [change], 10)
+        assert (len(ended), len(new)) == ((0, 0) if goes_on else (1, 1))
+        assert all(line.until_ms == 10 for line in ended)
+    assert rules.merged([known], [], 10)[0][0].until_ms == 10
+    over = Line(PLACE, b"me", 5, 3, 0, 7)
+    assert rules.merged([over], [], 10) == ([], [])
 
 
 def test_evidence_of_proofs_binds_every_verdict() -> None:
