@@ -8,7 +8,6 @@ from typing import TypeVar
 import pytest
 from tests.unit.core.proofs.world import COORDINATOR, VERIFIERS, secret_of
 
-from atoll.coordinator.audit import store
 from atoll.coordinator.audit.model import PROFILES, Verifier
 from atoll.coordinator.audit.panel import ABSENT_SLOTS, SHARE_S, Panel
 from atoll.coordinator.metadata.migrate import migrate_connection
@@ -344,20 +343,3 @@ def test_a_liar_stays_excluded_whichever_process_writes_its_place(met: Office) -
     met.until_slot(FIRST, 1.0)
     met.run(other.refresh())
     assert other.excluded() == [ONE.public_key]
-
-
-def test_work_for_one_process_falls_to_another_when_its_lease_ends(office: Office) -> None:
-    office.open()
-
-    def take(owner: bytes, now_ms: int) -> bool:
-        database = SimDatabase(office.lives[-1], office.server, "database/lease")
-        return office.run(
-            database.write(lambda c: store.take_lease(c, "reads", owner, now_ms + 60, now_ms))
-        )
-
-    assert take(b"a", 1_000)
-    assert not take(b"b", 1_059)
-    assert take(b"a", 1_059)
-    assert not take(b"b", 1_060)
-    assert take(b"b", 1_119)
-    assert not take(b"a", 1_120)
