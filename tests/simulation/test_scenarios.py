@@ -22,6 +22,7 @@ FAULTS = [
     ("trusting-repair", "partition", "not at full strength"),
     ("careless-keeper", "sets", "nobody counts"),
     ("lawless-placement", "sovereignty", "and the policy is"),
+    ("silent-upgrade", "growth", "not recovered"),
 ]
 SEEDS_TO_FIND_MAX = 8
 

@@ -6,6 +6,7 @@ nothing in the product knows of them.
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
@@ -13,6 +14,7 @@ from typing_extensions import override
 
 from atoll.client.transfer import rebuild
 from atoll.coordinator.placement.model import Policy
+from atoll.coordinator.upgrade import service as upgrade_service
 from atoll.core.pieces import RecordChecker, Trailer, parse_trailer
 from atoll.node.store import commit, upload
 from atoll.node.store.store import PieceStore
@@ -77,12 +79,23 @@ def _lawless_placement() -> list[Any]:
     return [patch.object(Policy, "admits", admit)]
 
 
+def _silent_upgrade() -> list[Any]:
+    """Copies in wider schemes take the place of old segments, and no manifest is told."""
+
+    def forget(*_: Any) -> None:
+        return None
+
+    outbox = SimpleNamespace(NOBODY=b"", note_keys=forget, note_pack=forget)
+    return [patch.object(upgrade_service, "changes", outbox)]
+
+
 DELIBERATE: dict[str, Callable[[], list[Any]]] = {
     "ack-before-sync": _ack_before_sync,
     "skip-merkle-check": _skip_merkle_check,
     "trusting-repair": _trusting_repair,
     "careless-keeper": _careless_keeper,
     "lawless-placement": _lawless_placement,
+    "silent-upgrade": _silent_upgrade,
 }
 """By name: what makes the patches."""
 
