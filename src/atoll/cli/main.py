@@ -36,6 +36,7 @@ _SECTIONS: dict[str, dict[str, Entry]] = {
             "Say where the data of a bucket may lie, and what that costs.",
         ),
         "object": ("atoll.cli.object:object_", "Look into objects."),
+        "receipt": ("atoll.cli.receipt:receipt", "See what stands behind a line of an epoch."),
         "residency": (
             "atoll.cli.residency:residency",
             "Prove where data lies, as far as that can be proven.",

@@ -28,6 +28,8 @@ from atoll.coordinator.part import Part, Step
 from atoll.coordinator.registry.model import NodeView
 from atoll.coordinator.registry.service import RegistryService
 from atoll.core.errors import AtollError, Kind
+from atoll.core.messages import Message
+from atoll.core.messages.metering import ExplainReceipt, Receipt
 from atoll.core.ports import Clock, Database
 from atoll.economy.settlement.model import ProofLine, RepairLine, StorageLine
 
@@ -86,6 +88,7 @@ class MeteringService(Part):
         self._registry = registry
         self._price_of = price_of
         self._slot_ms = slot_ms
+        self.handlers = {ExplainReceipt: self._explain}
         self.steps = [Step("read meters", self.read, config.pause_s)]
 
     def _prices(self) -> dict[int, int]:
@@ -244,6 +247,21 @@ class MeteringService(Part):
     async def last(self) -> ClosedEpoch | None:
         """Return the epoch that was closed last."""
         return await self._database.read(store.last_epoch)
+
+    async def _explain(self, request: ExplainReceipt) -> Message:
+        found = await self.explain(request.evidence)
+        return Receipt(
+            evidence=found.evidence,
+            epoch=found.line.epoch,
+            node_id=found.node_id,
+            bucket=found.line.place.bucket,
+            account=found.line.account,
+            piece_bytes=found.line.piece_bytes,
+            from_ms=found.line.from_ms,
+            until_ms=found.line.until_ms,
+            price_pico=found.line.price_pico,
+            head=found.line.head,
+        )
 
     async def explain(self, evidence: bytes) -> Explained:
         """Return the line that an evidence in a document stands for. Raises ``NOT_FOUND``."""

@@ -15,6 +15,7 @@ from typing import Any, Union
 
 from atoll.core.messages import (
     market,
+    metering,
     nodes,
     objects,
     packing,
@@ -115,6 +116,7 @@ _LATER = (
     relays,
     upgrades,
     market,
+    metering,
 )
 
 NODE_REQUESTS: dict[type[Message], type[Message]] = dict(nodes.NODE_REQUESTS)

@@ -20,6 +20,7 @@ OPERATIONS: dict[str, str] = {
     "proofs": "proofs:proofs",
     "prices": "prices:prices",
     "price-preview": "prices:preview",
+    "receipt-explain": "receipt:explain",
 }
 """Name in the path to where its handler is."""
 
