@@ -8,9 +8,9 @@ MUTANTS = (
     Mutant("can be entered again", "# pragma nonreentrancy on", ""),
     Mutant("draws twice", 'assert self.draws[epoch][customer] == 0, "drawn already"', "pass"),
     Mutant(
-        "draws others' money",
-        "self.balance_of[customer] -= amount\n        total",
-        "self.balance_of[customer] -= min(amount, self.balance_of[customer])\n        total",
+        "debits nobody",
+        "        self.balance_of[customer] -= amount\n        total += amount",
+        "        total += amount",
     ),
     Mutant("forgets a draw that was given back", "= DRAWN | amount", "= amount"),
     Mutant(

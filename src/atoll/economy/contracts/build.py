@@ -120,7 +120,7 @@ def encode(artifact: Artifact) -> bytes:
     return ("{\n" + ",\n".join(lines) + "\n}\n").encode()
 
 
-def _unchanged(name: str, sources: Path, artifacts: Path) -> bool:
+def is_unchanged(name: str, sources: Path = SOURCES, artifacts: Path = ARTIFACTS) -> bool:
     """Tell, without the slow half of the compiler, that the stored artifact is of these sources."""
     try:
         stored = load(name, artifacts)
@@ -133,7 +133,7 @@ def _unchanged(name: str, sources: Path, artifacts: Path) -> bool:
 
 def build(name: str, sources: Path = SOURCES, artifacts: Path = ARTIFACTS) -> bool:
     """Compile a contract into a folder of artifacts; False if it was there already."""
-    if _unchanged(name, sources, artifacts):
+    if is_unchanged(name, sources, artifacts):
         return False
     content = encode(compile_contract(name, sources))
     (artifacts / f"{name}.json").write_bytes(content)
