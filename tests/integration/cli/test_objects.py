@@ -242,3 +242,24 @@ def test_a_presigned_url_opens_for_anybody(shell: Shell, bucket: str, client: Cl
     url = client.presign("GET", bucket, "a key/with ümlaut & more", expires_s=60)
     with urllib.request.urlopen(url, timeout=30) as answer:
         assert answer.read() == b"for all"
+
+
+def test_prices_are_shown_and_a_provider_sees_what_a_price_would_bring(shell: Shell) -> None:
+    prices = json.loads(shell.ok("price", "--json"))
+    home = next(one for one in prices["classes"] if one["tier"] == "home")
+    assert home["nodes"] >= 1
+    assert home["customer_pico"] < home["customer_max_pico"]
+    assert b"you pay" in shell.ok("price")
+    asked = ("--tier", "home", "--capacity", "4TB", "--json")
+    dear = json.loads(shell.ok("price", "--ask", "1.30", *asked))
+    cheap = json.loads(shell.ok("price", "--ask", "0.65", *asked))
+    assert cheap["share_bps"] > dear["share_bps"]
+    assert abs(2 * cheap["income_full_micro"] - dear["income_full_micro"]) <= 1
+    node = Path(str(shell.cloud.facts["data"])) / "nodes" / "1"
+    own = json.loads(shell.ok("price", "--node", str(node), "--ask", "1.00", "--json"))
+    assert own["capacity_bytes"] > 0
+    assert own["price_pico"] == 10**9
+    assert b"income expected" in shell.ok("price", "--node", str(node))
+    wrong = shell.run("price", "--ask", "cheap")
+    assert wrong.returncode != 0
+    assert b"is no amount of euros" in wrong.stderr

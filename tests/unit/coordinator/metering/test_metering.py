@@ -1,13 +1,16 @@
 """Bytes times time, what two readings share; epochs that close once and can be explained."""
 
 import os
+from types import SimpleNamespace
 
+import msgspec
 import pytest
 from sqlalchemy.engine import Connection
 from tests.fixtures.epochs import PARAMETERS
 from tests.unit.coordinator.market.providers import Providers, provider
 from tests.unit.coordinator.metadata.world import ACCOUNT, Metadata, StillClock, tiny
 
+from atoll.cli.receipt import lines_of
 from atoll.coordinator.audit import store as audit_store
 from atoll.coordinator.audit.model import FAILED, MISSED, PASSED, Result
 from atoll.coordinator.market.rules import first_state, price_of, tariff_of
@@ -15,9 +18,12 @@ from atoll.coordinator.metering import rules, service
 from atoll.coordinator.metering.model import Count, Line, MeteringConfig, Place, SlotResult
 from atoll.coordinator.metering.service import MeteringService
 from atoll.core.errors import AtollError, Kind
+from atoll.core.messages import Answer, Message
 from atoll.core.scheme import Layout
 from atoll.economy.settlement.compute import compute
 from atoll.economy.settlement.model import FIRST, EpochInputs, NodeTerms
+from atoll.gateway.customer import receipt
+from atoll.gateway.customer.call import CustomerCall
 from atoll.runtime.database import SqlDatabase
 
 SLOT_MS = 10_000
@@ -275,6 +281,40 @@ async def test_a_line_of_an_epoch_is_explained_by_its_evidence(world: World) -> 
         with pytest.raises(AtollError) as caught:
             await world.meters.explain(unknown)
         assert caught.value.kind is Kind.NOT_FOUND
+
+
+async def test_a_receipt_is_explained_to_whose_it_is_and_nobody_else(world: World) -> None:
+    bucket = await world.begin()
+    await world.metadata.put(bucket, "a", [tiny(5_000)])
+    await world.meters.read()
+    await world.pass_s(10)
+    await world.meters.close(1)
+    line = (await world.meters.metered(1)).storage[0]
+
+    class Control:
+        async def ask(self, request: Message, answer: type[Answer]) -> Answer:
+            found = await world.meters.handlers[type(request)](request)
+            assert isinstance(found, answer)
+            return found
+
+    async def ask(account: bytes, evidence: str) -> receipt.ReceiptShown:
+        services, caller = SimpleNamespace(control=Control()), SimpleNamespace(account=account)
+        body = msgspec.json.encode({"evidence": evidence})
+        return await receipt.explain(CustomerCall(services, caller, body))  # type: ignore[arg-type]
+
+    shown = await ask(ACCOUNT, line.evidence.hex())
+    assert (shown.epoch, shown.bucket) == (1, bucket.hex())
+    assert shown.piece_bytes * (shown.until_ms - shown.from_ms) == line.byte_ms
+    assert "(10 s)" in "\n".join(lines_of(shown))
+    for account, evidence, kind in (
+        (b"a stranger's id!", line.evidence.hex(), Kind.NOT_FOUND),
+        (ACCOUNT, "00" * 32, Kind.NOT_FOUND),
+        (ACCOUNT, "", Kind.NOT_FOUND),
+        (ACCOUNT, "no hex", Kind.BAD_REQUEST),
+    ):
+        with pytest.raises(AtollError) as caught:
+            await ask(account, evidence)
+        assert caught.value.kind is kind
 
 
 async def test_repair_work_is_taken_down_once_and_settled_with_its_epoch(world: World) -> None:
