@@ -31,7 +31,7 @@ OBJECTS = int(os.environ.get("ATOLL_RECOVER_OBJECTS", "200"))
 NODES = 12
 LAG_S = 1.5
 """Manifests follow within a second."""
-WAIT_S_MAX = 60
+WAIT_S_MAX = 240
 PART = 5 << 20
 STRANGE = ["a/../b", "dot/./x", "double//slash", "trailing/", "ünï/cødé ✓", "per%cent", "x" * 700]
 
