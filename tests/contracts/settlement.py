@@ -162,7 +162,9 @@ def make_world() -> World:
         UNBONDING_S,
         REWARD_S,
     )
-    court = deploy("SlashCourt", parameters.address, account("repair"), account("insurance"))
+    court = deploy(
+        "SlashCourt", parameters.address, account("repair"), account("insurance"), [], []
+    )
     distributor = deploy(
         "EpochDistributor",
         stable.address,

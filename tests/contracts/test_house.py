@@ -8,7 +8,7 @@ SALT = bytes(32)
 
 def test_a_customers_euro_reaches_distributor_and_buckets():
     house = build()
-    court = deploy("SlashCourt", house.parameters, account("repair"), house.treasury)
+    court = deploy("SlashCourt", house.parameters, account("repair"), house.treasury, [], [])
     distributor = deploy("EpochDistributor", house.stable, house.parameters, court, house.treasury)
     treasury = deploy(
         "Treasury",

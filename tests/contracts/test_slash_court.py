@@ -103,6 +103,23 @@ def test_only_the_timelock_names_verifiers(world: World) -> None:
     assert court.verifiers() == 3
 
 
+def test_the_first_verifiers_stand_from_the_beginning(world: World) -> None:
+    start = (world.parameters.address, account("repair"), account("insurance"))
+    keys, nodes = [account("a"), account("b")], [node_id("a"), node_id("b")]
+    court = deploy("SlashCourt", *start, keys, nodes)
+    assert (court.verifiers(), court.quorum()) == (2, 2)
+    assert court.standing(account("b"))
+    assert court.node_of(account("b")) == node_id("b")
+    for words_, who, whose in (
+        ("lengths", keys, nodes[:1]),
+        ("stands", keys[:1] * 2, nodes),
+        ("zero", [ZERO], nodes[:1]),
+        ("zero", keys[:1], [bytes(32)]),
+    ):
+        with refused(words_):
+            deploy("SlashCourt", *start, who, whose)
+
+
 def test_two_thirds_are_counted_upwards(world: World) -> None:
     court = world.court
     for role in VERIFIERS:
@@ -137,7 +154,9 @@ def test_signers_ascend_and_count_once(world: World) -> None:
 
 
 def test_digest_is_of_this_court_and_chain(world: World) -> None:
-    other = deploy("SlashCourt", world.parameters.address, account("repair"), account("insurance"))
+    other = deploy(
+        "SlashCourt", world.parameters.address, account("repair"), account("insurance"), [], []
+    )
     assert other.digest_of(*said("a")) != world.court.digest_of(*said("a"))
     digests = {
         world.court.digest_of(*one)
@@ -425,7 +444,7 @@ def test_a_token_that_calls_back_gets_nothing(world: World, node: bytes) -> None
 
 def test_connecting(world: World) -> None:
     some = account("somebody")
-    fresh = deploy("SlashCourt", world.parameters.address, some, some)
+    fresh = deploy("SlashCourt", world.parameters.address, some, some, [], [])
     with refused("not the deployer"):
         fresh.connect(some, some, sender=account("attacker"))
     for wrong in ((ZERO, some), (some, ZERO)):
@@ -438,7 +457,7 @@ def test_connecting(world: World) -> None:
         arguments = [some] * 3
         arguments[place] = ZERO
         with refused("zero address"):
-            deploy("SlashCourt", *arguments)
+            deploy("SlashCourt", *arguments, [], [])
 
 
 def test_gas() -> None:

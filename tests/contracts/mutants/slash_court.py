@@ -29,7 +29,7 @@ MUTANTS = (
     Mutant("leaf of another account", 'assert statement.subject == convert(convert(leaf.account, uint256), bytes32), "account"', "pass"),
     Mutant("right leaf is punished", 'assert statement.stated != sum_tree._leaf_hash(leaf.account, leaf.sums), "they agree"', "pass"),
     Mutant("punished keys stand", "    if self.standing[key]:\n        self._remove(key)\n", ""),
-    Mutant("anyone names verifiers", '    assert msg.sender == staticcall PARAMETERS.owner(), "not the owner"\n    assert key != empty(address)', "    assert key != empty(address)"),
+    Mutant("anyone names verifiers", '    assert msg.sender == staticcall PARAMETERS.owner(), "not the owner"\n    self._add(key, node)', "    self._add(key, node)"),
     Mutant("keys move to other nodes", 'assert self.node_of[key] in [empty(bytes32), node], "another node\'s"', "pass"),
     Mutant("another court's signatures", "chain.id, self", "chain.id, empty(address)"),
     Mutant("tells while it pays", "@view\n@nonreentrant\ndef quorum", "@view\ndef quorum"),

@@ -46,4 +46,6 @@ def default_values(time_divisor: int) -> dict[str, Any]:
         ],
         "Bond.unbonding_s": max(2, UNBONDING_S // time_divisor),
         "Bond.reward_s": max(1, DAY_S // time_divisor),
+        "SlashCourt.keys": [],
+        "SlashCourt.nodes": [],
     }

@@ -107,11 +107,19 @@ punished: public(HashMap[bytes32, bool])
 
 
 @deploy
-def __init__(parameters: address, repair: address, insurance: address):
+def __init__(
+    parameters: address,
+    repair: address,
+    insurance: address,
+    keys: DynArray[address, VERIFIERS_MAX],
+    nodes: DynArray[bytes32, VERIFIERS_MAX],
+):
     """
     @param parameters Whose owner (a timelock) names verifiers.
     @param repair Who pays for repairs.
     @param insurance Who gets what nobody else does.
+    @param keys The first verifiers, so that epochs need not wait for the timelock.
+    @param nodes Whose bond answers for each.
     """
     assert parameters != empty(address), "zero address"
     assert repair != empty(address) and insurance != empty(address), "zero address"
@@ -119,6 +127,9 @@ def __init__(parameters: address, repair: address, insurance: address):
     REPAIR = repair
     INSURANCE = insurance
     DEPLOYER = msg.sender
+    assert len(keys) == len(nodes), "lengths"
+    for i: uint256 in range(len(keys), bound=VERIFIERS_MAX):
+        self._add(keys[i], nodes[i])
 
 
 @external
@@ -143,14 +154,7 @@ def add_verifier(key: address, node: bytes32):
     @notice Let a key sign; the bond of `node` answers for it, for ever.
     """
     assert msg.sender == staticcall PARAMETERS.owner(), "not the owner"
-    assert key != empty(address) and node != empty(bytes32), "zero"
-    assert not self.standing[key], "stands"
-    assert self.node_of[key] in [empty(bytes32), node], "another node's"
-    assert self.verifiers < VERIFIERS_MAX, "too many"
-    self.node_of[key] = node
-    self.standing[key] = True
-    self.verifiers += 1
-    log VerifierAdded(key=key, node=node)
+    self._add(key, node)
 
 
 @external
@@ -344,6 +348,18 @@ def _send(to: address, amount: uint256):
     if amount > 0:
         token: IERC20 = IERC20(staticcall self.BOND.ASSET())
         assert extcall token.transfer(to, amount, default_return_value=True), "transfer"
+
+
+@internal
+def _add(key: address, node: bytes32):
+    assert key != empty(address) and node != empty(bytes32), "zero"
+    assert not self.standing[key], "stands"
+    assert self.node_of[key] in [empty(bytes32), node], "another node's"
+    assert self.verifiers < VERIFIERS_MAX, "too many"
+    self.node_of[key] = node
+    self.standing[key] = True
+    self.verifiers += 1
+    log VerifierAdded(key=key, node=node)
 
 
 @internal
