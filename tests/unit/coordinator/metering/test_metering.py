@@ -194,6 +194,33 @@ async def test_a_reading_that_began_before_another_changes_nothing(world: World)
     assert sum(line.byte_ms for line in lines) == 3 * piece_bytes(5_000) * 10_000
 
 
+async def test_an_epoch_closed_while_another_coordinator_reads_ends_with_that_reading(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bucket = await world.begin()
+    await world.metadata.put(bucket, "a", [tiny(5_000)])
+    await world.meters.read()
+    began_ms = world.clock.time_ms
+    other, count = world.another(), world.meters._count
+
+    async def overtaken() -> object:
+        reading = await count()
+        world.clock.time_ms += 4_000
+        await other.read()
+        return reading
+
+    world.clock.time_ms += 6_000
+    monkeypatch.setattr(world.meters, "_count", overtaken)
+    closed = await world.meters.close(1)
+    assert closed.until_ms == began_ms + 10_000
+    monkeypatch.undo()
+    await world.pass_s(5)
+    await world.meters.close(2)
+    for epoch, length_ms in ((1, 10_000), (2, 5_000)):
+        lines = (await world.meters.metered(epoch)).storage
+        assert [line.byte_ms for line in lines] == [piece_bytes(5_000) * length_ms] * 3
+
+
 async def test_a_cloud_at_rest_writes_nothing_but_the_time(world: World) -> None:
     bucket = await world.begin()
     await world.metadata.put(bucket, "a", [tiny(5_000)])
