@@ -620,7 +620,7 @@ class EscrowMachine(Machine):
 
 
 def test_escrow_against_a_model():
-    run_machine(EscrowMachine, runs=12, steps=35)
+    run_machine(EscrowMachine, runs=8, steps=35)
 
 
 @pytest.mark.usefixtures("gas_chain")
