@@ -398,3 +398,18 @@ async def test_what_cannot_be_is_refused_at_once(
     with pytest.raises(AtollError) as error:
         await outbox.submit(wanted)
     assert error.value.kind is Kind.BAD_REQUEST
+
+
+async def test_the_last_block_seen_is_remembered_while_the_chain_is_away(
+    money: SqlDatabase, server: LocalChain, chain: RpcChain, operator: Signer
+) -> None:
+    outbox = outbox_of(money, operator)
+    assert (await outbox.last_seen())[0] == -1
+    await make_echo(outbox, chain, operator)
+    await outbox.step(chain)
+    server.kill()
+    with pytest.raises(AtollError):
+        await outbox.step(chain)
+    block, time_s, seen_ms = await outbox.last_seen()
+    assert block == 1
+    assert abs(seen_ms // 1000 - time_s) < 60

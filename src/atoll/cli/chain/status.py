@@ -32,6 +32,8 @@ class _Facts:
     head: ChainBlock | None
     """None while the chain is away."""
     read_to: int
+    last_seen: tuple[int, int, int]
+    """Block, its time in seconds, when it was seen in milliseconds; -1, 0, 0 for never."""
     outbox: "OutboxState"
     contracts: dict[str, "Contract"]
     checked: dict[str, "Checked"]
@@ -85,6 +87,7 @@ async def _ask(link: "ChainLink") -> _Facts:
         problem=problem,
         head=head,
         read_to=await link.watcher.read_to(),
+        last_seen=await link.outbox.last_seen(),
         outbox=await link.outbox.state(),
         contracts=contracts,
         checked=checked,
@@ -113,6 +116,7 @@ def _as_json(facts: _Facts) -> dict[str, object]:
         "block_hash": None if head is None else head.hash.hex(),
         "block_age_s": None if head is None else max(0, int(time.time()) - head.time_s),
         "lag_blocks": _lag_blocks(facts),
+        "last_seen": {"block": facts.last_seen[0], "seen_ms": facts.last_seen[2]},
         "outbox": {
             "pending": outbox.pending,
             "wanted": outbox.wanted,
@@ -151,6 +155,10 @@ def _lines(facts: _Facts) -> list[str]:
             f"{'state':10} {paint('away', fg='red')}: {facts.problem}",
             f"{'':10} storing goes on; settlement catches up when it is back",
         ]
+        block, _, seen_ms = facts.last_seen
+        if block >= 0:
+            ago = max(0, int(time.time()) - seen_ms // 1000)
+            lines.append(f"{'last seen':10} block {block:,}, {ago:,} s ago")
     else:
         age = max(0, int(time.time()) - facts.head.time_s)
         lines.append(

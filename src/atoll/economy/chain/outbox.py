@@ -131,6 +131,10 @@ class Outbox:
 
         return await self._database.read(read)
 
+    async def last_seen(self) -> tuple[int, int, int]:
+        """Return the newest block seen, its time (s) and when it was seen (ms); -1, 0, 0 before."""
+        return await self._database.read(lambda c: store.link(c, self._chain_id))
+
     # --- the step --------------------------------------------------------------------------------
 
     async def step(self, chain: Chain) -> int:
