@@ -26,7 +26,7 @@ from tests.contracts.world import (
 
 CUSTOMERS = ("photographer", "hospital", "archive")
 SETTLER = account("settler")
-SALT = bytes(32)
+SALT = b"\x07" * 32
 LOCK_S, DRAW_LOCK_S, EXPIRY_S, INTERVAL_S = 3 * DAY_S, 6 * 3600, 30 * DAY_S, 3600
 TAKE_BPS = 1_200
 EURO = EURO_MICRO
