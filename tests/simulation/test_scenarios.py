@@ -22,6 +22,8 @@ FAULTS = [
     ("trusting-repair", "partition", "not at full strength"),
     ("careless-keeper", "sets", "nobody counts"),
     ("lawless-placement", "sovereignty", "and the policy is"),
+    ("clumping", "mergers", "pieces lie with one"),
+    ("hasty-trash", "misleading", "it is TRASH there"),
     ("silent-upgrade", "growth", "not recovered"),
 ]
 SEEDS_TO_FIND_MAX = 8

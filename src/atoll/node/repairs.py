@@ -113,7 +113,7 @@ class RepairWorker(NodePart):
     async def _work(self, link: Link, task: RepairTask) -> None:
         """Carry out one task and tell what came of it."""
         try:
-            result = await self._carry_out(task)
+            result = await self.carry_out(task)
             settled: RepairSettled = await self._ask(link, result, RepairSettled)
         except AtollError as error:
             _LOG.info("repair work for %s: %s", link.address, error)
@@ -121,7 +121,8 @@ class RepairWorker(NodePart):
         self.pieces += settled.pieces
         self.paid_bytes += settled.downloaded_bytes + settled.uploaded_bytes
 
-    async def _carry_out(self, task: RepairTask) -> FinishRepairWork:
+    async def carry_out(self, task: RepairTask) -> FinishRepairWork:
+        """Read, build, send; return what the targets signed, or why there is nothing."""
         rebuild = Rebuild(
             _job_of(task),
             transport=self._transport,

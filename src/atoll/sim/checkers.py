@@ -21,6 +21,7 @@ from atoll.node.store.model import Row, State
 from atoll.sim.agreement import until_sets_are_equal
 from atoll.sim.emigrants import abroad
 from atoll.sim.growth import lose_more_than_before, until_upgraded
+from atoll.sim.mergers import clumps
 from atoll.sim.recovering import check_recovery
 from atoll.sim.stored import stored_segments
 from atoll.sim.workload import Violation
@@ -66,6 +67,7 @@ def weaknesses(world: "World", *, deep: bool = False) -> list[Weakness]:
         name, shape = segment.segment, f"{segment.k}/{segment.n}"
         holders: set[int] = set()
         indexes: set[int] = set()
+        keepers: list[NodeMachine] = []
         for piece in segment.pieces:
             node = machines.get(aliases.get(piece.alias, b""))
             why = "no such node" if node is None else _fault_of(node, segment, piece.index, deep)
@@ -77,6 +79,10 @@ def weaknesses(world: "World", *, deep: bool = False) -> list[Weakness]:
             else:
                 holders.add(piece.alias)
                 indexes.add(piece.index)
+                assert node is not None
+                keepers.append(node)
+        if keepers and (why := clumps(keepers)):
+            found.append(Weakness(name, shape, why))
         if len(indexes) < segment.n:
             found.append(Weakness(name, shape, f"{len(indexes)} good pieces"))
         elif len(holders) < segment.n:

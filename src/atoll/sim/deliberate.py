@@ -14,7 +14,10 @@ from typing_extensions import override
 
 from atoll.client.transfer import rebuild
 from atoll.coordinator.placement.model import Policy
+from atoll.coordinator.repair import offers
+from atoll.coordinator.repair import rules as repair_rules
 from atoll.coordinator.upgrade import service as upgrade_service
+from atoll.core.messages import StoredPiece
 from atoll.core.pieces import RecordChecker, Trailer, parse_trailer
 from atoll.node.store import commit, upload
 from atoll.node.store.store import PieceStore
@@ -79,6 +82,34 @@ def _lawless_placement() -> list[Any]:
     return [patch.object(Policy, "admits", admit)]
 
 
+def _clumping() -> list[Any]:
+    """Repair does not see that two pieces of a segment came to lie with one operator."""
+
+    def nobody(*_: Any) -> list[Any]:
+        return []
+
+    return [patch.object(repair_rules, "clumped", nobody)]
+
+
+def _believed_workers() -> list[Any]:
+    """Repair records what a worker shows receipts for, whoever signed them for what."""
+
+    def believe(self: Any, request: Any, segment: Any, facts: Any) -> Any:
+        stored = [StoredPiece(index=one.index, alias=one.alias) for one in facts.wanted]
+        return offers._Shown(tuple(stored) if request.receipts else ())
+
+    return [patch.object(offers.RepairOffers, "_check", believe)]
+
+
+def _hasty_trash() -> list[Any]:
+    """The node takes nothing out of its trash that its coordinator counts again."""
+
+    async def leave(*_: Any, **__: Any) -> None:
+        return None
+
+    return [patch.object(PieceStore, "revive", leave)]
+
+
 def _silent_upgrade() -> list[Any]:
     """Copies in wider schemes take the place of old segments, and no manifest is told."""
 
@@ -96,6 +127,9 @@ DELIBERATE: dict[str, Callable[[], list[Any]]] = {
     "careless-keeper": _careless_keeper,
     "lawless-placement": _lawless_placement,
     "silent-upgrade": _silent_upgrade,
+    "clumping": _clumping,
+    "believed-workers": _believed_workers,
+    "hasty-trash": _hasty_trash,
 }
 """By name: what makes the patches."""
 

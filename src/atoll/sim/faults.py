@@ -12,12 +12,15 @@ from collections.abc import Awaitable, Callable
 
 from atoll.core.errors import AtollError, Kind
 from atoll.sim import verifying
+from atoll.sim.crooks import crooked_worker
 from atoll.sim.disk import DiskFaults
 from atoll.sim.emigrants import change_mind, emigrate
 from atoll.sim.growth import grow
 from atoll.sim.leavers import dying_disk, leave, shrink
 from atoll.sim.machines import Machine, NodeMachine
 from atoll.sim.massacre import massacre
+from atoll.sim.mergers import merge
+from atoll.sim.misleading import count_nothing
 from atoll.sim.network import NetworkFaults
 from atoll.sim.offenders import flap, refuse_reads
 from atoll.sim.scenario import FaultPlan
@@ -276,5 +279,8 @@ FAULTS: dict[str, FaultFunction] = {
     "dying-disk": dying_disk,
     "emigrate": emigrate,
     "change-mind": change_mind,
+    "merge": merge,
+    "crooked-worker": crooked_worker,
+    "count-nothing": count_nothing,
     "grow": grow,
 }

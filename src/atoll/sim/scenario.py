@@ -90,6 +90,10 @@ class Scenario:
     """Manifests are written, and in the end all comes back from nodes alone: ``sim.recovering``."""
     upgrades: bool = False
     """Segments are copied into wider schemes within seconds, and checked: ``sim.growth``."""
+    node_repairs: bool = False
+    """Nodes do most of the repairs: ``sim.crooks``."""
+    quick_sets: bool = False
+    """Nodes compare their sets with the coordinator's every few seconds: ``sim.misleading``."""
     verifiers: int = 0
     """Verifiers of what nodes prove; without any nothing is proven."""
     lying_verifiers: int = 0

@@ -21,6 +21,7 @@ from atoll.coordinator.packing.rules import PackingProfile
 from atoll.core.errors import AtollError, Kind
 from atoll.core.messages import BucketInfo, CloudStatus, CreateBucket, GetStatus
 from atoll.sim import checkers, verifying
+from atoll.sim.crooks import NODES_FIRST, disguise
 from atoll.sim.customer import S3Customer
 from atoll.sim.database import DatabaseServer
 from atoll.sim.disk import DiskFaults
@@ -29,6 +30,7 @@ from atoll.sim.growth import EAGER_UPGRADES
 from atoll.sim.incarnation import Incarnation
 from atoll.sim.loop import SimLoop
 from atoll.sim.machines import ACCOUNT, CoordinatorMachine, GatewayMachine, Machine, NodeMachine
+from atoll.sim.misleading import QUICK_SETS
 from atoll.sim.network import Network
 from atoll.sim.offenders import QUICK, misjudged
 from atoll.sim.scenario import Scenario
@@ -68,6 +70,8 @@ class World:
         self.violations: list[str] = []
         self.offenders: dict[str, str] = {}
         """Nodes that offend on purpose, by name, and the axis they offend on."""
+        self.crooks: dict[str, str] = {}
+        """Nodes that lie about their repair work, by name, and how."""
         self.failed = asyncio.Event()
         self._incarnations: list[Incarnation] = []
         self._background: set[asyncio.Task[None]] = set()
@@ -114,6 +118,8 @@ class World:
             reputation=QUICK if self.scenario.standings else None,
             verifier_keys=frozenset(one.identity.public_key for one in self.verifiers),
             proofs=verifying.TIMES,
+            repair=NODES_FIRST if self.scenario.node_repairs else None,
+            sets=QUICK_SETS if self.scenario.quick_sets else None,
         )
 
     def violated(self, what: str) -> None:
@@ -127,6 +133,7 @@ class World:
         if isinstance(machine, NodeMachine):
             for lost in checkers.lost_receipts(self, machine):
                 self.violated(lost)
+            disguise(self, machine)
 
     # --- what faults ask ------------------------------------------------------------------------
 
