@@ -10,18 +10,33 @@ from atoll.core.ports import Chain, Compute
 from atoll.economy.chain.embedded import TIME_DIVISOR
 from atoll.economy.chain.link import LinkConfig, profile_of
 from atoll.economy.chain.rpc import RpcChain
-from atoll.economy.chain.signer import parse_address
+from atoll.economy.chain.signer import Signer, parse_address
 from atoll.runtime.config import ChainSettings
 from atoll.runtime.folder import SECRETS, read_secret, write_file
 
 CHAIN_URL = "chain.url"
 """The server's URL where it holds a password."""
 BOOK_MODE = 0o644
+PAYOUT = "payout"
+"""Role of the key that a node's pay goes to."""
 
 
 def chain_seed(identity: Identity) -> bytes:
     """Return the seed of a coordinator's keys of the chain, as its rooms derive it."""
     return hashlib.sha256(identity.sign(CHAIN_KEYS, b"")).digest()
+
+
+def payout_account(identity: Identity) -> bytes:
+    """Return where a provider is paid on the chain: an account that its node's identity derives.
+
+    Empty where the libraries of the chain are not installed.
+    """
+    try:
+        return Signer.derived(chain_seed(identity), PAYOUT).address
+    except AtollError as error:
+        if error.kind is not Kind.CONFIG:
+            raise
+        return b""
 
 
 def chain_url(folder: Path, settings: ChainSettings) -> str:

@@ -78,6 +78,9 @@ class NodeConfig:
     """``core.calendar``; empty for always online."""
     parent_country: str = ""
     asn: int = 0
+    payout_account: bytes = b""
+    """Account on the settlement chain (20 bytes); empty where the chain's libraries are not there:
+    the node earns nothing."""
     coordinators: tuple[Address, ...] = ()
     yields_level_max: int = 3
     """How far it gives way to other work on the machine (``node.pressure``): 0 not at all, 2 with

@@ -427,6 +427,7 @@ class NodeService:
             traffic_bytes_month=terms.traffic_bytes_month,
             exiting=kept.exiting,
             evacuating=kept.evacuating,
+            payout_account=config.payout_account,
         )
 
     def _watch_clock(self, link: Link, time_ms: int) -> None:

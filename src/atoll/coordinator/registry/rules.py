@@ -16,6 +16,7 @@ WORD_CHARACTERS_MAX = 128
 CAPACITY_BYTES_MAX = 1 << 60
 PRICE_MICRO_MAX = 10**12
 ASN_MAX = (1 << 32) - 1
+ACCOUNT_BYTES = 20
 LOST_PIECES_MAX = 1000
 TIERS = ("edge", "home", "pro", "dc")
 SKEW_MS_LIMIT = 30_000
@@ -60,6 +61,10 @@ def _check_facts(facts: NodeFacts) -> None:
         raise _bad("no price is like that")
     if len(facts.fingerprint) not in (0, 32):
         raise _bad("a fingerprint has 32 bytes")
+    if facts.payout_account and not (
+        len(facts.payout_account) == ACCOUNT_BYTES and any(facts.payout_account)
+    ):
+        raise _bad(f"a payout account has {ACCOUNT_BYTES} bytes, not all of them 0")
     _check_terms(facts)
     _check_claims(facts)
     if not facts.fingerprint and not is_loopback(facts.host):

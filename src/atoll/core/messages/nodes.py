@@ -51,6 +51,9 @@ class NodeFacts(Message, frozen=True):
     relays: list[RelayPlace] = []
     """Where it is reached when it has no address of its own; ``host`` and ``port`` are then the
     first relay's."""
+    payout_account: bytes = b""
+    """Account on the settlement chain (20 bytes) that the node is paid to; empty: it names none
+    and earns nothing."""
 
 
 class SignedFacts(Message, frozen=True):

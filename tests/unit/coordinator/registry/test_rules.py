@@ -115,6 +115,8 @@ def test_facts_of_another_are_refused(offered: SignedFacts, prover: Identity) ->
         {"capacity_bytes": 1 << 61},
         {"price_micro": -1},
         {"fingerprint": b"short"},
+        {"payout_account": b"short"},
+        {"payout_account": bytes(20)},
         {"host": "192.0.2.1"},
         {"host": "example.org"},
     ],
