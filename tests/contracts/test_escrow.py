@@ -106,6 +106,20 @@ def test_released_pot_goes_to_distributor_and_treasury():
         house.escrow.reclaim(1, [customer])
 
 
+def test_what_was_given_back_is_not_released():
+    house = build()
+    customer, other = prepaid(house), prepaid(house, "hospital")
+    draw(house, 1, customer, 40)
+    house.escrow.refund(1, [customer], [15 * EURO], sender=SETTLER)
+    assert house.escrow.drawn_of(1, customer) == house.escrow.pots(1)[0] == 25 * EURO
+    pass_time(DRAW_LOCK_S)
+    house.escrow.release(1, 3 * EURO, sender=SETTLER)
+    assert house.euro_of("distributor") == 22 * EURO
+    assert house.escrow.balance_of(customer) == 75 * EURO
+    assert house.escrow.balance_of(other) == 100 * EURO
+    assert house.euro_of(house.escrow) == 175 * EURO
+
+
 def test_take_is_at_most_its_share_rounded_up():
     house = build()
     customer = prepaid(house)

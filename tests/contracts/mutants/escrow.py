@@ -73,10 +73,8 @@ MUTANTS = (
     ),
     Mutant(
         "fees of tokens are ours",
-        """    assert sent and staticcall STABLE.balanceOf(self) == before + amount_micro, "transfer"
-    log Deposited""",
-        """    assert sent, "transfer"
-    log Deposited""",
+        ' and staticcall STABLE.balanceOf(self) == before + amount_micro, "transfer"',
+        ', "transfer"',
     ),
     Mutant("a false answer passes", "assert sent and staticcall", "assert staticcall"),
     Mutant(
