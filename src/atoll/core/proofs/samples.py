@@ -52,7 +52,8 @@ NOTHING = b"\0" * HASH_BYTES
 """Stands for the hash of a leaf that was not shown."""
 
 _sha256 = hashlib.sha256
-_PAIR = struct.Struct(">s32s32s")
+# Copied for each node: a sixteenth quicker than a new hash over tag and children.
+_NODE_STATE = _sha256(NODE_TAG)
 _START = struct.Struct(">s32s32s32sQ")
 _GEOMETRY = struct.Struct(">s16sBBIQ32s")
 _PIECE = struct.Struct(">sQ32s")
@@ -142,7 +143,7 @@ def _hashes(count: int) -> struct.Struct:
 
 def _climb_plain(top: bytes, place: int, count: int, path: bytes) -> bytes | None:
     """Follow a path of plain hashes (``merkle.top_by_path`` over joined bytes)."""
-    sha256, pack, tag, last = _sha256, _PAIR.pack, NODE_TAG, count - 1
+    begin, last = _NODE_STATE.copy, count - 1
     steps, rest = divmod(len(path), HASH_BYTES)
     full = last.bit_length()
     if rest or steps > full:
@@ -151,10 +152,9 @@ def _climb_plain(top: bytes, place: int, count: int, path: bytes) -> bytes | Non
     if steps == full:
         # A partner on every level: the usual case, in the quickest way.
         for beside in hashes:
-            if place & 1:
-                top = sha256(pack(tag, beside, top)).digest()
-            else:
-                top = sha256(pack(tag, top, beside)).digest()
+            node = begin()
+            node.update(beside + top if place & 1 else top + beside)
+            top = node.digest()
             place >>= 1
         return top
     used = 0
@@ -163,8 +163,9 @@ def _climb_plain(top: bytes, place: int, count: int, path: bytes) -> bytes | Non
             if used == steps:
                 return None
             beside = hashes[used]
-            pair = pack(tag, beside, top) if place & 1 else pack(tag, top, beside)
-            top = sha256(pair).digest()
+            node = begin()
+            node.update(beside + top if place & 1 else top + beside)
+            top = node.digest()
             used += 1
         place >>= 1
         last >>= 1
@@ -179,8 +180,8 @@ class Judge:
         self._head = head
         self._steps_above = depth_of(head.ranges)
         """Steps of a path that lie above the tree of a range, which many samples share."""
-        self._above: dict[tuple[int, bytes, bytes], int] = {}
-        """Ways above that hold: by place, digest and path to what lies left of them."""
+        self._above: dict[tuple[int, bytes], tuple[bytes, int]] = {}
+        """Ways above that hold: by place and digest, their path and what lies left of them."""
 
     def judge(self, sample: Sample, shown: bytes, position: int) -> Finding:
         """Judge one sample against the leaf that was drawn. Never raises for what is made up.
@@ -214,17 +215,18 @@ class Judge:
         way = climb(entry, leaves, sample.place, path[: inside * STEP_BYTES])
         if way is None:
             return None
-        known = (sample.place >> 2 * inside, way.top, path[inside * STEP_BYTES :])
-        left = self._above.get(known)
-        if left is None:
-            up = climb(way.top, way.weight, known[0], known[2])
+        place, above = sample.place >> 2 * inside, path[inside * STEP_BYTES :]
+        known, left = self._above.get((place, way.top), (None, 0))
+        if known != above:
+            up = climb(way.top, way.weight, place, above)
             if (
                 up is None
                 or up.weight != head.leaves
                 or root_hash(head.ranges, head.leaves, up.top) != head.root
             ):
                 return None
-            left = self._above[known] = up.left
+            left = up.left
+            self._above[place, way.top] = (above, left)
         return left + way.left
 
 
