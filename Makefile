@@ -22,7 +22,7 @@ $(VENV)/.made:
 
 $(VENV)/.product: $(VENV)/.made pyproject.toml
 	@echo "installing Atoll into $(VENV) (once) …" >&2
-	@$(BIN)/python -m pip install --quiet -e '.[chain]'
+	@$(BIN)/python -m pip install --quiet -e '.[chain,cashout]'
 	@touch $@
 
 # The embedded chain's program. Without npm (or a way out) there is none: all else works.

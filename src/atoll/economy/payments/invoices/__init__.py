@@ -1,0 +1,1 @@
+"""Invoices: one frozen model, and how it reads as text, as a page and as JSON."""

@@ -1,0 +1,1 @@
+"""Payouts by bank: the file that orders them (pain.001), and what became of each."""

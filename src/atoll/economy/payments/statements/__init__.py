@@ -1,0 +1,1 @@
+"""Statements of banks (camt.053): read, and each movement judged."""
