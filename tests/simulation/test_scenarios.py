@@ -23,6 +23,7 @@ FAULTS = [
     ("careless-keeper", "sets", "nobody counts"),
     ("lawless-placement", "sovereignty", "and the policy is"),
     ("clumping", "mergers", "pieces lie with one"),
+    ("believed-workers", "crooks", "which never had it"),
     ("hasty-trash", "misleading", "it is TRASH there"),
     ("silent-upgrade", "growth", "not recovered"),
 ]

@@ -4,6 +4,7 @@ What is asserted (by the checkers): a worker's word alone records no piece and s
 stored and denied is collected; in the end everything is whole.
 """
 
+import asyncio
 import hashlib
 import random
 from dataclasses import replace
@@ -12,10 +13,11 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from atoll.coordinator.repair.rules import LOCAL
-from atoll.core.ids import NodeId, SegmentId
+from atoll.core.ids import NodeId, SegmentId, piece_id_of
 from atoll.core.messages.repairs import FinishRepairWork, RepairTask
 from atoll.core.orders import PieceReceipt, parse_order, sign_receipt
 from atoll.sim.scenario import FaultPlan
+from atoll.sim.stored import stored_segments
 
 if TYPE_CHECKING:
     from atoll.sim.machines import NodeMachine
@@ -42,6 +44,36 @@ async def crooked_worker(world: "World", plan: FaultPlan, chance: random.Random)
     world.crooks[node.name] = LIES[len(world.crooks) % len(LIES)]
     world.trace.note("crook", f"{node.name} {world.crooks[node.name]}")
     disguise(world, node)
+
+
+async def watch_records(world: "World", plan: FaultPlan, chance: random.Random) -> None:
+    """No fault, a look at every moment: what is recorded of a node, the node has.
+
+    A record that a lie made is mended within seconds, once the node compares its set: in the end
+    nothing would be seen of it.
+    """
+    while True:
+        await asyncio.sleep(plan.down_s)
+        for phantom in phantoms(world):
+            world.violated(phantom)
+
+
+def phantoms(world: "World") -> list[str]:
+    """Return pieces recorded of nodes that never had them; the one of spoilt disks is left out."""
+    aliases, segments = stored_segments(world)
+    machines = {bytes(node.identity.node_id): node for node in world.nodes}
+    found = []
+    for segment in segments:
+        for piece in segment.pieces:
+            node = machines.get(aliases.get(piece.alias, b""))
+            if node is None or node.gone or not node.up or node is world.victim:
+                continue
+            if node.service is None or not node.service.store.is_open:
+                continue
+            piece_id = piece_id_of(SegmentId(segment.segment), piece.index)
+            if node.service.store.volume.index.get(piece_id) is None:
+                found.append(f"piece {piece.index} is recorded of {node.name}, which never had it")
+    return found
 
 
 def disguise(world: "World", node: "NodeMachine") -> None:

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 
 from atoll.core.errors import AtollError, Kind
 from atoll.sim import verifying
-from atoll.sim.crooks import crooked_worker
+from atoll.sim.crooks import crooked_worker, watch_records
 from atoll.sim.disk import DiskFaults
 from atoll.sim.emigrants import change_mind, emigrate
 from atoll.sim.growth import grow
@@ -281,6 +281,7 @@ FAULTS: dict[str, FaultFunction] = {
     "change-mind": change_mind,
     "merge": merge,
     "crooked-worker": crooked_worker,
+    "watch-records": watch_records,
     "count-nothing": count_nothing,
     "grow": grow,
 }
