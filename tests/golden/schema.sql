@@ -1,6 +1,8 @@
 CREATE TABLE account ( account BLOB NOT NULL, owner_name VARCHAR NOT NULL, status VARCHAR NOT NULL, created_ms BIGINT NOT NULL, CONSTRAINT account_key PRIMARY KEY (account) ) WITHOUT ROWID;
 CREATE TABLE audit_lease ( name VARCHAR NOT NULL, lease_owner BLOB NOT NULL, lease_until_ms BIGINT NOT NULL, CONSTRAINT audit_lease_key PRIMARY KEY (name) ) WITHOUT ROWID;
 CREATE TABLE beacon ( slot BIGINT NOT NULL, value BLOB NOT NULL, CONSTRAINT beacon_key PRIMARY KEY (slot) );
+CREATE TABLE billing_epoch ( epoch BIGINT NOT NULL, state VARCHAR NOT NULL, from_ms BIGINT NOT NULL, until_ms BIGINT NOT NULL, content BLOB NOT NULL, root BLOB NOT NULL, CONSTRAINT billing_epoch_key PRIMARY KEY (epoch) ) WITHOUT ROWID;
+CREATE TABLE billing_part ( epoch BIGINT NOT NULL, kind VARCHAR NOT NULL, part INTEGER NOT NULL, body BLOB NOT NULL, CONSTRAINT billing_part_key PRIMARY KEY (epoch, kind, part) ) WITHOUT ROWID;
 CREATE TABLE bucket ( bucket BLOB NOT NULL, account BLOB NOT NULL, name BLOB NOT NULL, region VARCHAR NOT NULL, mode VARCHAR NOT NULL, policy BIGINT NOT NULL, created_ms BIGINT NOT NULL, manifests VARCHAR DEFAULT 'group' NOT NULL, CONSTRAINT bucket_key PRIMARY KEY (bucket), CONSTRAINT bucket_one_name UNIQUE (name) ) WITHOUT ROWID;
 CREATE INDEX bucket_by_account_name ON bucket (account, name);
 CREATE TABLE chain_attempt ( chain_id BIGINT NOT NULL, transaction_hash BLOB NOT NULL, serial BIGINT NOT NULL, nonce BIGINT NOT NULL, raw BLOB NOT NULL, fee_wei_max BIGINT NOT NULL, tip_wei BIGINT NOT NULL, signed_ms BIGINT NOT NULL, sent_ms BIGINT NOT NULL, CONSTRAINT chain_attempt_key PRIMARY KEY (chain_id, transaction_hash) ) WITHOUT ROWID;

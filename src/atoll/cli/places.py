@@ -10,6 +10,7 @@ A cloud's folder::
     trusted-verifiers                their keys: whose verdicts count
     logs/                            output of every child
     contracts-31337.json             where the contracts of a chain stand: the address book
+    epochs/                          documents of settled epochs, as they are published
     run/cloud.json                   what runs now: endpoint, page, pid; no secrets
     run/coordinator.json             the same of a coordinator started by itself
 """
@@ -36,6 +37,7 @@ GATEWAY_PARTY = "gateway"
 TRUSTED_GATEWAYS = "trusted-gateways"
 TRUSTED_VERIFIERS = "trusted-verifiers"
 DATABASE = "metadata.db"
+EPOCHS = "epochs"
 RUNNING = Path("run") / "cloud.json"
 RUNNING_COORDINATOR = Path("run") / "coordinator.json"
 RUNNING_NODE = Path("run") / "node.json"

@@ -25,6 +25,7 @@ from atoll.cli.places import (
     COORDINATOR_PARTY,
     COORDINATOR_SEED,
     DATABASE,
+    EPOCHS,
     GATEWAY_PARTY,
     GATEWAY_SEED,
     NODE_SEED,
@@ -64,6 +65,7 @@ from atoll.runtime.transport import HttpPieceTransport
 if TYPE_CHECKING:
     from atoll.cli.drill.liars import Disguise
     from atoll.coordinator.app import Coordinator
+    from atoll.coordinator.billing.model import BillingConfig
     from atoll.coordinator.packing.rules import PackingProfile
     from atoll.coordinator.policy.model import OwnPlace
     from atoll.coordinator.repair.rules import Profile as RepairProfile
@@ -218,6 +220,7 @@ async def coordinator_of(
             repair=repair_profile(config.coordinator),
             sets=set_timers(config.coordinator),
             settlement=settlement_of(folder, config.chain, compute) if loops else None,
+            billing=billing_of(folder, config.coordinator) if loops else None,
         ),
         loops=loops,
     )
@@ -274,6 +277,16 @@ def upgrades_of(settings: CoordinatorSettings) -> "UpgradeProfile":
         hold_ms=settings.upgrade_hold_s * 1000 or profile.hold_ms,
         bytes_per_hour_max=settings.upgrade_bytes_per_hour or profile.bytes_per_hour_max,
     )
+
+
+def billing_of(folder: Path, settings: CoordinatorSettings) -> "BillingConfig | None":
+    """Return how epochs are made, where the settings ask for them."""
+    from atoll.coordinator.billing.model import BillingConfig
+    from atoll.runtime.disk import FolderDisk
+
+    if not settings.epoch_s:
+        return None
+    return BillingConfig(settings.epoch_s * 1000, FolderDisk(folder / EPOCHS))
 
 
 def set_timers(settings: CoordinatorSettings) -> "SetTimers | None":

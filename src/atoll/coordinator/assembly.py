@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 from atoll.coordinator.audit.model import PROFILES as PROOF_PROFILES
 from atoll.coordinator.audit.reads import DisguisedReads
 from atoll.coordinator.audit.service import AuditService
+from atoll.coordinator.billing.pages import EpochPages
+from atoll.coordinator.billing.service import BillingService
 from atoll.coordinator.collection.rules import LIMITS
 from atoll.coordinator.collection.service import CollectionService
 from atoll.coordinator.config import CoordinatorConfig
@@ -122,6 +124,21 @@ class Rooms:
                 world.clock, world.database, world.secret(CHAIN_KEYS), config.settlement
             )
             self.parts.append(self.settlement)
+        if config.billing is not None:
+            self.parts.append(
+                BillingService(
+                    world.clock,
+                    world.database,
+                    world.compute,
+                    self.registry,
+                    self.market,
+                    self.metering,
+                    config.billing,
+                    public_key=world.identity.public_key,
+                    secret=world.secret(b"epoch-pseudonyms/1"),
+                )
+            )
+            self.parts.append(EpochPages(world.database, world.compute, config.billing))
 
     def _know(
         self,

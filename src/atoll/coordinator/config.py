@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from atoll.coordinator.audit.model import ProofTimes
+from atoll.coordinator.billing.model import BillingConfig
 from atoll.coordinator.market.model import MarketConfig
 from atoll.coordinator.metadata.service import MetadataConfig
 from atoll.coordinator.metering.model import MeteringConfig
@@ -52,3 +53,5 @@ class CoordinatorConfig:
     """How often meters are read; None for the profile's way."""
     settlement: SettlementConfig | None = None
     """The chain that is settled on; None for none."""
+    billing: BillingConfig | None = None
+    """How long epochs are and where they are published; None for no epochs."""

@@ -113,6 +113,12 @@ class CoordinatorSettings:
     repair_workers: int = _setting(
         0, "Segments it repairs at a time; 0: the profile's.", least=0, most=256
     )
+    epoch_s: int = _setting(
+        0,
+        "Length of an epoch, after which use is charged and pay is posted; 0: no epochs.",
+        least=0,
+        most=2_592_000,
+    )
 
     operator: str = _setting("", "Who runs it; policies of buckets may ask.")
     country: str = _setting("", "Country it runs in, two letters; empty: not said.")

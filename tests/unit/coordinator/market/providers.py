@@ -40,6 +40,7 @@ class Providers:
         capacity_bytes: int = 4 * TB,
         used_bytes: int = 0,
         exiting: bool = False,
+        payout_account: bytes = b"",
     ) -> None:
         """Register with a price, or change it; and say how much is used."""
         identity = provider(number)
@@ -49,7 +50,7 @@ class Providers:
                 public_key=identity.public_key, operator=f"o{number}", site="s", region="",
                 country="", tier=tier, host="127.0.0.1", port=9_000 + number, fingerprint=b"",
                 capacity_bytes=capacity_bytes, price_micro=price_micro, version="1",
-                exiting=exiting,
+                exiting=exiting, payout_account=payout_account,
             )
         )  # fmt: skip
         signed = SignedFacts(facts=facts, signature=identity.sign(b"node-facts/1", facts))

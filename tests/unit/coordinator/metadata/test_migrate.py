@@ -12,6 +12,7 @@ from sqlalchemy.engine import Connection, make_url
 from tests.unit.coordinator.metadata.world import Metadata
 
 from atoll.coordinator.audit import tables as audit_tables
+from atoll.coordinator.billing import tables as billing_tables
 from atoll.coordinator.market import tables as market_tables
 from atoll.coordinator.metadata import migrate as migrations
 from atoll.coordinator.metadata import tables as metadata_tables
@@ -55,6 +56,7 @@ async def test_the_declared_tables_are_the_migrated_ones(database: SqlDatabase) 
     assert terms_tables.DEPARTURE.metadata is SCHEMA
     assert upgrade_tables.UPGRADE_OFFER.metadata is SCHEMA
     assert market_tables.MARKET_CLASS.metadata is SCHEMA is metering_tables.METER_LINE.metadata
+    assert billing_tables.BILLING_EPOCH.metadata is SCHEMA
     assert chain_tables.CHAIN_INTENT.metadata is MONEY is ledger_tables.ENTRY.metadata
 
     def differences(connection: Connection) -> list[object]:

@@ -1,0 +1,431 @@
+"""``atoll epoch``: what was settled, and whether it comes out right when it is computed again."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+import click
+
+from atoll.cli.options import data_option, json_option
+from atoll.cli.output import emit, paint, say, table
+from atoll.cli.places import EPOCHS, cloud_folder, read_running
+from atoll.core.errors import AtollError, Kind, meaning_of
+from atoll.core.ids import show_node
+from atoll.core.money import PICO_PER_MICRO, show_euro
+from atoll.core.ports import Address, PieceTransport
+
+if TYPE_CHECKING:
+    from atoll.coordinator.billing.model import EpochFacts
+    from atoll.economy.settlement.document import ChunkEntry, Document, Index
+
+FETCH_TIMEOUT_S = 30.0
+ROWS_MAX = 50
+"""Nodes that ``show`` lists; with --json all."""
+CHUNKS_SAID = 50
+"""Documents of more chunks show how many were read."""
+Function = TypeVar("Function", bound=Callable[..., Any])
+Answer = TypeVar("Answer")
+
+
+class Source(Protocol):
+    """Where documents are read: a coordinator's door or a folder."""
+
+    async def epochs(self) -> "list[EpochFacts]":
+        """Return what there is, newest first."""
+
+    async def index(self, epoch: int) -> bytes:
+        """Return a document's index. Raises ``NOT_FOUND``."""
+
+    async def chunk(self, sha256: bytes) -> bytes:
+        """Return a chunk, unchecked. Raises ``NOT_FOUND``."""
+
+
+class FolderSource:
+    """A folder of documents, as a coordinator keeps them and mirrors copy them."""
+
+    def __init__(self, folder: Path) -> None:
+        """Read below ``folder``."""
+        self._folder = folder
+
+    async def epochs(self) -> "list[EpochFacts]":
+        """Return what there is, newest first. Their content hashes are those of the files."""
+        from atoll.coordinator.billing.model import EpochFacts, State
+        from atoll.economy.settlement.document import content_hash, read_index
+
+        numbers = sorted(
+            (int(one.parent.name) for one in self._folder.glob("[0-9]*/index")), reverse=True
+        )
+        found = []
+        for number in numbers:
+            body = await self.index(number)
+            index = read_index(body)
+            state, content = State.PUBLISHED.value, content_hash(body).hex()
+            found.append(
+                EpochFacts(number, state, index.from_ms, index.until_ms, content, index.root.hex())
+            )
+        return found
+
+    async def index(self, epoch: int) -> bytes:
+        """Return a document's index. Raises ``NOT_FOUND``."""
+        return self._read(self._folder / str(epoch) / "index", f"epoch {epoch}")
+
+    async def chunk(self, sha256: bytes) -> bytes:
+        """Return a chunk, unchecked. Raises ``NOT_FOUND``."""
+        return self._read(self._folder / "chunks" / sha256.hex(), f"chunk {sha256.hex()}")
+
+    def _read(self, path: Path, what: str) -> bytes:
+        from atoll.economy.settlement.document import INDEX_BYTES_MAX
+
+        try:
+            with path.open("rb") as file:
+                return file.read(INDEX_BYTES_MAX + 1)
+        except OSError as cause:
+            raise AtollError(
+                Kind.NOT_FOUND, "read epoch", f"{what} is not in {self._folder}"
+            ) from cause
+
+
+class DoorSource:
+    """A coordinator's public pages."""
+
+    def __init__(self, transport: PieceTransport, address: Address) -> None:
+        """Ask over the network."""
+        self._transport = transport
+        self._address = address
+
+    async def epochs(self) -> "list[EpochFacts]":
+        """Return the newest hundred."""
+        import msgspec
+
+        from atoll.coordinator.billing.model import EpochFacts
+
+        try:
+            return msgspec.json.decode(await self._get(""), type=list[EpochFacts])
+        except msgspec.MsgspecError as cause:
+            raise AtollError(Kind.CORRUPT, "list epochs", f"no list of epochs: {cause}") from cause
+
+    async def index(self, epoch: int) -> bytes:
+        """Return a document's index. Raises ``NOT_FOUND``."""
+        return await self._get(f"/{epoch}/index")
+
+    async def chunk(self, sha256: bytes) -> bytes:
+        """Return a chunk, unchecked. Raises ``NOT_FOUND``."""
+        return await self._get(f"/chunks/{sha256.hex()}")
+
+    async def _get(self, path: str) -> bytes:
+        reply = await self._transport.call(
+            self._address, "GET", f"/v1/epochs{path}", {}, b"", FETCH_TIMEOUT_S
+        )
+        if reply.status != 200:
+            raise AtollError(
+                Kind.NOT_FOUND,
+                "read epoch",
+                f"the coordinator has nothing at /v1/epochs{path}",
+                hint="`atoll epoch list` shows what there is; coordinator.epoch_s asks for epochs",
+            )
+        return bytes(reply.body)
+
+
+def _source_options(function: Function) -> Function:
+    options = (
+        click.option(
+            "--from",
+            "place",
+            metavar="URL|DIR",
+            help="https://HOST:PORT#FINGERPRINT of a coordinator, or a folder of documents.",
+        ),
+        data_option("Folder of the cloud. Default: that of `atoll up`."),
+        json_option,
+    )
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+def _run(
+    place: str | None, data: Path | None, ask: Callable[[Source], Awaitable[Answer]]
+) -> Answer:
+    """Run a question against the source that is meant."""
+
+    async def run() -> Answer:
+        async with AsyncExitStack() as stack:
+            return await ask(_open(place, data, stack))
+
+    return asyncio.run(run())
+
+
+def _open(place: str | None, data: Path | None, stack: AsyncExitStack) -> Source:
+    from atoll.cli.wire import address_of
+    from atoll.runtime.transport import HttpPieceTransport
+
+    url = place if place is not None and "://" in place else ""
+    if place is not None and not url:
+        return FolderSource(Path(place))
+    folder = cloud_folder(data)
+    running = None if url else read_running(folder)
+    if not url and running is None:
+        if (folder / EPOCHS).is_dir():
+            return FolderSource(folder / EPOCHS)
+        raise AtollError(
+            Kind.UNREACHABLE,
+            "find epochs",
+            f"no cloud runs in {folder}, and none was settled there",
+            hint="name a coordinator or a folder of documents with --from",
+        )
+    transport = HttpPieceTransport()
+    stack.push_async_callback(transport.close)
+    return DoorSource(transport, address_of(url or (running.coordinator if running else ""), ""))
+
+
+@click.group()
+def epoch() -> None:
+    """See what was settled, and compute it again.
+
+    Every epoch is published in full: what was stored, proven and paid, under pseudonyms.
+    """
+
+
+@epoch.command("list")
+@_source_options
+def list_(place: str | None, data: Path | None, as_json: bool) -> None:
+    """List epochs, newest first."""
+    import msgspec
+
+    found = _run(place, data, lambda source: source.epochs())
+    if as_json:
+        emit([msgspec.to_builtins(one) for one in found])
+        return
+    rows = [["epoch", "from", "until", "state", "content hash"]]
+    rows += [
+        [str(one.epoch), _time(one.from_ms), _time(one.until_ms), one.state, one.content[:16]]
+        for one in found
+    ]
+    click.echo("\n".join(table(rows, right=frozenset({0}))))
+    if not found:
+        say("no epoch was closed yet")
+
+
+# --- show ----------------------------------------------------------------------------------------
+
+
+@epoch.command()
+@click.argument("number", metavar="N", type=click.IntRange(1))
+@_source_options
+def show(number: int, place: str | None, data: Path | None, as_json: bool) -> None:
+    """Show what epoch N came to."""
+    document = _run(place, data, lambda source: _document(source, number))
+    facts = _facts(document)
+    if as_json:
+        emit(facts)
+        return
+    index = document.index
+    rows = [
+        ["epoch", str(index.epoch)],
+        ["time", f"{_time(index.from_ms)} … {_time(index.until_ms)}"],
+        ["content hash", facts["content"]],
+        ["root", facts["root"]],
+        ["customers pay", show_euro(facts["paid_pico"])],
+        ["returned unproven", show_euro(facts["refund_pico"])],
+        ["not covered", show_euro(facts["unfunded_pico"])],
+        ["providers earn", show_euro(facts["earned_pico"])],
+        ["network's share", show_euro(facts["take_pico"])],
+        ["owed by the root", f"{show_euro(index.released_micro * PICO_PER_MICRO)} so far"],
+    ]
+    click.echo("\n".join(table(rows)))
+    click.echo("")
+    nodes = [["node", "earned", "repair", "released", "held"]]
+    nodes += [
+        [show_node(one.node), *(_euro(x) for x in _figures(one))]
+        for one in document.content.result.nodes[:ROWS_MAX]
+    ]
+    click.echo("\n".join(table(nodes, right=frozenset({1, 2, 3, 4}))))
+    more = len(document.content.result.nodes) - ROWS_MAX
+    if more > 0:
+        say(f"and {more} more: --json shows all")
+
+
+def _figures(one: Any) -> tuple[int, int, int, int]:
+    return one.earned_pico, one.repair_pico, one.released_pico, one.held_pico
+
+
+def _euro(pico: int) -> str:
+    return show_euro(pico)
+
+
+def _facts(document: "Document") -> dict[str, Any]:
+    index, result = document.index, document.content.result
+    return {
+        "epoch": index.epoch,
+        "from_ms": index.from_ms,
+        "until_ms": index.until_ms,
+        "content": document.content_hash.hex(),
+        "previous": index.previous.hex(),
+        "root": index.root.hex(),
+        "leaves": index.leaf_count,
+        "released_micro": index.released_micro,
+        "held_micro": index.held_micro,
+        "coordinator_key": index.coordinator_key.hex(),
+        "bytes": sum(chunk.byte_count for chunk in index.chunks),
+        "paid_pico": sum(one.charge_pico - one.refund_pico for one in result.customers),
+        "refund_pico": sum(one.refund_pico for one in result.customers),
+        "unfunded_pico": sum(one.unfunded_pico for one in result.customers),
+        "earned_pico": sum(one.earned_pico for one in result.nodes),
+        "take_pico": result.take_pico,
+        "nodes": [
+            {
+                "node": one.node.hex(),
+                "account": "0x" + one.account.hex(),
+                "earned_pico": one.earned_pico,
+                "repair_pico": one.repair_pico,
+                "released_pico": one.released_pico,
+                "held_pico": one.held_pico,
+            }
+            for one in result.nodes
+        ],
+    }
+
+
+async def _document(source: Source, number: int, expected: bytes | None = None) -> "Document":
+    """Read a document; all its hashes hold. Raises ``NOT_FOUND`` and ``CORRUPT``."""
+    from atoll.economy.settlement.document import read, read_index
+
+    index = await source.index(number)
+    entries = read_index(index, expected).chunks
+    return read(index, [await source.chunk(one.sha256) for one in entries], expected)
+
+
+# --- recompute -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    """What a recomputation found."""
+
+    content: str
+    differences: list[str]
+    previous_read: bool
+    """The epoch before was read, and this one begins where it ended. True for the first."""
+
+
+@epoch.command()
+@click.argument("number", metavar="N", type=click.IntRange(1))
+@click.option(
+    "--content",
+    "expected",
+    metavar="HASH",
+    help="Content hash (64 hex digits) that it must have, from elsewhere.",
+)
+@_source_options
+def recompute(
+    number: int, expected: str | None, place: str | None, data: Path | None, as_json: bool
+) -> int:
+    """Compute epoch N again from its lines; fail if one figure or one byte differs.
+
+    It must also begin where the epoch before ended. Whether the lines themselves are true is shown
+    by their evidence: `atoll receipt explain`.
+    """
+    wanted = _hash(expected)
+    found = _run(place, data, lambda source: _recompute(source, number, wanted))
+    agrees = not found.differences
+    if as_json:
+        emit(
+            {
+                "epoch": number,
+                "content": found.content,
+                "agrees": agrees,
+                "previous_read": found.previous_read,
+                "differences": found.differences,
+            }
+        )
+    else:
+        for one in found.differences:
+            click.echo(paint(one, fg="red"))
+        if not found.previous_read:
+            say(f"epoch {number - 1} is not there: whether this one follows it was not seen")
+        if agrees:
+            click.echo(f"epoch {number} comes out as published: {found.content}")
+        else:
+            say(f"epoch {number} is not what it says: {len(found.differences)} differences")
+    return 0 if agrees else meaning_of(Kind.CORRUPT).exit_code
+
+
+def _hash(text: str | None) -> bytes | None:
+    from atoll.economy.settlement.document import HASH_BYTES
+
+    if text is None:
+        return None
+    try:
+        found = bytes.fromhex(text.removeprefix("0x"))
+    except ValueError:
+        found = b""
+    if len(found) != HASH_BYTES:
+        raise AtollError(
+            Kind.BAD_REQUEST, "recompute epoch", "a content hash has 64 hexadecimal digits"
+        )
+    return found
+
+
+async def _recompute(source: Source, number: int, expected: bytes | None) -> _Outcome:
+    from atoll.economy.settlement.document import content_hash, read, read_index
+    from atoll.economy.settlement.recompute import recompute as compute_again
+
+    if expected is None:
+        stated = {one.epoch: one.content for one in await source.epochs()}
+        expected = bytes.fromhex(stated.get(number, "")) or None
+    body = await source.index(number)
+    name = content_hash(body).hex()
+    if expected is not None and name != expected.hex():
+        wrong = f"index: content hash {name}, settled was {expected.hex()}"
+        return _Outcome(name, [wrong], previous_read=False)
+    try:
+        index = read_index(body, expected)
+    except AtollError as error:
+        return _Outcome(name, [f"index: {error.message}"], previous_read=False)
+    chunks, wrong_chunks = await _chunks(source, index)
+    if wrong_chunks:
+        return _Outcome(name, wrong_chunks, previous_read=False)
+    try:
+        document = read(body, chunks, expected)
+    except AtollError as error:
+        return _Outcome(name, [error.message], previous_read=False)
+    previous = None
+    if number > 1:
+        try:
+            previous = await _document(source, number - 1, index.previous)
+        except AtollError as error:
+            if error.kind is not Kind.NOT_FOUND:
+                return _Outcome(name, [f"epoch {number - 1}: {error.message}"], False)
+    differences = [str(one) for one in compute_again(document, previous)]
+    return _Outcome(name, differences, previous is not None or number == 1)
+
+
+async def _chunks(source: Source, index: "Index") -> tuple[list[bytes], list[str]]:
+    """Read all chunks; return them and what is wrong with which."""
+    from atoll.economy.settlement.document import check_chunk
+
+    bodies, wrong = [], []
+    for place, entry in enumerate(index.chunks):
+        if place and place % CHUNKS_SAID == 0:
+            say(f"{place} of {len(index.chunks)} chunks")
+        try:
+            body = await source.chunk(entry.sha256)
+            check_chunk(entry, body)
+        except AtollError as error:
+            if error.kind not in (Kind.CORRUPT, Kind.NOT_FOUND):
+                raise
+            wrong.append(f"{_named(place, entry)}: {error.message}")
+            continue
+        bodies.append(body)
+    return bodies, wrong
+
+
+def _named(place: int, entry: "ChunkEntry") -> str:
+    return f"chunk {place} ({entry.section}, {entry.rows} rows, {entry.sha256.hex()[:16]})"
+
+
+def _time(time_ms: int) -> str:
+    return datetime.fromtimestamp(time_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")

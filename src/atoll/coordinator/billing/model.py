@@ -1,0 +1,93 @@
+"""The nouns of billing: how far an epoch is, what it is frozen as, what is made of it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+
+import msgspec
+
+from atoll.core.ports import Disk
+from atoll.economy.settlement.document import Index, Published
+from atoll.economy.settlement.model import EpochInputs, EpochResult, TakeParameters
+from atoll.economy.tariff.model import Tariff
+
+PART_BYTES = 1 << 20
+"""Longer bodies are kept in the database in parts of this size."""
+PARTS_MAX = 1 << 12
+HOLD_BACK_BPS = 2_500
+"""A quarter of what a node earns is held until its ceiling is reached."""
+HOLD_BACK_HALF_MONTHS = 9
+"""The ceiling: what all of a node's capacity earns in so many half months at the reference."""
+EPOCHS_PAGE_MAX = 100
+
+
+class State(Enum):
+    """How far an epoch is. Append only: names are stored."""
+
+    BEGUN = "begun"
+    """Of epoch 0 alone: from here on time counts."""
+    CLOSED = "closed"
+    """Its lines are fixed, and so is all that it is computed from."""
+    COMPUTED = "computed"
+    """It has its content hash and stands in the ledger; nobody was told."""
+    PUBLISHED = "published"
+    """Everybody may read it."""
+
+
+@dataclass(frozen=True, slots=True)
+class BillingConfig:
+    """How epochs are made."""
+
+    length_ms: int
+    """An epoch is closed when so much has passed since the end of the last one."""
+    disk: Disk
+    """Where documents are kept."""
+    hold_back_bps: int = HOLD_BACK_BPS
+    pause_s: float = 1.0
+    """Between two looks whether there is anything to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class EpochRow:
+    """One epoch on its way."""
+
+    epoch: int
+    state: State
+    from_ms: int
+    until_ms: int
+    content: bytes
+    """The document's content hash; while it is only closed, the SHA-256 of what is frozen."""
+    root: bytes
+    """Empty until it is computed."""
+
+
+class Frozen(msgspec.Struct, frozen=True, array_like=True):
+    """All that an epoch is computed from beside where the last one ended. Payers: true ids."""
+
+    inputs: EpochInputs
+    tariff: Tariff
+    parameters: TakeParameters
+    previous: bytes
+    """Content hash of the epoch before; zeros for the first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """An epoch, computed: its document, and who is behind the pseudonyms in it."""
+
+    published: Published
+    index: Index
+    result: EpochResult
+    names: Mapping[bytes, bytes]
+
+
+class EpochFacts(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What is told of an epoch at ``/v1/epochs``."""
+
+    epoch: int
+    state: str
+    from_ms: int
+    until_ms: int
+    content: str = ""
+    """Content hash, hex; empty until it is computed."""
+    root: str = ""

@@ -1,0 +1,145 @@
+"""Pure decisions of billing: on which terms nodes are paid, what an epoch is computed from."""
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+
+import msgspec
+
+from atoll.coordinator.billing.model import (
+    HOLD_BACK_HALF_MONTHS,
+    PART_BYTES,
+    Frozen,
+    Made,
+)
+from atoll.coordinator.market.rules import tier_of
+from atoll.coordinator.metering.service import Metered
+from atoll.coordinator.registry.model import NodeView
+from atoll.core.money import GB_BYTES
+from atoll.economy.settlement.compute import compute
+from atoll.economy.settlement.document import (
+    content_of,
+    publish,
+    read_index,
+    with_pseudonyms,
+)
+from atoll.economy.settlement.lines import amounts_of, nodes_of
+from atoll.economy.settlement.model import (
+    CustomerTerms,
+    EpochInputs,
+    EpochTotals,
+    NodeTerms,
+    TakeParameters,
+)
+from atoll.economy.settlement.wire import decode_rows, encode_rows
+from atoll.economy.tariff.model import Tariff
+
+
+def ceiling_pico(view: NodeView, tariff: Tariff) -> int:
+    """Return up to how much of a node's pay is held back, pico-euro.
+
+    What all of its capacity earns in four and a half months at the reference: it grows with what
+    the node says it can hold, so with what it can lose.
+    """
+    reference = tariff.of(tier_of(view)).reference_pico
+    return view.facts.capacity_bytes * reference * HOLD_BACK_HALF_MONTHS // (2 * GB_BYTES)
+
+
+def terms_of(views: Iterable[NodeView], tariff: Tariff, hold_back_bps: int) -> list[NodeTerms]:
+    """Return on which terms nodes are paid; who names no account is not there."""
+    return [
+        NodeTerms(
+            node=view.node_id,
+            account=view.facts.payout_account,
+            tier=tier_of(view),
+            hold_back_bps=hold_back_bps,
+            ceiling_pico=ceiling_pico(view, tariff),
+        )
+        for view in views
+        if view.facts.payout_account
+    ]
+
+
+def inputs_of(metered: Metered, nodes: list[NodeTerms], reserve_pico: int) -> EpochInputs:
+    """Return what an epoch is computed from, as far as nobody has a limit.
+
+    Lines of nodes that are not paid are left out: nobody is charged for them either.
+    """
+    paid = {terms.node for terms in nodes}
+    epoch = metered.epoch
+    return EpochInputs(
+        epoch=epoch.epoch,
+        from_ms=epoch.from_ms,
+        until_ms=epoch.until_ms,
+        nodes=nodes,
+        customers=[],
+        storage=[line for line in metered.storage if line.node in paid],
+        egress=[],
+        repairs=[line for line in metered.repairs if line.worker in paid],
+        proofs=[line for line in metered.proofs if line.node in paid],
+        slashes=[],
+        credits=[],
+        reserve_pico=reserve_pico,
+    )
+
+
+def with_limits(
+    before: EpochTotals,
+    inputs: EpochInputs,
+    tariff: Tariff,
+    parameters: TakeParameters,
+    balances: Mapping[bytes, int],
+) -> EpochInputs:
+    """Return inputs with a limit for each customer who has less than he would be charged.
+
+    ``balances``: what each has prepaid, pico-euro. Others have none: it would tell who they are.
+    """
+    free = msgspec.structs.replace(inputs, customers=[])
+    # Names make no difference to amounts, but they have another length than true ids.
+    renamed, names = with_pseudonyms(free, bytes(32))
+    charges: defaultdict[bytes, int] = defaultdict(int)
+    for line in amounts_of(renamed, parameters, nodes_of(before, renamed, tariff)):
+        charges[names[line.payer]] += line.charge_pico
+    limits = [
+        CustomerTerms(payer, limit_pico=max(0, balances.get(payer, 0)))
+        for payer, charge_pico in sorted(charges.items())
+        if charge_pico > balances.get(payer, 0)
+    ]
+    return msgspec.structs.replace(inputs, customers=limits)
+
+
+def make(frozen: Frozen, before: EpochTotals, secret: bytes, coordinator_key: bytes) -> Made:
+    """Compute an epoch and write its document. The same arguments give the same bytes.
+
+    Raises ``BAD_REQUEST`` for inputs that cannot be, ``INTERNAL`` where it does not balance.
+    """
+    inputs, names = with_pseudonyms(frozen.inputs, secret)
+    result = compute(before, inputs, frozen.tariff, frozen.parameters)
+    content = content_of(before, inputs, frozen.tariff, frozen.parameters, result)
+    published = publish(content, coordinator_key, frozen.previous)
+    return Made(published, read_index(published.index), result, names)
+
+
+def pack(row: msgspec.Struct) -> bytes:
+    """Return a struct as bytes to keep."""
+    return encode_rows([row])
+
+
+def unpack_frozen(body: bytes) -> Frozen:
+    """Read what ``pack`` wrote. Raises ``CORRUPT``."""
+    return decode_rows(body, Frozen)[0]
+
+
+def unpack_totals(body: bytes) -> EpochTotals:
+    """Read what ``pack`` wrote. Raises ``CORRUPT``."""
+    return decode_rows(body, EpochTotals)[0]
+
+
+def digest(body: bytes) -> bytes:
+    """Return the SHA-256 of what is frozen."""
+    return hashlib.sha256(body).digest()
+
+
+def parts_of(body: bytes) -> list[bytes]:
+    """Cut a body for the database."""
+    return [body[start : start + PART_BYTES] for start in range(0, len(body), PART_BYTES)]
