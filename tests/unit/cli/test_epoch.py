@@ -1,0 +1,153 @@
+"""``atoll epoch`` over a folder of documents: it agrees, and one altered byte is named."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+
+import msgspec
+import pytest
+from tests.fixtures.epochs import PARAMETERS, Life
+
+from atoll.cli.main import main
+from atoll.economy.settlement.compute import compute
+from atoll.economy.settlement.document import (
+    NO_DOCUMENT,
+    Published,
+    content_of,
+    publish,
+    read_index,
+    with_pseudonyms,
+)
+from atoll.economy.settlement.model import FIRST, EpochResult
+from atoll.economy.settlement.wire import encode_rows
+
+KEY = b"k" * 32
+SECRET = b"s" * 32
+Change = Callable[[EpochResult], EpochResult]
+CORRUPT = 65
+
+
+def write(folder: Path, epoch: int, published: Published) -> None:
+    (folder / "chunks").mkdir(exist_ok=True)
+    (folder / str(epoch)).mkdir(exist_ok=True)
+    (folder / str(epoch) / "index").write_bytes(published.index)
+    entries = read_index(published.index).chunks
+    for entry, body in zip(entries, published.chunks, strict=True):
+        (folder / "chunks" / entry.sha256.hex()).write_bytes(body)
+
+
+def settle(folder: Path, epochs: int, change: Change = lambda result: result) -> None:
+    """Publish epochs of some life; the last one's result after a change."""
+    life, before, previous = Life(7, nodes=6, payers=4), FIRST, NO_DOCUMENT
+    for epoch in range(1, epochs + 1):
+        inputs, _ = with_pseudonyms(life.next(), SECRET)
+        result = compute(before, inputs, life.tariff, PARAMETERS)
+        if epoch == epochs:
+            result = change(result)
+        content = content_of(before, inputs, life.tariff, PARAMETERS, result)
+        published = publish(content, KEY, previous)
+        write(folder, epoch, published)
+        before, previous = result.totals, published.content_hash
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
+    with pytest.raises(SystemExit) as left:
+        main(["epoch", *arguments])
+    return int(left.value.code or 0), capsys.readouterr().out
+
+
+def test_what_was_published_comes_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    settle(tmp_path, 3)
+    status, out = run(capsys, "list", "--from", str(tmp_path), "--json")
+    listed = json.loads(out)
+    assert status == 0
+    assert [one["epoch"] for one in listed] == [3, 2, 1]
+    for epoch in (1, 2, 3):
+        status, out = run(capsys, "recompute", str(epoch), "--from", str(tmp_path), "--json")
+        found = json.loads(out)
+        assert (status, found["agrees"], found["previous_read"]) == (0, True, True)
+    status, out = run(capsys, "show", "2", "--from", str(tmp_path), "--json")
+    assert status == 0
+    assert json.loads(out)["content"] == listed[1]["content"]
+    assert run(capsys, "show", "2", "--from", str(tmp_path))[0] == 0
+
+
+def test_every_altered_byte_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    settle(tmp_path, 1)
+    index = read_index((tmp_path / "1" / "index").read_bytes())
+    draw = Random(3)
+    for entry in index.chunks:
+        path = tmp_path / "chunks" / entry.sha256.hex()
+        body = bytearray(path.read_bytes())
+        place = draw.randrange(len(body))
+        body[place] ^= 1 << draw.randrange(8)
+        good = path.read_bytes()
+        path.write_bytes(body)
+        status, out = run(capsys, "recompute", "1", "--from", str(tmp_path), "--json")
+        found = json.loads(out)
+        assert (status, found["agrees"]) == (CORRUPT, False)
+        assert f"({entry.section}, " in found["differences"][0]
+        path.unlink()
+        status, out = run(capsys, "recompute", "1", "--from", str(tmp_path))
+        assert status == CORRUPT
+        assert entry.section in out
+        path.write_bytes(good)
+    assert run(capsys, "recompute", "1", "--from", str(tmp_path))[0] == 0
+
+
+def test_a_figure_made_up_with_its_hashes_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def more(result: EpochResult) -> EpochResult:
+        first = result.nodes[0]
+        richer = msgspec.structs.replace(first, released_pico=first.released_pico + 1)
+        return msgspec.structs.replace(result, nodes=[richer, *result.nodes[1:]])
+
+    settle(tmp_path, 2, more)
+    status, out = run(capsys, "recompute", "2", "--from", str(tmp_path), "--json")
+    assert status == CORRUPT
+    assert any("result.nodes[0].released_pico" in one for one in json.loads(out)["differences"])
+
+
+def test_another_document_than_was_settled_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settle(tmp_path, 1)
+    arguments = ("recompute", "1", "--from", str(tmp_path))
+    assert run(capsys, *arguments, "--content", "ab" * 32)[0] == CORRUPT
+    content = json.loads(run(capsys, "list", "--from", str(tmp_path), "--json")[1])[0]["content"]
+    assert run(capsys, *arguments, "--content", content)[0] == 0
+    path = tmp_path / "1" / "index"
+    index = read_index(path.read_bytes())
+    path.write_bytes(encode_rows([msgspec.structs.replace(index, released_micro=1 << 60)]))
+    assert run(capsys, *arguments, "--content", content)[0] == CORRUPT
+    status, out = run(capsys, *arguments)
+    assert status == CORRUPT
+    assert "index.released_micro" in out
+
+
+def test_a_document_that_does_not_follow_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settle(tmp_path, 2)
+    other = tmp_path / "other"
+    other.mkdir()
+    settle(other, 1, lambda r: msgspec.structs.replace(r, take_pico=r.take_pico + 1))
+    for path in (other / "chunks").iterdir():
+        path.rename(tmp_path / "chunks" / path.name)
+    (other / "1" / "index").rename(tmp_path / "1" / "index")
+    status, out = run(capsys, "recompute", "2", "--from", str(tmp_path))
+    assert status == CORRUPT
+    assert "epoch 1" in out
+    (tmp_path / "1" / "index").unlink()
+    status, out = run(capsys, "recompute", "2", "--from", str(tmp_path), "--json")
+    assert (status, json.loads(out)["previous_read"]) == (0, False)
+
+
+def test_what_is_not_there_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    settle(tmp_path, 1)
+    assert run(capsys, "show", "9", "--from", str(tmp_path))[0] != 0
+    assert run(capsys, "recompute", "9", "--from", str(tmp_path))[0] != 0
+    assert run(capsys, "list", "--data", str(tmp_path / "nothing"))[0] != 0
+    assert run(capsys, "recompute", "1", "--from", str(tmp_path), "--content", "xy")[0] != 0
