@@ -90,7 +90,7 @@ def judge_movement(movement: Movement, expected: Expected) -> Judged:
     if movement.problem:
         return Judged(movement, Verdict.HELD, note=movement.problem)
     if movement.currency != EURO:
-        return Judged(movement, Verdict.FOREIGN, note=f"in {movement.currency}, not in euros")
+        return Judged(movement, Verdict.FOREIGN, note=f"not in euros: {movement.stated}")
     if movement.amount_cents > 0:
         return _incoming(movement, expected)
     if movement.amount_cents < 0:

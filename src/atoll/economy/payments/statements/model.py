@@ -40,6 +40,8 @@ class Movement:
     """Bank transaction code, ``PMNT/RCDT/ESCT``."""
     problem: str = ""
     """Why a person must look at it before anything happens; "" for nothing."""
+    stated: str = ""
+    """What the entry says, ``5.00 CHF``: where the amount is not in euros, or illegible."""
 
 
 @dataclass(frozen=True, slots=True)

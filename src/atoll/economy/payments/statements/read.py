@@ -263,11 +263,14 @@ def _movement(
     iban, name = _other_side(source, amount)
     structured = xml.texts_at(source, "RmtInf/Strd/CdtrRefInf/Ref")
     unstructured = xml.texts_at(source, "RmtInf/Ustrd")
-    stated = (xml.text_at(entry, "Amt"), xml.text_at(entry, "CdtDbtInd")) if problem else ()
+    stated = ""
+    if problem or currency != EURO:
+        written = [f"{one.text or ''} {one.get('Ccy') or ''}" for one in xml.all_at(entry, "Amt")]
+        stated = " ".join((*written, xml.text_at(entry, "CdtDbtInd")))[:60]
     # Texts without what one export breaks and another joins.
     text = re.sub(r"[^A-Z0-9]", "", "".join((*structured, *unstructured)).upper())
     transaction = xml.text_at(source, "Refs/TxId")
-    content = (booked, str(amount), currency, *stated, transaction, end_to_end, iban, text)
+    content = (booked, str(amount), currency, stated, transaction, end_to_end, iban, text)
     key = keys.of(*content)
     return Movement(
         key=key,
@@ -288,6 +291,7 @@ def _movement(
         unstructured=unstructured or xml.texts_at(entry, "AddtlNtryInf"),
         code=_code(source) or _code(entry),
         problem=problem,
+        stated=stated,
     )
 
 
