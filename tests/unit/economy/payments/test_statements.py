@@ -159,6 +159,14 @@ def test_equal_transfers_of_a_day_are_two_but_a_repeated_statement_is_one() -> N
     assert [one.verdict for one in twice.movements[2:]] == [Verdict.REPEATED] * 2
 
 
+def test_what_a_held_statement_lists_is_credited_by_the_right_one() -> None:
+    rows = (Row((Tx(5, structured=RF_ANNA),), "X"),)
+    found = judged(Sheet(rows, miss=1), Sheet(rows, "S-2"), Sheet(rows, "S-3"))
+    assert [one.verdict for one in found.movements] == [
+        Verdict.HELD, Verdict.CREDIT, Verdict.REPEATED,
+    ]  # fmt: skip
+
+
 def test_two_equal_entries_under_one_reference_of_the_bank_are_for_a_person() -> None:
     found = judged(Sheet((Row((Tx(5, structured=RF_ANNA),), "X"),) * 2))
     assert [one.verdict for one in found.movements] == [Verdict.CREDIT, Verdict.HELD]
@@ -242,6 +250,23 @@ def test_document_types_and_entities_are_refused(declaration: bytes, encoding: s
     assert refused.value.kind is Kind.BAD_REQUEST
     with pytest.raises(AtollError):
         read_statements(GOOD.replace(b"Anna", b"&x;"))
+
+
+def test_a_document_type_is_refused_before_anything_is_parsed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def parse(*_: object) -> None:
+        raise AssertionError("it was parsed")
+
+    monkeypatch.setattr(xml.etree, "fromstring", parse)
+    with pytest.raises(AtollError, match="document type"):
+        read_statements(ENTITIES[0] + GOOD)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-7", "cp037", "utf-32"])
+def test_encodings_in_which_ascii_is_not_ascii_are_refused(encoding: str) -> None:
+    with pytest.raises(AtollError, match="encoding|XML"):
+        read_statements(GOOD.decode().replace("UTF-8", encoding).encode(encoding))
 
 
 def test_depth_and_size_have_limits(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ from atoll.economy.payments.reference import references_in
 from atoll.economy.payments.statements.model import (
     AUTOMATIC,
     EURO,
+    Charge,
     Judged,
     Movement,
     Statement,
@@ -37,8 +38,13 @@ class Judgement:
     """A whole file, judged."""
 
     movements: tuple[Judged, ...]
-    charges_cents: int
-    """What the bank kept of entries that were credited whole: the operator bears it."""
+    charges: tuple[Charge, ...]
+    """What the bank kept of entries whose transfers count whole: the operator bears it."""
+
+    @property
+    def charges_cents(self) -> int:
+        """What the bank kept in all."""
+        return sum(one.amount_cents for one in self.charges)
 
     @property
     def for_people(self) -> tuple[Judged, ...]:
@@ -56,7 +62,7 @@ class Judgement:
 def judge(file: StatementFile, expected: Expected) -> Judgement:
     """Judge every movement of a file, in its order."""
     seen: dict[bytes, int] = {}  # in which statement each key was met first
-    charges: dict[bytes, int] = {}
+    charges: dict[bytes, Charge] = {}
     judged = []
     for number, statement in enumerate(file.statements):
         problem = _problem(statement, expected)
@@ -73,10 +79,11 @@ def judge(file: StatementFile, expected: Expected) -> Judgement:
                 judged.append(Judged(movement, Verdict.HELD, note=problem))
             else:
                 judged.append(judge_movement(movement, expected))
-            seen.setdefault(movement.key, number)
+            if not problem:
+                seen.setdefault(movement.key, number)
         if not problem:
-            charges |= {one.key: one.amount_cents for one in statement.charges}
-    return Judgement(tuple(judged), sum(charges.values()))
+            charges |= {one.key: one for one in statement.charges}
+    return Judgement(tuple(judged), tuple(charges.values()))
 
 
 def _problem(statement: Statement, expected: Expected) -> str:
