@@ -265,7 +265,7 @@ def test_a_document_type_is_refused_before_anything_is_parsed(
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-7", "cp037", "utf-32"])
 def test_encodings_in_which_ascii_is_not_ascii_are_refused(encoding: str) -> None:
-    with pytest.raises(AtollError, match="encoding|XML"):
+    with pytest.raises(AtollError, match=r"encoding|XML"):
         read_statements(GOOD.decode().replace("UTF-8", encoding).encode(encoding))
 
 
