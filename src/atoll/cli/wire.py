@@ -280,12 +280,21 @@ def upgrades_of(settings: CoordinatorSettings) -> "UpgradeProfile":
 
 
 def billing_of(folder: Path, settings: CoordinatorSettings) -> "BillingConfig | None":
-    """Return how epochs are made, where the settings ask for them."""
-    from atoll.coordinator.billing.model import BillingConfig
+    """Return how epochs are made, where the settings ask for them. Raises ``CONFIG``."""
+    from atoll.coordinator.audit.model import PROFILES
+    from atoll.coordinator.billing.model import EPOCH_SLOTS_MIN, BillingConfig
     from atoll.runtime.disk import FolderDisk
 
     if not settings.epoch_s:
         return None
+    least_s = EPOCH_SLOTS_MIN * PROFILES[settings.profile].slot_ms // 1000
+    if settings.epoch_s < least_s:
+        raise AtollError(
+            Kind.CONFIG,
+            "start coordinator",
+            f"coordinator.epoch_s is {settings.epoch_s}: too short for a proof in each epoch",
+            hint=f"at least {least_s} with the profile {settings.profile}",
+        )
     return BillingConfig(settings.epoch_s * 1000, FolderDisk(folder / EPOCHS))
 
 

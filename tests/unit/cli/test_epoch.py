@@ -10,6 +10,8 @@ import pytest
 from tests.fixtures.epochs import PARAMETERS, Life
 
 from atoll.cli.main import main
+from atoll.cli.wire import billing_of
+from atoll.core.errors import AtollError, Kind
 from atoll.economy.settlement.compute import compute
 from atoll.economy.settlement.document import (
     NO_DOCUMENT,
@@ -21,6 +23,7 @@ from atoll.economy.settlement.document import (
 )
 from atoll.economy.settlement.model import FIRST, EpochResult
 from atoll.economy.settlement.wire import encode_rows
+from atoll.runtime.config import CoordinatorSettings
 
 KEY = b"k" * 32
 SECRET = b"s" * 32
@@ -37,10 +40,18 @@ def write(folder: Path, epoch: int, published: Published) -> None:
         (folder / "chunks" / entry.sha256.hex()).write_bytes(body)
 
 
-def settle(folder: Path, epochs: int, change: Change = lambda result: result) -> None:
-    """Publish epochs of some life; the last one's result after a change."""
+def settle(
+    folder: Path, epochs: int, change: Change = lambda result: result, begin_pico: int = 0
+) -> None:
+    """Publish epochs of some life; the last one's result after a change.
+
+    ``begin_pico``: so much more than there was stands in the insurance when the last one begins.
+    """
     life, before, previous = Life(7, nodes=6, payers=4), FIRST, NO_DOCUMENT
     for epoch in range(1, epochs + 1):
+        if epoch == epochs and begin_pico:
+            more = before.insurance_pico + begin_pico
+            before = msgspec.structs.replace(before, insurance_pico=more)
         inputs, _ = with_pseudonyms(life.next(), SECRET)
         result = compute(before, inputs, life.tariff, PARAMETERS)
         if epoch == epochs:
@@ -145,9 +156,28 @@ def test_a_document_that_does_not_follow_is_refused(
     assert (status, json.loads(out)["previous_read"]) == (0, False)
 
 
+def test_money_from_nowhere_at_its_beginning_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settle(tmp_path, 2, begin_pico=5)
+    status, out = run(capsys, "recompute", "2", "--from", str(tmp_path))
+    assert status == CORRUPT
+    assert "before.insurance_pico" in out
+
+
 def test_what_is_not_there_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     settle(tmp_path, 1)
     assert run(capsys, "show", "9", "--from", str(tmp_path))[0] != 0
     assert run(capsys, "recompute", "9", "--from", str(tmp_path))[0] != 0
     assert run(capsys, "list", "--data", str(tmp_path / "nothing"))[0] != 0
     assert run(capsys, "recompute", "1", "--from", str(tmp_path), "--content", "xy")[0] != 0
+
+
+def test_an_epoch_has_time_for_proofs(tmp_path: Path) -> None:
+    assert billing_of(tmp_path, CoordinatorSettings()) is None, "nobody asked for epochs"
+    made = billing_of(tmp_path, CoordinatorSettings(profile="local", epoch_s=20))
+    assert made is not None
+    assert made.length_ms == 20_000
+    with pytest.raises(AtollError) as caught:
+        billing_of(tmp_path, CoordinatorSettings(profile="wan", epoch_s=3_600))
+    assert caught.value.kind is Kind.CONFIG

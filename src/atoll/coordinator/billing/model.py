@@ -19,6 +19,8 @@ HOLD_BACK_BPS = 2_500
 HOLD_BACK_HALF_MONTHS = 9
 """The ceiling: what all of a node's capacity earns in so many half months at the reference."""
 EPOCHS_PAGE_MAX = 100
+EPOCH_SLOTS_MIN = 2
+"""An epoch is at least so many slots long: who proved nothing in it is not paid for it."""
 
 
 class State(Enum):

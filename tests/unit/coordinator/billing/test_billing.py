@@ -3,6 +3,7 @@
 import asyncio
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -284,6 +285,18 @@ async def test_money_spent_after_the_close_is_not_spent_twice(world: World) -> N
     assert recompute(document) == []
 
 
+async def test_what_was_frozen_again_is_not_posted_as_it_was_before(world: World) -> None:
+    await world.begin()
+    await world.pass_epoch()
+    assert await world.biller().advance()
+    row = await world.database.read(store.newest)
+    assert row is not None
+    again, late = replace(row, content=b"b" * 32), replace(row, state=State.COMPUTED)
+    assert await world.database.write(lambda c: store.move(c, row, again))
+    assert not await world.database.write(lambda c: store.move(c, row, late))
+    assert await world.state() is State.CLOSED
+
+
 async def test_nobody_is_charged_for_a_node_without_an_account(world: World) -> None:
     await world.begin()
     await world.providers.post(2, 1_000_000)
@@ -332,10 +345,25 @@ async def test_only_documents_are_shown(world: World) -> None:
     await world.begin()
     await world.pass_epoch()
     await world.settle()
+    await world.pass_epoch()
+    assert await world.biller().advance(), "the second is closed"
+    FolderDisk(world.folder).replace("2/index", b"not yet")
     index = (await world.pages().page("/v1/epochs/1/index", "")).body
     facts = msgspec.json.decode((await world.pages().page("/v1/epochs/1", "")).body)
     assert facts["content"] == content_hash(index).hex()
-    for path in ("2", "0", "1/", "1/chunks", "../1", "chunks/00", "chunks/" + "0" * 64, "01"):
+    second = msgspec.json.decode((await world.pages().page("/v1/epochs/2", "")).body)
+    assert (second["state"], second.get("content")) == ("closed", None)
+    for path in (
+        "2/index",
+        "3",
+        "0",
+        "1/",
+        "1/chunks",
+        "../1",
+        "chunks/00",
+        "chunks/" + "0" * 64,
+        "01",
+    ):
         with pytest.raises(AtollError) as caught:
             await world.pages().page(f"/v1/epochs/{path}", "")
         assert caught.value.kind is Kind.NOT_FOUND
