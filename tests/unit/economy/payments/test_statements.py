@@ -1,6 +1,7 @@
 """Statements: each cent is credited once, to whom it names, or listed for a person."""
 
 import dataclasses
+import re
 
 import pytest
 from hypothesis import given, settings
@@ -141,7 +142,10 @@ def test_the_key_is_the_same_in_every_export_and_version() -> None:
     batch = (Tx(7, structured=RF_ANNA, end_to_end="E1"), Tx(7, structured=RF_BEN, end_to_end="E2"))
     for reference in ("", "NONREF", "X1"):
         rows = (Row((Tx(5, text),), reference), Row(batch, reference and reference + "9"))
-        joined = (Row((Tx(5, ("".join(text),)),), reference), Row(batch[::-1], rows[1].reference))
+        joined = (
+            Row((Tx(5, (" ".join(text).lower(),)),), reference),
+            Row(batch[::-1], rows[1].reference),
+        )
         first = keys(camt(Sheet(rows), version="02"))
         assert first == keys(camt(Sheet(rows, "S-2"), version="08"))
         assert len(set(first)) == 3
@@ -291,6 +295,11 @@ def test_comments_do_not_cut_amounts() -> None:
 def test_latin_1_is_read() -> None:
     latin = GOOD.decode().replace("UTF-8", "ISO-8859-1").encode("iso-8859-1")
     assert read_statements(latin).statements[0].movements[0].name == "Anna & Söhne"
+
+
+def test_prefixes_of_names_change_nothing() -> None:
+    prefixed = re.sub(rb"<(/?)([A-Z])", rb"<\1ns:\2", GOOD).replace(b"xmlns=", b"xmlns:ns=")
+    assert read_statements(prefixed) == read_statements(GOOD)
 
 
 def test_another_message_is_refused_by_name() -> None:
