@@ -152,6 +152,13 @@ def test_the_key_is_the_same_in_every_export_and_version() -> None:
         assert set(first) == set(keys(camt(Sheet(joined[::-1], "S-3"), version="13")))
 
 
+def test_what_the_bank_has_named_is_the_same_whatever_text_an_export_has() -> None:
+    short, long = Tx(5, (RF_ANNA,), iban=""), Tx(5, (RF_ANNA, "and more"))
+    for reference, same in (("X1", True), ("", False)):
+        first = keys(camt(Sheet((Row((short,), reference),))))
+        assert (first == keys(camt(Sheet((Row((long,), reference),))))) is same
+
+
 def test_equal_transfers_of_a_day_are_two_but_a_repeated_statement_is_one() -> None:
     twins = (Row((Tx(5, structured=RF_ANNA),)),) * 2
     once = judged(Sheet(twins))

@@ -270,8 +270,9 @@ def _movement(
     # Texts without what one export breaks and another joins.
     text = re.sub(r"[^A-Z0-9]", "", "".join((*structured, *unstructured)).upper())
     transaction = xml.text_at(source, "Refs/TxId")
-    content = (booked, str(amount), currency, stated, transaction, end_to_end, iban, text)
-    key = keys.of(*content)
+    # Names and texts differ from one kind of export to another: only where nothing else is.
+    more = () if keys.certain else (iban, text)
+    key = keys.of(booked, str(amount), currency, stated, transaction, end_to_end, *more)
     return Movement(
         key=key,
         certain=keys.certain,
