@@ -22,11 +22,11 @@ from atoll.coordinator.repair import rules as repair
 from atoll.core.calendar import parse_calendar
 from atoll.core.scheme import scheme_of
 from atoll.node.service import NodeService
-from atoll.sim import checkers
 from atoll.sim.incarnation import close_tasks
 from atoll.sim.loop import SimLoop
 from atoll.sim.machines import NodeMachine
 from atoll.sim.scenario import Scenario, WorkloadPlan
+from atoll.sim.stored import stored_segments
 from atoll.sim.trace import Trace
 from atoll.sim.world import World
 
@@ -189,7 +189,7 @@ def test_evenings_only_for_four_weeks_without_penalty_loss_or_needless_repair(
             }
         await switching
         written.update(await writing)
-        _, segments = world.database.run(checkers._read_all, write=False)
+        _, segments = stored_segments(world)
         for segment in segments:
             few = sum(piece.alias in part for piece in segment.pieces)
             assert few <= part_time_max(scheme_of(segment.k, segment.n))
