@@ -10,18 +10,15 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
 
-from atoll.client.keys import Keyring
-from atoll.client.labels import Labels
-from atoll.client.packing.admission import Admission, Admit
+from typing_extensions import override
+
+from atoll.client.packing.background import BackgroundWork
 from atoll.client.packing.read import read_packed
 from atoll.client.segment.source import PlainSource
-from atoll.client.transfer.download import SegmentDownloader
-from atoll.client.transfer.upload import SegmentUploader
 from atoll.core.errors import AtollError, Kind
 from atoll.core.messages import (
     AbandonedSegment,
     BucketInfo,
-    ControlPlane,
     DiscardSegments,
 )
 from atoll.core.messages.packing import (
@@ -33,16 +30,9 @@ from atoll.core.messages.packing import (
     PackWork,
 )
 from atoll.core.packing import PackedLayout
-from atoll.core.ports import Clock, Rng
 from atoll.core.scheme import SEGMENT_PLAIN_BYTES_MAX, TAG_BYTES
 
 log = logging.getLogger(__name__)
-
-PAUSE_S_MIN = 1.0
-PAUSE_S_MAX = 600.0
-FAULT_PAUSE_S = 10.0
-"""Rest after a pack that could not be made."""
-WORKER_BYTES = 16
 
 
 @dataclass(slots=True)
@@ -54,40 +44,13 @@ class PackCounts:
     left_out: int = 0
 
 
-class Packer:
+class Packer(BackgroundWork[PackCounts]):
     """One gateway worker's packer: one pack at a time, in the background."""
 
-    def __init__(
-        self,
-        control: ControlPlane,
-        keyring: Keyring,
-        uploader: SegmentUploader,
-        downloader: SegmentDownloader,
-        clock: Clock,
-        rng: Rng,
-        admit: Admit | None = None,
-    ) -> None:
-        """``admit`` says which buckets this gateway may serve; without it all."""
-        self._control = control
-        self._keyring = keyring
-        self._labels = Labels(keyring)
-        self._uploader = uploader
-        self._downloader = downloader
-        self._clock = clock
-        self._worker = rng.bytes(WORKER_BYTES)
-        self._admission = Admission(admit, clock)
-        self.counts = PackCounts()
+    name = "packing"
+    counts_type = PackCounts
 
-    async def run(self) -> None:
-        """Pack for ever; a fault is logged and tried again later."""
-        while True:
-            try:
-                pause_s = await self.step()
-            except AtollError as fault:
-                log.info("packing waits: %s", fault)
-                pause_s = FAULT_PAUSE_S
-            await self._clock.sleep(max(PAUSE_S_MIN, min(pause_s, PAUSE_S_MAX)))
-
+    @override
     async def step(self) -> float:
         """Make one pack if any is worth it; return how many seconds to wait before the next."""
         question = LeasePack(

@@ -14,20 +14,16 @@ from contextlib import aclosing
 from dataclasses import dataclass
 
 import msgspec
+from typing_extensions import override
 
-from atoll.client.keys import Keyring
-from atoll.client.labels import Labels
-from atoll.client.packing.admission import Admission, Admit
+from atoll.client.packing.background import BackgroundWork
 from atoll.client.segment.source import PlainSource
-from atoll.client.transfer.download import SegmentDownloader
-from atoll.client.transfer.upload import SegmentUploader
 from atoll.core.capsule import Capsule, open_capsule, tlv_of
 from atoll.core.errors import AtollError, Kind
 from atoll.core.ids import SegmentId, piece_id_of
 from atoll.core.messages import (
     AbandonedSegment,
     BucketInfo,
-    ControlPlane,
     DiscardSegments,
     GrantList,
     GrantReads,
@@ -43,15 +39,10 @@ from atoll.core.messages.upgrades import (
     UpgradeWork,
 )
 from atoll.core.pieces import TlvType, parse_header
-from atoll.core.ports import Address, Clock, PiecePart, Rng
+from atoll.core.ports import Address, PiecePart
 
 log = logging.getLogger(__name__)
 
-PAUSE_S_MIN = 1.0
-PAUSE_S_MAX = 600.0
-FAULT_PAUSE_S = 10.0
-"""Rest after work that could not be done at all."""
-WORKER_BYTES = 16
 HEAD_TIMEOUT_S = 10.0
 HEAD_BYTES_MAX = 16 << 10
 """Room for a head: orders leave 8 KiB for TLVs."""
@@ -70,40 +61,13 @@ class UpgradeCounts:
     """Segments that could not be read or stored; they are tried again with the next search."""
 
 
-class Upgrader:
+class Upgrader(BackgroundWork[UpgradeCounts]):
     """One gateway worker's upgrader: one segment at a time, in the background."""
 
-    def __init__(
-        self,
-        control: ControlPlane,
-        keyring: Keyring,
-        uploader: SegmentUploader,
-        downloader: SegmentDownloader,
-        clock: Clock,
-        rng: Rng,
-        admit: Admit | None = None,
-    ) -> None:
-        """``admit`` says which buckets this gateway may serve; without it all."""
-        self._control = control
-        self._keyring = keyring
-        self._labels = Labels(keyring)
-        self._uploader = uploader
-        self._downloader = downloader
-        self._clock = clock
-        self._worker = rng.bytes(WORKER_BYTES)
-        self._admission = Admission(admit, clock)
-        self.counts = UpgradeCounts()
+    name = "upgrading"
+    counts_type = UpgradeCounts
 
-    async def run(self) -> None:
-        """Upgrade for ever; a fault is logged and tried again later."""
-        while True:
-            try:
-                pause_s = await self.step()
-            except AtollError as fault:
-                log.info("upgrading waits: %s", fault)
-                pause_s = FAULT_PAUSE_S
-            await self._clock.sleep(max(PAUSE_S_MIN, min(pause_s, PAUSE_S_MAX)))
-
+    @override
     async def step(self) -> float:
         """Copy what is leased, if anything; return how many seconds to wait before the next.
 
