@@ -109,6 +109,7 @@ def _second(after: EpochInputs) -> EpochInputs:
         ],
         credits=[Credit(PAYERS[1], 10**8, b"\x66" * 32)],
         reserve_pico=0,
+        time_factor=2_592_000,
     )
 
 

@@ -47,6 +47,7 @@ class Epoch:
         ((classes, self.repair_price),) = rows["tariff"]
         self.classes = {one[0]: one[1:] for one in classes}
         ((self.take_bps, self.shares, self.rho, _, _),) = rows["parameters"]
+        ((_, _, _, self.reserve, self.time_factor),) = rows["frame"]
         self.nodes = {one[0]: one for one in rows["nodes"]}
         self.held = {node: 0 for node in self.nodes}
         self.held |= {node: held for node, _, held in rows["before.nodes"]}
@@ -72,7 +73,8 @@ class Epoch:
                 q = (1, 1)
             elif samples == 0 or due == missed:
                 q = (0, 1)
-            fee = byte_ms * self.price(node, posted, most) // (10**9 * 2_592_000_000)
+            price = self.price(node, posted, most)
+            fee = byte_ms * self.time_factor * price // (10**9 * 2_592_000_000)
             found.append([node, payer, fee, q])
         for node, payer, count, _ in self.rows["egress"]:
             price = ceil(self.classes[self.nodes[node][2]][4] * 10_000, 10_000 - self.take_bps)
@@ -116,8 +118,7 @@ class Epoch:
         self.slashes()
         for payer, amount, _ in self.rows["credits"]:
             self.sums["credit", payer] += self.insured(amount)
-        ((_, _, _, reserve),) = self.rows["frame"]
-        pool = min(total * self.rho // 10_000, reserve)
+        pool = min(total * self.rho // 10_000, self.reserve)
         for node in self.nodes:
             self.settle(node, pool * taken[node] // total if total else 0)
 

@@ -226,6 +226,7 @@ def show(number: int, place: str | None, data: Path | None, as_json: bool) -> No
     rows = [
         ["epoch", str(index.epoch)],
         ["time", f"{_time(index.from_ms)} … {_time(index.until_ms)}"],
+        *([["time factor", _factor(facts["time_factor"])]] if facts["time_factor"] > 1 else []),
         ["content hash", facts["content"]],
         ["root", facts["root"]],
         ["customers pay", show_euro(facts["paid_pico"])],
@@ -252,6 +253,10 @@ def _figures(one: Any) -> tuple[int, int, int, int]:
     return one.earned_pico, one.repair_pico, one.released_pico, one.held_pico
 
 
+def _factor(time_factor: int) -> str:
+    return f"{time_factor:,} (a demonstration: every second of storage counts as so many)"
+
+
 def _euro(pico: int) -> str:
     return show_euro(pico)
 
@@ -262,6 +267,7 @@ def _facts(document: "Document") -> dict[str, Any]:
         "epoch": index.epoch,
         "from_ms": index.from_ms,
         "until_ms": index.until_ms,
+        "time_factor": document.content.inputs.time_factor,
         "content": document.content_hash.hex(),
         "previous": index.previous.hex(),
         "root": index.root.hex(),

@@ -220,7 +220,7 @@ async def coordinator_of(
             repair=repair_profile(config.coordinator),
             sets=set_timers(config.coordinator),
             settlement=settlement_of(folder, config.chain, compute) if loops else None,
-            billing=billing_of(folder, config.coordinator) if loops else None,
+            billing=billing_of(folder, config) if loops else None,
         ),
         loops=loops,
     )
@@ -279,14 +279,25 @@ def upgrades_of(settings: CoordinatorSettings) -> "UpgradeProfile":
     )
 
 
-def billing_of(folder: Path, settings: CoordinatorSettings) -> "BillingConfig | None":
+def billing_of(folder: Path, config: Config) -> "BillingConfig | None":
     """Return how epochs are made, where the settings ask for them. Raises ``CONFIG``."""
     from atoll.coordinator.audit.model import PROFILES
     from atoll.coordinator.billing.model import EPOCH_SLOTS_MIN, BillingConfig
+    from atoll.economy.chain.model import EMBEDDED_CHAIN_ID
+    from atoll.economy.settlement.model import REAL_TIME
     from atoll.runtime.disk import FolderDisk
 
+    settings = config.coordinator
     if not settings.epoch_s:
         return None
+    if settings.time_factor != REAL_TIME and config.chain.id != EMBEDDED_CHAIN_ID:
+        raise AtollError(
+            Kind.CONFIG,
+            "start coordinator",
+            f"coordinator.time_factor is {settings.time_factor}: customers would pay for time "
+            "that did not pass",
+            hint="leave it out; it is for demonstrations on a chain of one's own",
+        )
     least_s = EPOCH_SLOTS_MIN * PROFILES[settings.profile].slot_ms // 1000
     if settings.epoch_s < least_s:
         raise AtollError(
@@ -295,7 +306,9 @@ def billing_of(folder: Path, settings: CoordinatorSettings) -> "BillingConfig | 
             f"coordinator.epoch_s is {settings.epoch_s}: too short for a proof in each epoch",
             hint=f"at least {least_s} with the profile {settings.profile}",
         )
-    return BillingConfig(settings.epoch_s * 1000, FolderDisk(folder / EPOCHS))
+    return BillingConfig(
+        settings.epoch_s * 1000, FolderDisk(folder / EPOCHS), time_factor=settings.time_factor
+    )
 
 
 def set_timers(settings: CoordinatorSettings) -> "SetTimers | None":

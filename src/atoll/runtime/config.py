@@ -119,6 +119,13 @@ class CoordinatorSettings:
         least=0,
         most=2_592_000,
     )
+    time_factor: int = _setting(
+        1,
+        "So many times longer is time for fees of storage: demonstrations only, on a chain of "
+        "one's own.",
+        least=1,
+        most=1_000_000_000,
+    )
 
     operator: str = _setting("", "Who runs it; policies of buckets may ask.")
     country: str = _setting("", "Country it runs in, two letters; empty: not said.")

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import msgspec
 import pytest
@@ -11,6 +12,7 @@ from tests.fixtures.epochs import PARAMETERS, Life
 
 from atoll.cli.main import main
 from atoll.cli.wire import billing_of
+from atoll.coordinator.billing.model import BillingConfig
 from atoll.core.errors import AtollError, Kind
 from atoll.economy.settlement.compute import compute
 from atoll.economy.settlement.document import (
@@ -23,7 +25,7 @@ from atoll.economy.settlement.document import (
 )
 from atoll.economy.settlement.model import FIRST, EpochResult
 from atoll.economy.settlement.wire import encode_rows
-from atoll.runtime.config import CoordinatorSettings
+from atoll.runtime.config import ChainSettings, Config, CoordinatorSettings
 
 KEY = b"k" * 32
 SECRET = b"s" * 32
@@ -174,10 +176,38 @@ def test_what_is_not_there_is_said(tmp_path: Path, capsys: pytest.CaptureFixture
 
 
 def test_an_epoch_has_time_for_proofs(tmp_path: Path) -> None:
-    assert billing_of(tmp_path, CoordinatorSettings()) is None, "nobody asked for epochs"
-    made = billing_of(tmp_path, CoordinatorSettings(profile="local", epoch_s=20))
+    def billing(**given: Any) -> BillingConfig | None:
+        chain = ChainSettings(id=given.pop("chain_id", 31_337))
+        return billing_of(tmp_path, Config(coordinator=CoordinatorSettings(**given), chain=chain))
+
+    assert billing() is None, "nobody asked for epochs"
+    made = billing(profile="local", epoch_s=20)
     assert made is not None
     assert made.length_ms == 20_000
     with pytest.raises(AtollError) as caught:
-        billing_of(tmp_path, CoordinatorSettings(profile="wan", epoch_s=3_600))
+        billing(profile="wan", epoch_s=3_600)
     assert caught.value.kind is Kind.CONFIG
+
+
+def test_time_counts_more_only_where_no_money_is_meant(tmp_path: Path) -> None:
+    fast = CoordinatorSettings(profile="local", epoch_s=20, time_factor=86_400)
+    made = billing_of(tmp_path, Config(coordinator=fast))
+    assert made is not None
+    assert made.time_factor == 86_400
+    with pytest.raises(AtollError, match="time that did not pass"):
+        billing_of(tmp_path, Config(coordinator=fast, chain=ChainSettings(id=8453)))
+
+
+def test_a_demonstration_says_that_it_is_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settle(tmp_path, 8)
+    shown = {}
+    for epoch in range(1, 9):
+        _, out = run(capsys, "show", str(epoch), "--from", str(tmp_path), "--json")
+        shown[epoch] = json.loads(out)["time_factor"]
+    assert {1} < set(shown.values()), "lives have epochs in real time, and others"
+    for epoch, factor in shown.items():
+        _, out = run(capsys, "show", str(epoch), "--from", str(tmp_path))
+        assert ("time factor" in out) == (factor > 1)
+        assert factor == 1 or f"{factor:,}" in out

@@ -8,7 +8,7 @@ import msgspec
 
 from atoll.core.ports import Disk
 from atoll.economy.settlement.document import Index, Published
-from atoll.economy.settlement.model import EpochInputs, EpochResult, TakeParameters
+from atoll.economy.settlement.model import REAL_TIME, EpochInputs, EpochResult, TakeParameters
 from atoll.economy.tariff.model import Tariff
 
 PART_BYTES = 1 << 20
@@ -45,6 +45,8 @@ class BillingConfig:
     disk: Disk
     """Where documents are kept."""
     hold_back_bps: int = HOLD_BACK_BPS
+    time_factor: int = REAL_TIME
+    """So many times longer is stored bytes' time for fees; more than 1 in demonstrations only."""
     pause_s: float = 1.0
     """Between two looks whether there is anything to do."""
 

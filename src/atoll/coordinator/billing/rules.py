@@ -60,7 +60,9 @@ def terms_of(views: Iterable[NodeView], tariff: Tariff, hold_back_bps: int) -> l
     ]
 
 
-def inputs_of(metered: Metered, nodes: list[NodeTerms], reserve_pico: int) -> EpochInputs:
+def inputs_of(
+    metered: Metered, nodes: list[NodeTerms], reserve_pico: int, time_factor: int
+) -> EpochInputs:
     """Return what an epoch is computed from, as far as nobody has a limit.
 
     Lines of nodes that are not paid are left out: nobody is charged for them either.
@@ -80,6 +82,7 @@ def inputs_of(metered: Metered, nodes: list[NodeTerms], reserve_pico: int) -> Ep
         slashes=[],
         credits=[],
         reserve_pico=reserve_pico,
+        time_factor=time_factor,
     )
 
 

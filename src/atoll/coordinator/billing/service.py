@@ -127,7 +127,7 @@ class BillingService(Part):
         nodes = rules.terms_of(self._registry.nodes(), tariff, self._config.hold_back_bps)
         metered = await self._metering.metered(epoch)
         reserve = await self._ledger.balance(Account.of(AccountKind.RESERVE))
-        inputs = rules.inputs_of(metered, nodes, reserve.amount_pico)
+        inputs = rules.inputs_of(metered, nodes, reserve.amount_pico, self._config.time_factor)
         inputs = await self._limited(epoch, inputs, tariff, parameters)
         return Frozen(inputs, tariff, parameters, last.content if last.epoch else NO_DOCUMENT)
 

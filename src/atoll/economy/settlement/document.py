@@ -53,6 +53,7 @@ class Frame(msgspec.Struct, frozen=True, array_like=True):
     from_ms: int
     until_ms: int
     reserve_pico: int
+    time_factor: int
 
 
 class Figures(msgspec.Struct, frozen=True, array_like=True):
@@ -331,7 +332,15 @@ def _rows_of(content: Content) -> dict[str, Sequence[Any]]:
         "tariff": [content.tariff],
         "parameters": [content.parameters],
         **_total_rows("before", content.before),
-        "frame": [Frame(inputs.epoch, inputs.from_ms, inputs.until_ms, inputs.reserve_pico)],
+        "frame": [
+            Frame(
+                inputs.epoch,
+                inputs.from_ms,
+                inputs.until_ms,
+                inputs.reserve_pico,
+                inputs.time_factor,
+            )
+        ],
         "nodes": inputs.nodes,
         "customers": inputs.customers,
         "storage": inputs.storage,
@@ -440,6 +449,7 @@ def _content(rows: Mapping[str, list[Any]]) -> Content:
         slashes=rows["slashes"],
         credits=rows["credits"],
         reserve_pico=frame.reserve_pico,
+        time_factor=frame.time_factor,
     )
     result = EpochResult(
         nodes=rows["result.nodes"],

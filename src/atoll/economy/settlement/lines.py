@@ -12,6 +12,8 @@ from atoll.economy.settlement.model import (
     FIRST,
     LINES_MAX,
     NO_LIMIT,
+    REAL_TIME,
+    TIME_FACTOR_MAX,
     CustomerTerms,
     EgressLine,
     EpochInputs,
@@ -69,12 +71,15 @@ class NodeEpoch:
 # --- one line -------------------------------------------------------------------------------------
 
 
-def storage_fee(line: StorageLine, prices: ClassTariff, take_bps: int) -> int:
-    """Return the fee of a storage line, rounded down: bytes x time x price."""
+def storage_fee(line: StorageLine, prices: ClassTariff, take_bps: int, time_factor: int) -> int:
+    """Return the fee of a storage line, rounded down: bytes x time x price.
+
+    ``time_factor``: the epoch's; here and nowhere else time is counted as longer than it was.
+    """
     price = fee_price(payout_price(line.price_pico, prices), take_bps)
     if line.price_max_pico:
         price = min(price, line.price_max_pico)
-    return line.byte_ms * price // GB_MONTH_BYTE_MS
+    return line.byte_ms * time_factor * price // GB_MONTH_BYTE_MS
 
 
 def egress_fee(line: EgressLine, prices: ClassTariff, take_bps: int) -> int:
@@ -119,6 +124,8 @@ def check(inputs: EpochInputs, tariff: Tariff, parameters: TakeParameters) -> No
         raise wrong(f"more than {LINES_MAX} lines")
     if inputs.until_ms <= inputs.from_ms or inputs.reserve_pico < 0:
         raise wrong("the epoch has no length, or a reserve below nothing")
+    if not REAL_TIME <= inputs.time_factor <= TIME_FACTOR_MAX:
+        raise wrong(f"a time factor of {inputs.time_factor} is out of bounds")
 
 
 def nodes_of(previous: EpochTotals, inputs: EpochInputs, tariff: Tariff) -> dict[bytes, NodeEpoch]:
@@ -180,7 +187,7 @@ def amounts_of(
     terms = _terms_of_customers(inputs, parameters)
     take_bps = parameters.take_bps
     lines: list[StorageLine | EgressLine] = [*inputs.storage, *inputs.egress]
-    fees = [_fee_of(line, nodes, take_bps) for line in lines]
+    fees = [_fee_of(line, nodes, take_bps, inputs.time_factor) for line in lines]
     cut = _cuts(lines, fees, terms)
     for line, wanted in zip(lines, fees, strict=True):
         one = terms.get(line.payer)
@@ -217,7 +224,12 @@ def _cuts(
     }
 
 
-def _fee_of(line: StorageLine | EgressLine, nodes: dict[bytes, NodeEpoch], take_bps: int) -> int:
+def _fee_of(
+    line: StorageLine | EgressLine,
+    nodes: Mapping[bytes, NodeEpoch],
+    take_bps: int,
+    time_factor: int,
+) -> int:
     node = nodes.get(line.node)
     if node is None:
         raise wrong(f"a line of a node without terms: {line.node.hex()[:10]}")
@@ -230,7 +242,7 @@ def _fee_of(line: StorageLine | EgressLine, nodes: dict[bytes, NodeEpoch], take_
     else:
         if line.byte_ms < 0 or line.price_pico < 0 or line.price_max_pico < 0:
             raise wrong("a line below nothing")
-        fee = storage_fee(line, node.prices, take_bps)
+        fee = storage_fee(line, node.prices, take_bps, time_factor)
     if fee > AMOUNT_PICO_MAX:
         raise wrong("a fee larger than all the money there is")
     return fee

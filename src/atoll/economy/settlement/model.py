@@ -23,6 +23,9 @@ DISCOUNT_BPS_MAX = 500
 REPORTER_BPS_MAX = 1_000
 LINES_MAX = 50_000_000
 NO_LIMIT = -1
+REAL_TIME = 1
+TIME_FACTOR_MAX = 10**9
+"""A second counts as at most thirty years."""
 
 
 def wrong(message: str) -> AtollError:
@@ -193,6 +196,8 @@ class EpochInputs(msgspec.Struct, frozen=True, array_like=True):
     credits: list[Credit]
     reserve_pico: int = 0
     """What there is to top up from."""
+    time_factor: int = REAL_TIME
+    """So many times longer is stored bytes' time for fees: more than 1 in demonstrations only."""
 
 
 # --- what goes on from epoch to epoch -------------------------------------------------------------

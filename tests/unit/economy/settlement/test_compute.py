@@ -105,6 +105,27 @@ def test_the_unproven_share_returns_to_the_customer_in_the_same_epoch() -> None:
         assert none.nodes[0].released_pico == none.take_pico == 0
 
 
+def test_a_demonstration_counts_a_second_as_a_month_and_nothing_else_as_more() -> None:
+    """The fee is that of bytes that were really there so much longer, to the pico."""
+    month_s = MONTH_MS // 1_000
+    second = StorageLine(PROVIDER, CUSTOMER, 10**12 * 1_000, PRICE, 0, b"s")
+    read = EgressLine(PROVIDER, CUSTOMER, 10**9, b"r")
+    fast = run(inputs(storage=[second], egress=[read], until_ms=1_000, time_factor=month_s))
+    slow = run(inputs(egress=[read]))
+    assert (fast.nodes, fast.customers, fast.totals) == (slow.nodes, slow.customers, slow.totals)
+    odd = StorageLine(PROVIDER, CUSTOMER, 70_001, PRICE, 0, b"s")
+    assert run(inputs(storage=[odd])).nodes[0].fee_pico == 0
+    price = fee_price(PRICE, PARAMETERS.take_bps)
+    exact = 70_001 * 2_592_001 * price // (10**9 * MONTH_MS)
+    assert run(inputs(storage=[odd], time_factor=2_592_001)).nodes[0].fee_pico == exact > 0
+
+
+@pytest.mark.parametrize("factor", [0, -1, 10**9 + 1])
+def test_time_cannot_stand_still_or_run_away(factor: int) -> None:
+    with pytest.raises(AtollError, match="time factor"):
+        run(inputs(time_factor=factor))
+
+
 def test_where_no_proof_was_due_nothing_is_cut() -> None:
     assert run(inputs(proofs=[ProofLine(PROVIDER, 0, 0, 0, 0, b"")])).customers[0].refund_pico == 0
 

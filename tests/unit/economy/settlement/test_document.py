@@ -212,8 +212,8 @@ def test_a_chunk_in_another_form_is_refused() -> None:
     """The same values in longer MessagePack would be a second document with the same figures."""
     (one,) = published()
     frame = one.chunks[[c.section for c in read(one).index.chunks].index("frame")]
-    assert frame[:3] == bytes.fromhex("919401")
-    longer = bytes.fromhex("9194cc01") + frame[3:]
+    assert frame[:3] == bytes.fromhex("919501")
+    longer = bytes.fromhex("9195cc01") + frame[3:]
     assert decode_rows(longer, document.Frame) == decode_rows(frame, document.Frame)
     assert read(swapped(one, "frame", frame, 1)).content == read(one).content
     for body, rows in ((longer, 1), (frame, 2)):
