@@ -9,7 +9,7 @@ nothing, and of several coordinators whoever began later goes on from the other.
 import hashlib
 import logging
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -22,7 +22,9 @@ from atoll.coordinator.metering.model import (
     Count,
     Line,
     MeteringConfig,
+    NodeProofs,
     Place,
+    RepairWork,
 )
 from atoll.coordinator.part import Part, Step
 from atoll.coordinator.registry.model import NodeView
@@ -58,6 +60,17 @@ class Metered:
     storage: tuple[StorageLine, ...]
     repairs: tuple[RepairLine, ...]
     proofs: tuple[ProofLine, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SoFar:
+    """What was measured since the last epoch was closed; nothing of it is fixed yet."""
+
+    metered: Metered
+    """As if the epoch ended with the last reading. Proofs of nodes whose slots are all too young
+    are those of the epoch before."""
+    stored: tuple[StorageLine, ...]
+    """What lay where at the last reading; ``byte_ms`` is the bytes, for one millisecond."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,41 +203,53 @@ class MeteringService(Part):
             closed = store.closed(connection, epoch)
             if closed is None:
                 raise AtollError(Kind.NOT_FOUND, "read meters", f"epoch {epoch} is not closed")
-            storage = tuple(
-                StorageLine(
-                    node=node_ids[line.place.alias],
-                    payer=line.account,
-                    byte_ms=line.byte_ms,
-                    price_pico=line.price_pico,
-                    price_max_pico=0,
-                    evidence=line.evidence(node_ids[line.place.alias]),
-                )
-                for line in store.lines_of(connection, epoch)
-                if line.place.alias in node_ids
-            )
-            proofs = tuple(
-                ProofLine(
-                    node=node_ids[one.alias],
-                    slots_due=one.slots_due,
-                    slots_missed=one.slots_missed,
-                    samples=one.samples,
-                    failed=one.failed,
-                    evidence=one.evidence,
-                )
-                for one in store.proofs_of(connection, epoch)
-                if one.alias in node_ids
-            )
-            repairs = tuple(
-                RepairLine(
-                    worker=node_ids[work.worker],
-                    failed=node_ids.get(work.failed, b""),
-                    byte_count=work.piece_bytes,
-                    evidence=work.evidence(),
-                )
-                for work in store.repairs_of(connection, epoch)
-                if work.worker in node_ids
-            )
+            storage = _storage_lines(store.lines_of(connection, epoch), node_ids)
+            proofs = _proof_lines(store.proofs_of(connection, epoch), node_ids)
+            repairs = _repair_lines(store.repairs_of(connection, epoch), node_ids)
             return Metered(closed, storage, repairs, proofs)
+
+        return await self._database.read(load)
+
+    async def so_far(self) -> SoFar:
+        """Return what was measured since the last epoch was closed, up to the last reading."""
+        await self._registry.fresh()
+        node_ids, prices = self._node_ids(), self._prices()
+
+        def load(connection: Connection) -> SoFar:
+            read_ms, last = store.last_read(connection), store.last_epoch(connection)
+            lines = store.open_lines(connection)
+            first_ms = min((one.from_ms for one in lines), default=read_ms)
+            begin_ms = last.until_ms if last else first_ms
+            first_slot = last.slots_end if last else begin_ms // self._slot_ms
+            slots_end = max(rules.slots_end_of(read_ms, self._slot_ms), first_slot)
+            epoch = ClosedEpoch(
+                last.epoch + 1 if last else 1, begin_ms, max(read_ms, begin_ms + 1), slots_end
+            )
+            proofs = {
+                one.alias: one for one in (store.proofs_of(connection, last.epoch) if last else ())
+            }
+            for proven in rules.proofs_of(store.results(connection, first_slot, slots_end)):
+                proofs[proven.alias] = proven
+            ended = [replace(line, until_ms=line.until_ms or read_ms) for line in lines]
+            metered = Metered(
+                epoch=epoch,
+                storage=_storage_lines(ended, node_ids),
+                repairs=_repair_lines(store.repairs_of(connection, 0), node_ids),
+                proofs=_proof_lines([proofs[alias] for alias in sorted(proofs)], node_ids),
+            )
+            stored = tuple(
+                StorageLine(
+                    node=node_ids[place.alias],
+                    payer=count.account,
+                    byte_ms=count.piece_bytes,
+                    price_pico=prices.get(place.alias, 0),
+                    price_max_pico=0,
+                    evidence=b"",
+                )
+                for place, count in store.counted_before(connection).items()
+                if place.alias in node_ids
+            )
+            return SoFar(metered, stored)
 
         return await self._database.read(load)
 
@@ -272,6 +297,53 @@ class MeteringService(Part):
                 Kind.NOT_FOUND, "explain receipt", "no line was metered with this evidence"
             )
         return Explained(line, self._node_ids().get(line.place.alias, b""), evidence)
+
+
+def _storage_lines(lines: Iterable[Line], node_ids: Mapping[int, bytes]) -> tuple[StorageLine, ...]:
+    return tuple(
+        StorageLine(
+            node=node_ids[line.place.alias],
+            payer=line.account,
+            byte_ms=line.byte_ms,
+            price_pico=line.price_pico,
+            price_max_pico=0,
+            evidence=line.evidence(node_ids[line.place.alias]),
+        )
+        for line in lines
+        if line.place.alias in node_ids
+    )
+
+
+def _proof_lines(
+    proofs: Iterable[NodeProofs], node_ids: Mapping[int, bytes]
+) -> tuple[ProofLine, ...]:
+    return tuple(
+        ProofLine(
+            node=node_ids[one.alias],
+            slots_due=one.slots_due,
+            slots_missed=one.slots_missed,
+            samples=one.samples,
+            failed=one.failed,
+            evidence=one.evidence,
+        )
+        for one in proofs
+        if one.alias in node_ids
+    )
+
+
+def _repair_lines(
+    works: Iterable[RepairWork], node_ids: Mapping[int, bytes]
+) -> tuple[RepairLine, ...]:
+    return tuple(
+        RepairLine(
+            worker=node_ids[work.worker],
+            failed=node_ids.get(work.failed, b""),
+            byte_count=work.piece_bytes,
+            evidence=work.evidence(),
+        )
+        for work in works
+        if work.worker in node_ids
+    )
 
 
 def _take(connection: Connection, reading: _Reading) -> int:

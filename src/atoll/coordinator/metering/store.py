@@ -23,6 +23,7 @@ _START = Statement(
     "INSERT INTO meter_clock (id, read_ms) VALUES (1, 0) ON CONFLICT (id) DO NOTHING"
 )
 _CLOCK = Statement("SELECT read_ms FROM meter_clock WHERE id = 1 FOR UPDATE")
+_READ_MS = Statement("SELECT read_ms FROM meter_clock WHERE id = 1")
 _SET_CLOCK = Statement("UPDATE meter_clock SET read_ms = :now_ms WHERE id = 1")
 _ACCOUNTS = Statement("SELECT bucket, account FROM bucket")
 _PAGE = Statement("""
@@ -94,6 +95,12 @@ def begin(connection: Connection) -> int:
     """Lock the meters; return when they were read last, 0 for never."""
     _START.run(connection)
     return int(_CLOCK.scalar(connection))
+
+
+def last_read(connection: Connection) -> int:
+    """Return when the meters were read last, 0 for never; locks nothing."""
+    row = _READ_MS.first(connection)
+    return 0 if row is None else int(row[0])
 
 
 def accounts(connection: Connection) -> dict[bytes, bytes]:
