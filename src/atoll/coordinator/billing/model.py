@@ -3,8 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
+from typing import Protocol
 
 import msgspec
+from sqlalchemy.engine import Connection
 
 from atoll.core.ports import Disk
 from atoll.economy.settlement.document import Index, Published
@@ -83,6 +85,39 @@ class Made:
     index: Index
     result: EpochResult
     names: Mapping[bytes, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Barter:
+    """What of a node's pay is spent on storage, and whose storage that is."""
+
+    share_bps: int
+    customer: bytes
+
+
+class Providers(Protocol):
+    """What billing asks of whoever pays providers; all within its own transactions."""
+
+    def barters(self, connection: Connection) -> Mapping[bytes, Barter]:
+        """Return who spends what on storage, by node, also those who spend nothing any more."""
+
+    def settle(self, connection: Connection, until_ms: int, result: EpochResult) -> None:
+        """Take down what an epoch that ended then brought each node."""
+
+
+@dataclass(frozen=True, slots=True)
+class SoFar:
+    """What providers earned since the last epoch that stands in the ledger."""
+
+    since_ms: int
+    until_ms: int
+    """Up to here it is measured."""
+    time_factor: int
+    nodes: Mapping[bytes, int]
+    """Earned by each node: pay, repair and top-up; settled exactly so where nothing changes."""
+    months: Mapping[bytes, int]
+    """What is stored at each node now would earn in 30 days, if proven and paid as so far."""
+    proven_bps: Mapping[bytes, int]
 
 
 class EpochFacts(msgspec.Struct, frozen=True, omit_defaults=True):

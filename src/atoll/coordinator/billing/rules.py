@@ -9,13 +9,15 @@ import msgspec
 from atoll.coordinator.billing.model import (
     HOLD_BACK_HALF_MONTHS,
     PART_BYTES,
+    Barter,
     Frozen,
     Made,
+    SoFar,
 )
 from atoll.coordinator.market.rules import tier_of
 from atoll.coordinator.metering.service import Metered
 from atoll.coordinator.registry.model import NodeView
-from atoll.core.money import GB_BYTES
+from atoll.core.money import BPS, GB_BYTES, MONTH_MS
 from atoll.economy.settlement.compute import compute
 from atoll.economy.settlement.document import (
     content_of,
@@ -25,10 +27,12 @@ from atoll.economy.settlement.document import (
 )
 from atoll.economy.settlement.lines import amounts_of, nodes_of
 from atoll.economy.settlement.model import (
+    REAL_TIME,
     CustomerTerms,
     EpochInputs,
     EpochTotals,
     NodeTerms,
+    StorageLine,
     TakeParameters,
 )
 from atoll.economy.settlement.wire import decode_rows, encode_rows
@@ -45,7 +49,12 @@ def ceiling_pico(view: NodeView, tariff: Tariff) -> int:
     return view.facts.capacity_bytes * reference * HOLD_BACK_HALF_MONTHS // (2 * GB_BYTES)
 
 
-def terms_of(views: Iterable[NodeView], tariff: Tariff, hold_back_bps: int) -> list[NodeTerms]:
+def terms_of(
+    views: Iterable[NodeView],
+    tariff: Tariff,
+    hold_back_bps: int,
+    barters: Mapping[bytes, Barter],
+) -> list[NodeTerms]:
     """Return on which terms nodes are paid; who names no account is not there."""
     return [
         NodeTerms(
@@ -54,6 +63,7 @@ def terms_of(views: Iterable[NodeView], tariff: Tariff, hold_back_bps: int) -> l
             tier=tier_of(view),
             hold_back_bps=hold_back_bps,
             ceiling_pico=ceiling_pico(view, tariff),
+            credit_bps=barters[view.node_id].share_bps if view.node_id in barters else 0,
         )
         for view in views
         if view.facts.payout_account
@@ -109,6 +119,59 @@ def with_limits(
         if charge_pico > balances.get(payer, 0)
     ]
     return msgspec.structs.replace(inputs, customers=limits)
+
+
+def so_far(
+    before: EpochTotals,
+    inputs: EpochInputs,
+    stored: Iterable[StorageLine],
+    tariff: Tariff,
+    parameters: TakeParameters,
+    balances: Mapping[bytes, int],
+) -> SoFar:
+    """Return what an epoch would come to if it ended now, by the functions that settle it.
+
+    ``stored``: what lies where now, as ``MeteringService.so_far`` has it. A month of it is paid
+    in the proportion in which its customer's charges are covered so far.
+    """
+    renamed, names = with_pseudonyms(inputs, bytes(32))
+    result = compute(before, renamed, tariff, parameters)
+    nodes = nodes_of(before, renamed, tariff)
+    wanted: defaultdict[bytes, int] = defaultdict(int)
+    covered: defaultdict[bytes, int] = defaultdict(int)
+    for line in amounts_of(renamed, parameters, nodes):
+        wanted[line.payer] += line.fee_pico + line.unfunded_pico
+        covered[line.payer] += line.fee_pico
+    month = msgspec.structs.replace(
+        inputs,
+        customers=[],
+        storage=[
+            msgspec.structs.replace(line, byte_ms=line.byte_ms * MONTH_MS)
+            for line in stored
+            if line.node in nodes
+        ],
+        egress=[],
+        time_factor=REAL_TIME,
+    )
+    renamed, names = with_pseudonyms(month, bytes(32))
+    months: defaultdict[bytes, int] = defaultdict(int)
+    for line in amounts_of(renamed, parameters, nodes):
+        earned = line.earned_pico
+        if wanted[line.payer]:
+            earned = earned * covered[line.payer] // wanted[line.payer]
+        elif balances.get(names[line.payer], 0) <= 0:
+            earned = 0
+        months[line.node] += earned
+    return SoFar(
+        since_ms=inputs.from_ms,
+        until_ms=inputs.until_ms,
+        time_factor=inputs.time_factor,
+        nodes={
+            one.node: one.earned_pico + one.repair_pico + one.top_up_pico for one in result.nodes
+        },
+        months=dict(months),
+        proven_bps={node: BPS * one.proven[0] // one.proven[1] for node, one in nodes.items()},
+    )
 
 
 def make(frozen: Frozen, before: EpochTotals, secret: bytes, coordinator_key: bytes) -> Made:

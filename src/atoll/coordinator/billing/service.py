@@ -6,6 +6,7 @@ Nothing waits for an epoch, and an epoch waits for nothing but time.
 """
 
 import logging
+from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial
 
@@ -13,9 +14,17 @@ import msgspec
 from sqlalchemy.engine import Connection
 
 from atoll.coordinator.billing import rules, store
-from atoll.coordinator.billing.model import BillingConfig, EpochRow, Frozen, Made, State
+from atoll.coordinator.billing.model import (
+    BillingConfig,
+    EpochRow,
+    Frozen,
+    Made,
+    Providers,
+    SoFar,
+    State,
+)
 from atoll.coordinator.market.service import MarketService
-from atoll.coordinator.metering.service import MeteringService
+from atoll.coordinator.metering.service import Metered, MeteringService
 from atoll.coordinator.part import Part, Step
 from atoll.coordinator.registry.service import RegistryService
 from atoll.core.errors import AtollError, Kind
@@ -55,6 +64,7 @@ class BillingService(Part):
         *,
         public_key: bytes,
         secret: bytes,
+        providers: Providers | None = None,
     ) -> None:
         """``public_key``: the coordinator's; ``secret``: 32 bytes for pseudonyms."""
         self._clock = clock
@@ -66,6 +76,7 @@ class BillingService(Part):
         self._config = config
         self._public_key = public_key
         self._secret = secret
+        self._providers = providers
         self._ledger = LedgerService(clock, database)
         self._made: Made | None = None
         """What was computed last, so that publishing it need not compute it again."""
@@ -120,29 +131,40 @@ class BillingService(Part):
 
     async def _freeze(self, epoch: int, last: EpochRow) -> Frozen:
         """Gather what an epoch is computed from, as it stands now."""
+        metered = await self._metering.metered(epoch)
+        inputs, tariff, parameters = await self._gather(metered)
+        return Frozen(inputs, tariff, parameters, last.content if last.epoch else NO_DOCUMENT)
+
+    async def _gather(self, metered: Metered) -> tuple[EpochInputs, Tariff, TakeParameters]:
+        """Return the inputs of an epoch, and the prices and parameters of now."""
         await self._registry.fresh()
         await self._market.fresh()
         tariff = self._market.tariff
         parameters = TakeParameters(take_bps=self._market.take_bps)
-        nodes = rules.terms_of(self._registry.nodes(), tariff, self._config.hold_back_bps)
-        metered = await self._metering.metered(epoch)
+        barters = await self._database.read(self._providers.barters) if self._providers else {}
+        nodes = rules.terms_of(self._registry.nodes(), tariff, self._config.hold_back_bps, barters)
         reserve = await self._ledger.balance(Account.of(AccountKind.RESERVE))
         inputs = rules.inputs_of(metered, nodes, reserve.amount_pico, self._config.time_factor)
-        inputs = await self._limited(epoch, inputs, tariff, parameters)
-        return Frozen(inputs, tariff, parameters, last.content if last.epoch else NO_DOCUMENT)
+        inputs = await self._limited(metered.epoch.epoch, inputs, tariff, parameters)
+        return inputs, tariff, parameters
 
     async def _limited(
         self, epoch: int, inputs: EpochInputs, tariff: Tariff, parameters: TakeParameters
     ) -> EpochInputs:
         """Return inputs with the limits that customers' balances set now."""
         before = await self._totals(epoch - 1)
-        balances = {}
-        for payer in sorted({line.payer for line in inputs.storage}):
-            found = await self._ledger.balance(Account.of(AccountKind.CUSTOMER, payer))
-            balances[payer] = found.amount_pico
+        balances = await self._balances(line.payer for line in inputs.storage)
         return await self._compute.run(
             rules.with_limits, before, inputs, tariff, parameters, balances
         )
+
+    async def _balances(self, payers: Iterable[bytes]) -> dict[bytes, int]:
+        """Return what customers have prepaid."""
+        balances = {}
+        for payer in sorted(set(payers)):
+            found = await self._ledger.balance(Account.of(AccountKind.CUSTOMER, payer))
+            balances[payer] = found.amount_pico
+        return balances
 
     async def _totals(self, epoch: int) -> EpochTotals:
         """Return where an epoch ended."""
@@ -168,7 +190,9 @@ class BillingService(Part):
         before = await self._totals(row.epoch - 1)
         content = made.published.content_hash
         after = replace(row, state=State.COMPUTED, content=content, root=made.index.root)
-        entries = epoch_entries(before, made.result, content, made.names, {})
+        barters = await self._database.read(self._providers.barters) if self._providers else {}
+        credited = {node: one.customer for node, one in barters.items()}
+        entries = epoch_entries(before, made.result, content, made.names, credited)
         now_ms = self._clock.now_ms()
 
         def write(connection: Connection) -> bool:
@@ -177,6 +201,8 @@ class BillingService(Part):
             totals = rules.pack(made.result.totals)
             store.keep_body(connection, row.epoch, store.TOTALS, totals)
             post_in(connection, entries, now_ms)
+            if self._providers is not None:
+                self._providers.settle(connection, row.until_ms, made.result)
             return True
 
         try:
@@ -203,6 +229,31 @@ class BillingService(Part):
             return moved
 
         return await self._database.write(write)
+
+    # --- meanwhile --------------------------------------------------------------------------
+
+    async def so_far(self) -> SoFar | None:
+        """Return what providers earned since the last epoch that stands in the ledger.
+
+        None before epochs began, and for the moment between an epoch's end and its entries.
+        """
+        row = await self._database.read(store.newest)
+        if row is None or row.state is State.CLOSED:
+            return None
+        measured = await self._metering.so_far()
+        if measured.metered.epoch.epoch != row.epoch + 1:
+            return None
+        try:
+            before = await self._totals(row.epoch)
+            inputs, tariff, parameters = await self._gather(measured.metered)
+        except AtollError as error:
+            if error.kind is not Kind.NOT_FOUND:
+                raise
+            return None  # the next epoch was settled meanwhile
+        balances = await self._balances(line.payer for line in measured.stored)
+        return await self._compute.run(
+            rules.so_far, before, inputs, measured.stored, tariff, parameters, balances
+        )
 
     # --- publish ----------------------------------------------------------------------------
 
