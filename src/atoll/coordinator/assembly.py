@@ -121,7 +121,11 @@ class Rooms:
         self.settlement: SettlementService | None = None
         if config.settlement is not None:
             self.settlement = SettlementService(
-                world.clock, world.database, world.secret(CHAIN_KEYS), config.settlement
+                world.clock,
+                world.database,
+                world.secret(CHAIN_KEYS),
+                config.settlement,
+                verifiers=config.verifier_keys,
             )
             self.parts.append(self.settlement)
         if config.billing is not None:

@@ -1,1 +1,1 @@
-"""The way from the coordinator's books to the chain, kept open while service goes on without it."""
+"""The way of epochs to the chain: signed by verifiers, proposed, final, claimed."""

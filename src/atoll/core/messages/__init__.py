@@ -27,6 +27,7 @@ from atoll.core.messages import (
     reputation,
     retention,
     sets,
+    settlement,
     status,
     terms,
     upgrades,
@@ -117,6 +118,7 @@ _LATER = (
     upgrades,
     market,
     metering,
+    settlement,
 )
 
 NODE_REQUESTS: dict[type[Message], type[Message]] = dict(nodes.NODE_REQUESTS)

@@ -141,3 +141,26 @@ class Signer:
             raise ValueError("a digest has 32 bytes")
         signature = PrivateKey(self._secret).sign_recoverable(digest, hasher=None)
         return signature[:64] + bytes([27 + signature[64]])
+
+
+def recover_account(digest: bytes, signature: bytes) -> bytes:
+    """Return whose signature (r, s, v; 65 bytes) of a digest this is: an account, 20 bytes.
+
+    Raises ``BAD_REQUEST`` where it is nobody's. Any bytes may turn out to be somebody's: whether
+    that one counts is for the caller to say.
+    """
+    from coincurve import PublicKey
+
+    if len(digest) != KEY_BYTES or len(signature) != 65 or signature[64] not in (27, 28):
+        raise _no_signature()
+    try:
+        key = PublicKey.from_signature_and_message(
+            signature[:64] + bytes([signature[64] - 27]), digest, hasher=None
+        )
+    except Exception as cause:
+        raise _no_signature() from cause
+    return keccak_256(key.format(compressed=False)[1:])[-ADDRESS_BYTES:]
+
+
+def _no_signature() -> AtollError:
+    return AtollError(Kind.BAD_REQUEST, "read signature", "this is nobody's signature")

@@ -23,6 +23,7 @@ from atoll.coordinator.registry import tables as registry_tables
 from atoll.coordinator.repair import tables as repair_tables
 from atoll.coordinator.reputation import tables as reputation_tables
 from atoll.coordinator.sets import tables as set_tables
+from atoll.coordinator.settlement import tables as settlement_tables
 from atoll.coordinator.sql import SCHEMA
 from atoll.coordinator.terms import tables as terms_tables
 from atoll.coordinator.upgrade import tables as upgrade_tables
@@ -57,6 +58,7 @@ async def test_the_declared_tables_are_the_migrated_ones(database: SqlDatabase) 
     assert upgrade_tables.UPGRADE_OFFER.metadata is SCHEMA
     assert market_tables.MARKET_CLASS.metadata is SCHEMA is metering_tables.METER_LINE.metadata
     assert billing_tables.BILLING_EPOCH.metadata is SCHEMA
+    assert settlement_tables.SETTLEMENT_EPOCH.metadata is SCHEMA
     assert chain_tables.CHAIN_INTENT.metadata is MONEY is ledger_tables.ENTRY.metadata
 
     def differences(connection: Connection) -> list[object]:
