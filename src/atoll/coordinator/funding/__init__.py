@@ -1,0 +1,1 @@
+"""Customers' prepaid euros on the chain: deposits, what epochs draw, funds of the distributor."""
