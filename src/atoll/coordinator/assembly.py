@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from atoll.coordinator.audit.model import PROFILES as PROOF_PROFILES
 from atoll.coordinator.audit.reads import DisguisedReads
 from atoll.coordinator.audit.service import AuditService
+from atoll.coordinator.billing.allowance import AllowanceService
 from atoll.coordinator.billing.pages import EpochPages
 from atoll.coordinator.billing.service import BillingService
 from atoll.coordinator.collection.rules import LIMITS
@@ -24,6 +25,8 @@ from atoll.coordinator.metering.service import MeteringService
 from atoll.coordinator.packing.rules import PROFILES as PACKING_PROFILES
 from atoll.coordinator.packing.service import PackingService
 from atoll.coordinator.part import Part
+from atoll.coordinator.payouts.earnings import EarningsService, ProviderBook
+from atoll.coordinator.payouts.seal import Seal
 from atoll.coordinator.placement.service import PlacementService
 from atoll.coordinator.placement.sources import BucketPolicies, KnownNodes
 from atoll.coordinator.policy.service import PolicyService
@@ -128,21 +131,25 @@ class Rooms:
                 verifiers=config.verifier_keys,
             )
             self.parts.append(self.settlement)
+        self.billing: BillingService | None = None
         if config.billing is not None:
-            self.parts.append(
-                BillingService(
-                    world.clock,
-                    world.database,
-                    world.compute,
-                    self.registry,
-                    self.market,
-                    self.metering,
-                    config.billing,
-                    public_key=world.identity.public_key,
-                    secret=world.secret(b"epoch-pseudonyms/1"),
-                )
+            self.billing = BillingService(
+                world.clock,
+                world.database,
+                world.compute,
+                self.registry,
+                self.market,
+                self.metering,
+                config.billing,
+                public_key=world.identity.public_key,
+                secret=world.secret(b"epoch-pseudonyms/1"),
+                providers=ProviderBook(),
             )
+            self.parts.append(self.billing)
+            self.parts.append(self._pay(world, self.billing))
             self.parts.append(EpochPages(world.database, world.compute, config.billing))
+        if config.allowance is not None:
+            self.parts.append(AllowanceService(world.clock, world.database, config.allowance))
 
     def _know(
         self,
@@ -291,6 +298,11 @@ class Rooms:
             self.placement,
             proof_slot_ms=(config.proofs or PROOF_PROFILES[config.profile]).slot_ms,
         )
+
+    def _pay(self, world: World, billing: BillingService) -> EarningsService:
+        """What shows providers their earnings."""
+        seal = Seal(world.secret(b"bank-accounts/1"), world.rng)
+        return EarningsService(world.clock, world.database, self.registry, billing, seal)
 
     def _prove(self, world: World, config: CoordinatorConfig) -> AuditService:
         """What proves possession."""

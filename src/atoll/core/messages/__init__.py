@@ -19,6 +19,7 @@ from atoll.core.messages import (
     nodes,
     objects,
     packing,
+    payouts,
     policy,
     proofs,
     recovery,
@@ -119,6 +120,7 @@ _LATER = (
     market,
     metering,
     settlement,
+    payouts,
 )
 
 NODE_REQUESTS: dict[type[Message], type[Message]] = dict(nodes.NODE_REQUESTS)
