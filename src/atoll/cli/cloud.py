@@ -9,7 +9,7 @@ import os
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import msgspec
@@ -33,6 +33,7 @@ from atoll.core.ports import Rng
 from atoll.runtime.config import (
     FILE_NAME,
     CloudSettings,
+    Config,
     NodeSettings,
     VerifierSettings,
     to_toml,
@@ -186,6 +187,8 @@ class Cloud:
     database: str
     own_chain: bool = False
     """Whether a chain of this machine runs beside it."""
+    billing: Mapping[str, int] = field(default_factory=dict)
+    """Settings of the coordinator for epochs, by name."""
 
     @property
     def chain(self) -> str:
@@ -243,6 +246,7 @@ class Cloud:
             "ATOLL_GATEWAY_WORKERS": "1",
             "ATOLL_GATEWAY_REGION": self.region,
             **({"ATOLL_CHAIN_URL": self.chain} if self.chain else {}),
+            **{f"ATOLL_COORDINATOR_{n.upper()}": str(value) for n, value in self.billing.items()},
         }
         specs = [
             self._spec(
@@ -325,6 +329,25 @@ def _disguised(spec: ChildSpec, liars: Mapping[str, str]) -> ChildSpec:
     return replace(spec, arguments=words)
 
 
+def billing_settings(config: Config, own_chain: bool) -> dict[str, int]:
+    """Return the coordinator's settings for epochs: those given, else the profile's.
+
+    Without a chain of its own there are epochs only where ``coordinator.epoch_s`` asks for them:
+    nothing would be settled, and nobody could pay in.
+    """
+    from atoll.coordinator.billing.model import PROFILES
+
+    cloud, given = config.cloud, config.coordinator
+    found = {"epoch_s": given.epoch_s, "epoch_max_s": given.epoch_max_s}
+    if own_chain and not given.epoch_s:
+        times = PROFILES[cloud.profile]
+        found = {"epoch_s": times.length_s, "epoch_max_s": given.epoch_max_s or times.length_max_s}
+    if cloud.epochs == "off":
+        return {"epoch_s": 0}
+    allowance = (given.allowance_euro or cloud.allowance_euro) if own_chain else 0
+    return {**found, "allowance_euro": allowance, "time_factor": given.time_factor}
+
+
 def prepare(
     path: Path,
     settings: CloudSettings,
@@ -334,6 +357,7 @@ def prepare(
     database: str,
     ephemeral: bool,
     own_chain: bool,
+    billing: Mapping[str, int],
     rng: Rng,
     now_ms: int,
 ) -> Cloud:
@@ -344,7 +368,7 @@ def prepare(
         ports = _ports_soon(folder.path, settings, rng)
         access = make_secrets(folder.path, rng)
         database = _same_database(folder, database)
-        cloud = Cloud(folder, settings, ports, access, region, database, own_chain)
+        cloud = Cloud(folder, settings, ports, access, region, database, own_chain, billing)
         for number in range(1, settings.nodes + 1):
             _make_node(cloud.node_folder(number), number, settings, node, rng, now_ms)
         _make_verifiers(cloud, settings.verifiers, rng, now_ms)

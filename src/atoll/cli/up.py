@@ -104,13 +104,14 @@ class _Up:
         return self._config.cloud
 
     async def run(self) -> int:
-        from atoll.cli.cloud import prepare
+        from atoll.cli.cloud import billing_settings, prepare
         from atoll.runtime.clock import SystemClock
         from atoll.runtime.control import ControlServer, socket_path
         from atoll.runtime.rng import SystemRng
         from atoll.runtime.supervisor import Supervisor
 
         clock = SystemClock()
+        own_chain = self._find_chain()
         cloud = prepare(
             self._folder,
             self._settings,
@@ -118,7 +119,8 @@ class _Up:
             region=self._config.gateway.region,
             database=self._config.coordinator.database,
             ephemeral=self._ephemeral,
-            own_chain=self._find_chain(),
+            own_chain=own_chain,
+            billing=billing_settings(self._config, own_chain),
             rng=SystemRng(),
             now_ms=clock.now_ms(),
         )

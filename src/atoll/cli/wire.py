@@ -65,7 +65,7 @@ from atoll.runtime.transport import HttpPieceTransport
 if TYPE_CHECKING:
     from atoll.cli.drill.liars import Disguise
     from atoll.coordinator.app import Coordinator
-    from atoll.coordinator.billing.model import BillingConfig
+    from atoll.coordinator.billing.model import Allowance, BillingConfig
     from atoll.coordinator.packing.rules import PackingProfile
     from atoll.coordinator.policy.model import OwnPlace
     from atoll.coordinator.repair.rules import Profile as RepairProfile
@@ -221,6 +221,7 @@ async def coordinator_of(
             sets=set_timers(config.coordinator),
             settlement=settlement_of(folder, config.chain, compute) if loops else None,
             billing=billing_of(folder, config) if loops else None,
+            allowance=allowance_of(folder, config) if loops else None,
         ),
         loops=loops,
     )
@@ -307,8 +308,30 @@ def billing_of(folder: Path, config: Config) -> "BillingConfig | None":
             hint=f"at least {least_s} with the profile {settings.profile}",
         )
     return BillingConfig(
-        settings.epoch_s * 1000, FolderDisk(folder / EPOCHS), time_factor=settings.time_factor
+        settings.epoch_s * 1000,
+        FolderDisk(folder / EPOCHS),
+        length_max_ms=settings.epoch_max_s * 1000,
+        time_factor=settings.time_factor,
     )
+
+
+def allowance_of(folder: Path, config: Config) -> "Allowance | None":
+    """Return what its own account is kept at, on an embedded chain only. Raises ``CONFIG``."""
+    from atoll.coordinator.billing.model import Allowance
+    from atoll.core.money import PICO_PER_EUR
+    from atoll.economy.chain.model import EMBEDDED_CHAIN_ID
+
+    euros = config.coordinator.allowance_euro
+    if not euros:
+        return None
+    if config.chain.id != EMBEDDED_CHAIN_ID:
+        raise AtollError(
+            Kind.CONFIG,
+            "start coordinator",
+            "coordinator.allowance_euro is set: on a public chain nobody makes euros",
+            hint="leave it out, and pay in",
+        )
+    return Allowance(first_account(root_key(folder)), euros * PICO_PER_EUR)
 
 
 def set_timers(settings: CoordinatorSettings) -> "SetTimers | None":

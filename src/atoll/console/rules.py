@@ -99,7 +99,22 @@ def facts_of(status: CloudStatus) -> tuple[Fact, ...]:
         Fact("Data", show_bytes(status.object_bytes), pieces),
         Fact("Pieces", f"{status.pieces:,}", _pieces_remark(status)),
         Fact("Disk", show_bytes(used), f"of {show_bytes(capacity)} offered"),
+        *_epoch_facts(status),
     )
+
+
+def _epoch_facts(status: CloudStatus) -> tuple[Fact, ...]:
+    """Say which epoch was closed last, and how far the chain is; nothing where there are none."""
+    epochs = status.epochs
+    if not epochs.epoch:
+        return ()
+    ago = show_seconds(max(0, status.time_ms - epochs.until_ms) / 1000)
+    remark = f"{epochs.state}, ended {ago} ago"
+    if epochs.epoch_final:
+        remark += f"; settled up to {epochs.epoch_final}"
+    if epochs.time_factor > 1:
+        remark += f"; time counts {epochs.time_factor:,} times"
+    return (Fact("Epoch", f"{epochs.epoch:,}", remark),)
 
 
 def _pieces_remark(status: CloudStatus) -> str:

@@ -10,6 +10,7 @@ import logging
 import msgspec
 
 from atoll.coordinator.assembly import Rooms, World
+from atoll.coordinator.billing import store as billing
 from atoll.coordinator.config import CoordinatorConfig
 from atoll.coordinator.door import Door, SpentProofs
 from atoll.coordinator.metadata.store import buckets, packs, reports, segments
@@ -37,7 +38,9 @@ from atoll.core.messages import (
     decode,
 )
 from atoll.core.messages.reputation import ReportTransfers
+from atoll.core.messages.status import EpochsStatus
 from atoll.core.ports import Clock, Compute, Database, PieceTransport, Rng
+from atoll.economy.settlement.model import REAL_TIME
 
 __all__ = ["Coordinator", "CoordinatorConfig"]
 
@@ -268,6 +271,19 @@ class Coordinator(Rooms):
             pack_dead_bytes=packed.dead_bytes,
             sets=await self.sets.status(),
             upgrades=await self.upgrades.status(),
+            epochs=await self._epochs_status(),
+        )
+
+    async def _epochs_status(self) -> EpochsStatus:
+        newest = await self._database.read(billing.newest)
+        if newest is None or not newest.epoch:
+            return EpochsStatus()
+        config = self._config.billing
+        return EpochsStatus(
+            epoch=newest.epoch,
+            state=newest.state.value,
+            until_ms=newest.until_ms,
+            time_factor=config.time_factor if config is not None else REAL_TIME,
         )
 
     # --- over the network -------------------------------------------------------------------

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from atoll.coordinator.audit.model import ProofTimes
-from atoll.coordinator.billing.model import BillingConfig
+from atoll.coordinator.billing.model import Allowance, BillingConfig
 from atoll.coordinator.market.model import MarketConfig
 from atoll.coordinator.metadata.service import MetadataConfig
 from atoll.coordinator.metering.model import MeteringConfig
@@ -55,3 +55,5 @@ class CoordinatorConfig:
     """The chain that is settled on; None for none."""
     billing: BillingConfig | None = None
     """How long epochs are and where they are published; None for no epochs."""
+    allowance: Allowance | None = None
+    """Whom a chain of one's own gives euros that are worth nothing; None for nobody."""

@@ -73,6 +73,19 @@ class CloudSettings:
         "The chain to settle on: one of this machine, or none but what chain.url names.",
         choices=("embedded", "none"),
     )
+    epochs: str = _setting(
+        "on",
+        "Whether use is charged and pay is settled on its own chain, epoch by epoch, "
+        "as long as coordinator.epoch_s or the profile say.",
+        choices=("on", "off"),
+    )
+    allowance_euro: int = _setting(
+        100,
+        "Euros of its own chain, which are worth nothing, that the first account is kept at; "
+        "0: none, so it pays in.",
+        least=0,
+        most=1_000_000,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +131,20 @@ class CoordinatorSettings:
         "Length of an epoch, after which use is charged and pay is posted; 0: no epochs.",
         least=0,
         most=2_592_000,
+    )
+    epoch_max_s: int = _setting(
+        0,
+        "Length that epochs grow to while it runs on, each a tenth of that time; "
+        "0: all have epoch_s.",
+        least=0,
+        most=2_592_000,
+    )
+    allowance_euro: int = _setting(
+        0,
+        "Euros of the embedded chain, which are worth nothing, that its own account is kept at; "
+        "0: none.",
+        least=0,
+        most=1_000_000,
     )
     time_factor: int = _setting(
         1,

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from atoll.console.model import Health, Sample
 from atoll.console.rules import (
+    facts_of,
     headline_of,
     health_of,
     node_of,
@@ -16,6 +17,7 @@ from atoll.console.rules import (
     view_of,
 )
 from atoll.core.messages import CloudStatus, NodeStatus, RepairStatus, Survival
+from atoll.core.messages.status import EpochsStatus
 from atoll.core.messages.upgrades import UpgradeStatus
 
 NOW_MS = 1_800_000_000_000
@@ -98,6 +100,22 @@ def survive(any_nodes: int, alive: int, loss: int) -> Survival:
 )
 def test_the_headline_says_how_many_may_die(changes: dict[str, object], words: str) -> None:
     assert headline_of(a_status(**changes)) == words
+
+
+@pytest.mark.parametrize(
+    ("epochs", "remark"),
+    [
+        (EpochsStatus(7, "published", NOW_MS - 12_000), "published, ended 12 s ago"),
+        (
+            EpochsStatus(7, "closed", NOW_MS + 5, 5, 2_592_000),
+            "closed, ended 0.0 s ago; settled up to 5; time counts 2,592,000 times",
+        ),
+    ],
+)
+def test_the_last_epoch_is_told(epochs: EpochsStatus, remark: str) -> None:
+    facts = {fact.label: fact for fact in facts_of(a_status(epochs=epochs))}
+    assert (facts["Epoch"].value, facts["Epoch"].remark) == ("7", remark)
+    assert "Epoch" not in {fact.label for fact in facts_of(a_status())}, "there are none"
 
 
 def test_health_follows_the_worst_that_holds() -> None:

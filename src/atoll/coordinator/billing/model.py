@@ -21,6 +21,9 @@ HOLD_BACK_BPS = 2_500
 HOLD_BACK_HALF_MONTHS = 9
 """The ceiling: what all of a node's capacity earns in so many half months at the reference."""
 EPOCHS_PAGE_MAX = 100
+CALM_PARTS = 10
+"""Where epochs may grow, the next is as long as this part of the time that there were epochs here
+since the start: who looks on sees them pass, and a cloud left alone has few."""
 EPOCH_SLOTS_MIN = 2
 """An epoch is at least so many slots long: who proved nothing in it is not paid for it."""
 
@@ -39,6 +42,22 @@ class State(Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class EpochTimes:
+    """How long epochs are where nobody says otherwise, in seconds."""
+
+    length_s: int
+    length_max_s: int = 0
+
+
+PROFILES = {
+    "local": EpochTimes(30, 3_600),
+    "demo": EpochTimes(12),
+    "wan": EpochTimes(86_400),
+}
+"""By timer profile. ``local`` and ``demo``: three slots of proofs at first."""
+
+
+@dataclass(frozen=True, slots=True)
 class BillingConfig:
     """How epochs are made."""
 
@@ -46,11 +65,21 @@ class BillingConfig:
     """An epoch is closed when so much has passed since the end of the last one."""
     disk: Disk
     """Where documents are kept."""
+    length_max_ms: int = 0
+    """Epochs grow to this while the process runs on; 0: all have ``length_ms``."""
     hold_back_bps: int = HOLD_BACK_BPS
     time_factor: int = REAL_TIME
     """So many times longer is stored bytes' time for fees; more than 1 in demonstrations only."""
     pause_s: float = 1.0
     """Between two looks whether there is anything to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Allowance:
+    """An account that is kept in money which is worth nothing."""
+
+    customer: bytes
+    amount_pico: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +149,24 @@ class SoFar:
     proven_bps: Mapping[bytes, int]
 
 
+class SettlementFacts(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What is told of an epoch's settlement at ``/v1/epochs`` (within ``EpochFacts``)."""
+
+    state: str
+    """published, signed, proposed, final, claimed; rejected, empty, carried."""
+    attempt: int = 0
+    signatures: int = 0
+    """Of verifiers that the court knows, for that attempt."""
+    quorum: int = 0
+    ends_s: int = 0
+    proposed_transaction: str = ""
+    """0x and 64 hex digits; empty before."""
+    final_transaction: str = ""
+    claimed_micro: int = 0
+    """What all accounts were sent by claims from this epoch's root."""
+    problem: str = ""
+
+
 class EpochFacts(msgspec.Struct, frozen=True, omit_defaults=True):
     """What is told of an epoch at ``/v1/epochs``."""
 
@@ -130,3 +177,5 @@ class EpochFacts(msgspec.Struct, frozen=True, omit_defaults=True):
     content: str = ""
     """Content hash, hex; empty until it is computed."""
     root: str = ""
+    settlement: SettlementFacts | None = None
+    """How far it is on the chain; None where none is settled on, or before it is published."""

@@ -7,9 +7,11 @@ from collections.abc import Iterable, Mapping
 import msgspec
 
 from atoll.coordinator.billing.model import (
+    CALM_PARTS,
     HOLD_BACK_HALF_MONTHS,
     PART_BYTES,
     Barter,
+    BillingConfig,
     Frozen,
     Made,
     SoFar,
@@ -68,6 +70,11 @@ def terms_of(
         for view in views
         if view.facts.payout_account
     ]
+
+
+def length_of(config: BillingConfig, running_ms: int) -> int:
+    """Return how long the next epoch is, when the process has run for so long."""
+    return max(config.length_ms, min(config.length_max_ms, running_ms // CALM_PARTS))
 
 
 def inputs_of(

@@ -78,6 +78,7 @@ class BillingService(Part):
         self._secret = secret
         self._providers = providers
         self._ledger = LedgerService(clock, database)
+        self._begun_s = clock.monotonic()
         self._made: Made | None = None
         """What was computed last, so that publishing it need not compute it again."""
         self.steps = [Step("bring epochs on", self.advance, config.pause_s)]
@@ -105,7 +106,9 @@ class BillingService(Part):
         epoch = last.epoch + 1
         metered = await self._metering.last()
         closed_before = metered is not None and metered.epoch >= epoch
-        due = self._clock.now_ms() >= last.until_ms + self._config.length_ms
+        running_ms = int(1000 * (self._clock.monotonic() - self._begun_s))
+        length_ms = rules.length_of(self._config, running_ms)
+        due = self._clock.now_ms() >= last.until_ms + length_ms
         if not closed_before and not due:
             return False
         try:

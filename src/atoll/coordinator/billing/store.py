@@ -19,6 +19,11 @@ _PAGE = Statement(
     ORDER BY epoch DESC LIMIT :limit""",
     columns=_COLUMNS,
 )
+_PUBLISHED = Statement(
+    """SELECT {columns} FROM billing_epoch WHERE epoch > :after AND state = 'published'
+    ORDER BY epoch LIMIT :limit""",
+    columns=_COLUMNS,
+)
 _PUT = Statement("""
     INSERT INTO billing_epoch (epoch, state, from_ms, until_ms, content, root)
     VALUES (:epoch, :state, :from_ms, :until_ms, :content, :root)
@@ -55,6 +60,11 @@ def one(connection: Connection, epoch: int) -> EpochRow | None:
 def page(connection: Connection, before: int, limit: int) -> list[EpochRow]:
     """Return epochs below ``before``, newest first."""
     return [_row(row) for row in _PAGE.all(connection, before=before, limit=limit)]
+
+
+def published(connection: Connection, after: int, limit: int) -> list[EpochRow]:
+    """Return published epochs above ``after``, oldest first."""
+    return [_row(row) for row in _PUBLISHED.all(connection, after=after, limit=limit)]
 
 
 def put(connection: Connection, row: EpochRow) -> bool:

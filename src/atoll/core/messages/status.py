@@ -62,6 +62,21 @@ class SetsStatus(Message, frozen=True):
     """Pieces that nodes found missing in their latest comparison; they are rebuilt."""
 
 
+class EpochsStatus(Message, frozen=True):
+    """How far epochs are: use is charged and pay is settled by them."""
+
+    epoch: int = 0
+    """The newest that is closed; 0 before the first, and where there are none."""
+    state: str = ""
+    """Of that one: ``closed``, ``computed`` or ``published``."""
+    until_ms: int = 0
+    """When it ended."""
+    epoch_final: int = 0
+    """The newest whose root is final on the chain."""
+    time_factor: int = 1
+    """So many times longer is stored bytes' time: more than 1 in demonstrations only."""
+
+
 class Survival(Message, frozen=True):
     """How many more nodes may die now."""
 
@@ -100,6 +115,7 @@ class CloudStatus(Message, frozen=True):
     """Bytes in packs whose objects are gone; packs more dead than alive are written anew."""
     sets: SetsStatus = SetsStatus()
     upgrades: UpgradeStatus = UpgradeStatus()
+    epochs: EpochsStatus = EpochsStatus()
 
 
 CONTROL_REQUESTS: dict[type[Message], type[Message]] = {

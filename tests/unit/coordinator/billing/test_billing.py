@@ -88,7 +88,7 @@ class World:
             score_bps=lambda _: 10_000,
         )
 
-    def biller(self, disk: FolderDisk | None = None) -> BillingService:
+    def biller(self, disk: FolderDisk | None = None, length_max_ms: int = 0) -> BillingService:
         """A process that knows only what is durable."""
         return BillingService(
             self.clock,
@@ -97,7 +97,7 @@ class World:
             self.providers.registry,
             self.market,
             self.meters,
-            BillingConfig(LENGTH_MS, disk or FolderDisk(self.folder)),
+            BillingConfig(LENGTH_MS, disk or FolderDisk(self.folder), length_max_ms=length_max_ms),
             public_key=COORDINATOR.public_key,
             secret=SECRET,
         )
@@ -254,6 +254,28 @@ async def test_a_process_that_dies_between_steps_leads_to_the_same_bytes(world: 
     document = await world.document(1)
     assert document.content_hash == expected.content_hash
     assert await world.ledger.check() == 2, "posted once"
+
+
+@pytest.mark.parametrize(
+    ("running_s", "length_s"), [(0, 30), (299, 30), (310, 31), (36_000, 3_600), (10**7, 3_600)]
+)
+def test_epochs_grow_where_they_may(tmp_path: Path, running_s: int, length_s: int) -> None:
+    """Who looks on sees them pass; a cloud left alone has few."""
+    fixed = BillingConfig(30_000, FolderDisk(tmp_path))
+    grows = replace(fixed, length_max_ms=3_600_000)
+    assert rules.length_of(grows, running_s * 1000) == length_s * 1000
+    assert rules.length_of(fixed, running_s * 1000) == 30_000
+
+
+async def test_an_epoch_waits_for_its_length(world: World) -> None:
+    await world.begin()
+    biller = world.biller(length_max_ms=10 * LENGTH_MS)
+    world.clock.time_ms += 20 * LENGTH_MS
+    for _ in range(3):
+        assert await biller.advance(), "closed, computed, published"
+    world.clock.time_ms += 3 * LENGTH_MS // 2
+    assert not await biller.advance(), "it has run for long: the next is twice as long"
+    assert await world.biller(length_max_ms=10 * LENGTH_MS).advance(), "one that just started"
 
 
 async def test_who_has_prepaid_nothing_is_charged_nothing(world: World) -> None:
