@@ -13,11 +13,13 @@ from tests.unit.coordinator.metadata.world import Metadata
 
 from atoll.coordinator.audit import tables as audit_tables
 from atoll.coordinator.billing import tables as billing_tables
+from atoll.coordinator.funding import tables as funding_tables
 from atoll.coordinator.market import tables as market_tables
 from atoll.coordinator.metadata import migrate as migrations
 from atoll.coordinator.metadata import tables as metadata_tables
 from atoll.coordinator.metadata.migrate import VERSION_TABLE, migrate_connection, schema_head
 from atoll.coordinator.metering import tables as metering_tables
+from atoll.coordinator.payouts import tables as payout_tables
 from atoll.coordinator.policy import tables as policy_tables
 from atoll.coordinator.registry import tables as registry_tables
 from atoll.coordinator.repair import tables as repair_tables
@@ -57,8 +59,8 @@ async def test_the_declared_tables_are_the_migrated_ones(database: SqlDatabase) 
     assert terms_tables.DEPARTURE.metadata is SCHEMA
     assert upgrade_tables.UPGRADE_OFFER.metadata is SCHEMA
     assert market_tables.MARKET_CLASS.metadata is SCHEMA is metering_tables.METER_LINE.metadata
-    assert billing_tables.BILLING_EPOCH.metadata is SCHEMA
-    assert settlement_tables.SETTLEMENT_EPOCH.metadata is SCHEMA
+    assert billing_tables.BILLING_EPOCH.metadata is SCHEMA is funding_tables.FUNDING_POT.metadata
+    assert settlement_tables.SETTLEMENT_EPOCH.metadata is SCHEMA is payout_tables.PAYOUT.metadata
     assert chain_tables.CHAIN_INTENT.metadata is MONEY is ledger_tables.ENTRY.metadata
 
     def differences(connection: Connection) -> list[object]:
