@@ -54,6 +54,10 @@ _SECTIONS: dict[str, dict[str, Entry]] = {
         "proof": ("atoll.cli.proof:proof", "Show, take home and check what nodes prove."),
         "verifier": ("atoll.cli.verifier:verifier", "Run a verifier of what nodes prove."),
         "relay": ("atoll.cli.relay:relay", "Carry connections to nodes behind a NAT."),
+        "watcher": (
+            "atoll.cli.watcher:watcher",
+            "Watch what is settled, and strike down what is wrong.",
+        ),
         "epoch": ("atoll.cli.epoch:epoch", "See what was settled, and compute it again."),
         "chain": ("atoll.cli.chain:chain", "See and set up the chain that is settled on."),
         "genesis": ("atoll.cli.genesis:genesis", "Check who got the tokens, by file and chain."),

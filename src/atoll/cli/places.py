@@ -7,6 +7,7 @@ A cloud's folder::
     metadata.db                      the coordinator's database, where none is named
     nodes/1 …                        one complete data folder per node
     verifiers/1 …                    the same per verifier
+    watchers/1                       the watcher's
     trusted-verifiers                their keys: whose verdicts count
     logs/                            output of every child
     contracts-31337.json             where the contracts of a chain stand: the address book
@@ -30,6 +31,7 @@ GATEWAY_SEED = "gateway.seed"
 NODE_SEED = "node.seed"
 VERIFIER_SEED = "verifier.seed"
 RELAY_SEED = "relay.seed"
+WATCHER_SEED = "watcher.seed"
 ACCESS = "access.json"
 COORDINATOR_PARTY = "coordinator"
 GATEWAY_PARTY = "gateway"

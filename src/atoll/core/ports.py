@@ -447,6 +447,9 @@ class Chain(Protocol):
     async def receipt(self, transaction: bytes) -> ChainReceipt | None:
         """Return the receipt; None while the transaction is in no block."""
 
+    async def sent(self, transaction: bytes) -> ChainCall | None:
+        """Return what a transaction that stands in a block asked, and of whom; None for none."""
+
     async def logs(self, first: int, last: int, addresses: Sequence[bytes]) -> Sequence[ChainLog]:
         """Return what these contracts said in blocks ``first`` to ``last``, in order.
 

@@ -262,6 +262,26 @@ class VerifierSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class WatcherSettings:
+    """A watcher of what is proposed on the chain: ``atoll watcher run``."""
+
+    contracts: str = _setting(
+        "", "Address book of the cloud that is watched (a file), or its distributor's address."
+    )
+    sources: str = _setting(
+        "",
+        "Who may have documents of epochs, with commas: https://HOST:PORT#FINGERPRINT or folders.",
+    )
+    demands_max: int = _setting(
+        64,
+        "Chunks of leaves that are demanded of one proposal; each costs a fee that is lost where "
+        "the leaves are shown.",
+        least=1,
+        most=4096,
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class ChainSettings:
     """The settlement chain: ``atoll chain``, and the coordinator that settles on it."""
 
@@ -322,6 +342,7 @@ class Config:
     node: NodeSettings = field(default_factory=NodeSettings)
     verifier: VerifierSettings = field(default_factory=VerifierSettings)
     relay: RelaySettings = field(default_factory=RelaySettings)
+    watcher: WatcherSettings = field(default_factory=WatcherSettings)
     chain: ChainSettings = field(default_factory=ChainSettings)
     client: ClientSettings = field(default_factory=ClientSettings)
     log: LogSettings = field(default_factory=LogSettings)

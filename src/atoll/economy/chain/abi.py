@@ -73,6 +73,28 @@ def read_answer(artifact: Artifact, name: str, answer: bytes, count: int | None 
     return values[0] if len(values) == 1 else values
 
 
+def read_call(artifact: Artifact, name: str, call: bytes) -> tuple[Any, ...] | None:
+    """Return the arguments of a call of a function; None for a call of another one.
+
+    Raises ``CORRUPT`` where bytes do not fit the ABI.
+    """
+    entry = function_of(artifact, name)
+    selector = keccak_256(_signature(entry).encode())[:SELECTOR_BYTES]
+    if call[:SELECTOR_BYTES] != selector:
+        return None
+    return decode(entry["inputs"], call[SELECTOR_BYTES:])
+
+
+def event_topic(artifact: Artifact, name: str) -> bytes:
+    """Return the topic that names an event. Raises ``NOT_FOUND``."""
+    for entry in artifact.abi:
+        if (entry["type"], entry.get("name")) == ("event", name):
+            return keccak_256(_signature(entry).encode())
+    raise AtollError(
+        Kind.NOT_FOUND, "read event", f"{artifact.name} has no event {name}", about=name
+    )
+
+
 def read_event(artifact: Artifact, event: ChainEvent) -> tuple[str, dict[str, Any]] | None:
     """Return an event's name and its values by name; None for one that the ABI does not know.
 

@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import Any, Final
 
 from atoll.core.errors import AtollError, Kind
-from atoll.core.ports import ChainBlock, ChainLog, ChainReceipt
+from atoll.core.ports import ChainBlock, ChainCall, ChainLog, ChainReceipt
 
 WORD_BYTES: Final = 32
 ADDRESS_BYTES: Final = 20
@@ -135,6 +135,24 @@ def receipt(value: Any, transaction: bytes) -> ChainReceipt | None:
         gas_used=quantity(found.get("gasUsed"), 63),
         contract=b"" if contract is None else data(contract, ADDRESS_BYTES),
         logs=tuple(said),
+    )
+
+
+def sent(value: Any, transaction: bytes) -> ChainCall | None:
+    """Read what a transaction asked; None while it is in no block. Raises ``CORRUPT``."""
+    if value is None:
+        return None
+    found = fields(value, "transaction")
+    if found.get("blockHash") is None:
+        return None
+    if data(found.get("hash"), WORD_BYTES) != transaction:
+        raise wrong("another transaction")
+    to = found.get("to")
+    return ChainCall(
+        to=b"" if to is None else data(to, ADDRESS_BYTES),
+        data=data(found.get("input")),
+        sender=data(found.get("from"), ADDRESS_BYTES),
+        value_wei=quantity(found.get("value")),
     )
 
 

@@ -184,6 +184,11 @@ class RpcChain:
         found = await self.ask("eth_getTransactionReceipt", decode.hex_data(transaction))
         return decode.receipt(found, transaction)
 
+    async def sent(self, transaction: bytes) -> ChainCall | None:
+        """Return what a transaction in a block asked, and of whom; None while it is in none."""
+        found = await self.ask("eth_getTransactionByHash", decode.hex_data(transaction))
+        return decode.sent(found, transaction)
+
     async def logs(self, first: int, last: int, addresses: Sequence[bytes]) -> list[ChainLog]:
         """Return what these contracts said in a range of blocks. Raises ``TOO_LARGE``."""
         if not addresses or last < first:

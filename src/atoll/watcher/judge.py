@@ -1,0 +1,231 @@
+"""Judges one proposal by what was published beside it, and by what was shown on the chain.
+
+All that is judged carries a hash of the chain: a document by its content hash, the last final
+leaves by their root, shown leaves by the proposed root. Whoever lies about them is as good as
+silent, so an honest root is never called wrong.
+"""
+
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from atoll.core.errors import AtollError, Kind
+from atoll.core.ports import Compute, Disk
+from atoll.economy.settlement.document import Index, LeafRow, corrupt, read_index
+from atoll.economy.settlement.fraud import (
+    Fault,
+    Unshown,
+    all_shown,
+    find_fault,
+    unshown,
+)
+from atoll.economy.settlement.recompute import recompute
+from atoll.economy.settlement.source import Found, Source, find_document, whole
+from atoll.economy.settlement.sumtree import Leaf, SumTree, build
+from atoll.economy.settlement.wire import decode_rows, encode_rows
+from atoll.watcher.model import Case, Proposal, Proposed, Snapshot, Verdict
+
+LEAVES: Final = frozenset({"leaves"})
+LEAVES_FOLDER: Final = "leaves"
+KEPT_TREES_MAX: Final = 16
+"""Leaves of so many roots are kept, beside those of the last final one."""
+DIFFERENCES_SHOWN: Final = 3
+_AWAY: Final = frozenset({Kind.NOT_FOUND, Kind.UNREACHABLE, Kind.TIMEOUT, Kind.OVERLOADED})
+log = logging.getLogger(__name__)
+
+History = Callable[[int], Awaitable[Sequence[Proposed]]]
+"""Returns the proposals that the chain told of for an epoch."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What came out."""
+
+    verdict: Verdict
+    problem: str = ""
+    fault: Fault | None = None
+    tree: SumTree | None = None
+
+
+class Judge:
+    """Finds documents and says what is wrong. Keeps leaves of roots on a disk of its own."""
+
+    def __init__(
+        self, sources: Sequence[Source], disk: Disk, compute: Compute, history: History
+    ) -> None:
+        """``history`` tells of what was proposed for an epoch."""
+        self._sources = sources
+        self._disk = disk
+        self._compute = compute
+        self._history = history
+        self._last: SumTree | None = None
+        """Of the last final root that was needed."""
+
+    async def by_document(self, proposal: Proposal, snapshot: Snapshot) -> Judged:
+        """Judge a proposal by the document that it names, if anybody has it."""
+        try:
+            found = await find_document(self._sources, proposal.epoch, proposal.content, LEAVES)
+            leaves = await self._compute.run(_leaves_of, found)
+        except AtollError as error:
+            if error.kind in _AWAY or error.kind is Kind.NEWER_FORMAT:
+                return Judged(Verdict.UNKNOWN, error.message)
+            if error.kind is not Kind.CORRUPT:
+                raise
+            # The settled bytes are no document: they show no leaves to anybody.
+            return Judged(Verdict.UNSHOWN, error.message, unshown(proposal.count))
+        return await self._by_leaves(proposal, snapshot, leaves)
+
+    async def by_shown(self, case: Case, snapshot: Snapshot) -> Judged | None:
+        """Judge a proposal by leaves that were shown on the chain; None until all were."""
+        leaves = all_shown(case.proposal.count, case.shown)
+        if leaves is None:
+            return None
+        judged = await self._by_leaves(case.proposal, snapshot, leaves)
+        if judged.verdict is Verdict.HONEST:
+            return Judged(Verdict.SHOWN, case.problem, None, judged.tree)
+        return judged
+
+    async def _by_leaves(
+        self, proposal: Proposal, snapshot: Snapshot, leaves: Sequence[Leaf]
+    ) -> Judged:
+        last = await self._last_tree(snapshot)
+        known = last is not None or not snapshot.last_epoch
+        try:
+            fault, tree = await self._compute.run(_judge, last, leaves, proposal)
+        except AtollError as error:
+            if error.kind not in (Kind.BAD_REQUEST, Kind.TOO_LARGE):
+                raise
+            return Judged(Verdict.UNSHOWN, error.message, unshown(proposal.count))
+        if isinstance(fault, Unshown):
+            return Judged(Verdict.UNSHOWN, "its document's leaves make another root", fault)
+        if fault is not None:
+            return Judged(Verdict.WRONG, type(fault).__name__.lower(), fault, tree)
+        assert tree is not None
+        await self._keep(proposal.root, leaves)
+        if not known:
+            missing = f"the leaves of epoch {snapshot.last_epoch} were not found"
+            return Judged(Verdict.UNCHECKED, missing, None, tree)
+        return Judged(Verdict.HONEST, "", None, tree)
+
+    # --- the last final leaves -------------------------------------------------------------------
+
+    async def _last_tree(self, snapshot: Snapshot) -> SumTree | None:
+        """Return the tree of the last final root; None before the first and if nobody has it."""
+        if not snapshot.last_epoch:
+            return None
+        if self._last is None or self._last.root != snapshot.last_root:
+            self._last = await self._find_tree(snapshot.last_epoch, snapshot.last_root)
+        return self._last
+
+    async def _find_tree(self, epoch: int, root: bytes) -> SumTree | None:
+        kept = await self._kept(root)
+        if kept is not None:
+            return kept
+        for told in await self._history(epoch):
+            if told.root != root:
+                continue
+            try:
+                found = await find_document(self._sources, epoch, told.content, LEAVES)
+                leaves = await self._compute.run(_leaves_of, found)
+                tree = await self._compute.run(build, leaves)
+            except AtollError as error:
+                log.warning("the leaves of epoch %d are not known: %s", epoch, error.message)
+                continue
+            if tree.root == root:
+                await self._keep(root, leaves)
+                return tree
+        return None
+
+    async def _kept(self, root: bytes) -> SumTree | None:
+        name = _file_of(root)
+        if not await self._compute.run(self._disk.exists, name):
+            return None
+        try:
+            body = await self._compute.run(self._disk.read, name)
+            tree = await self._compute.run(_tree_of_rows, body)
+        except AtollError:
+            return None
+        return tree if tree.root == root else None
+
+    async def _keep(self, root: bytes, leaves: Sequence[Leaf]) -> None:
+        name = _file_of(root)
+        if not await self._compute.run(self._disk.exists, name):
+            rows = [LeafRow(one.account, one.released_micro, one.held_micro) for one in leaves]
+            await self._compute.run(self._disk.replace, name, encode_rows(rows))
+
+    async def forget_but(self, roots: frozenset[bytes]) -> None:
+        """Remove leaves of other roots once there are too many."""
+        names = await self._compute.run(self._disk.names, LEAVES_FOLDER)
+        if len(names) <= KEPT_TREES_MAX:
+            return
+        kept = {one.hex() for one in roots}
+        for name in names:
+            if name not in kept:
+                await self._compute.run(self._disk.remove, f"{LEAVES_FOLDER}/{name}")
+
+    # --- figures -------------------------------------------------------------------------------
+
+    async def figures(self, proposal: Proposal) -> str:
+        """Compute a document again from its lines; return what differs, in words.
+
+        No chain can judge that: it is for people, and for verifiers who signed it.
+        """
+        try:
+            found = await find_document(self._sources, proposal.epoch, proposal.content)
+            before: Found | None = None
+            if found.index.epoch > 1:
+                before = await self._before(found.index)
+            differences = await self._compute.run(_differences, found, before)
+        except AtollError as error:
+            return "" if error.kind in _AWAY else error.message
+        shown = "; ".join(differences[:DIFFERENCES_SHOWN])
+        more = len(differences) - DIFFERENCES_SHOWN
+        return f"{shown}; and {more} more" if more > 0 else shown
+
+    async def _before(self, index: Index) -> Found | None:
+        try:
+            return await find_document(self._sources, index.epoch - 1, index.previous)
+        except AtollError as error:
+            if error.kind not in _AWAY:
+                raise
+            return None
+
+
+def _file_of(root: bytes) -> str:
+    return f"{LEAVES_FOLDER}/{root.hex()}"
+
+
+def _leaves_of(found: Found) -> list[Leaf]:
+    """Read the leaves of a document. Raises ``CORRUPT``."""
+    index = read_index(found.index_bytes)
+    rows: list[LeafRow] = []
+    for body in found.chunks:
+        rows += decode_rows(body, LeafRow)
+    if len(rows) != index.leaf_count:
+        raise corrupt("it has another number of leaves than it says")
+    return [Leaf(row.account, row.released_micro, row.held_micro) for row in rows]
+
+
+def _tree_of_rows(body: bytes) -> SumTree:
+    rows = decode_rows(body, LeafRow)
+    return build(
+        (Leaf(row.account, row.released_micro, row.held_micro) for row in rows), ordered=False
+    )
+
+
+def _judge(
+    last: SumTree | None, leaves: Sequence[Leaf], proposal: Proposal
+) -> tuple[Fault | None, SumTree | None]:
+    """Return the fault of a proposal, and its tree where these leaves make it."""
+    sums = (proposal.released_micro, proposal.held_micro)
+    fault = find_fault(last, leaves, proposal.count, proposal.root, sums)
+    if isinstance(fault, Unshown) or len(leaves) != proposal.count:
+        return fault, None
+    tree = build(leaves, ordered=False)
+    return fault, tree if tree.root == proposal.root else None
+
+
+def _differences(found: Found, before: Found | None) -> list[str]:
+    previous = None if before is None else whole(before)
+    return [str(one) for one in recompute(whole(found), previous)]

@@ -1,0 +1,401 @@
+"""A watcher as it runs: reads what is proposed, judges it, and sends what strikes it down.
+
+What is sent goes through an outbox: it is durable before it is signed, and signed before it is
+sent, under a key that names the attempt. Everything else is found out again after a restart, so a
+watcher may be killed between any two steps.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from typing import Final, TypeVar
+
+from sqlalchemy.engine import Connection
+
+from atoll.core.errors import AtollError, Kind
+from atoll.core.ports import Chain, ChainLog, Clock, Compute, Database, Disk
+from atoll.economy.chain.anvil import fund
+from atoll.economy.chain.model import Intent, IntentState
+from atoll.economy.chain.outbox import Outbox, check_chain, has_ended
+from atoll.economy.chain.signer import Signer
+from atoll.economy.settlement.fraud import shown_chunk
+from atoll.economy.settlement.source import Source
+from atoll.watcher import rules, store
+from atoll.watcher.config import WatcherConfig
+from atoll.watcher.contract import Distributor
+from atoll.watcher.judge import Judge, Judged
+from atoll.watcher.model import Case, Demand, Proposed, Snapshot, Strike, Verdict, Windows
+
+EMBEDDED_PAUSE_S: Final = 0.5
+PUBLIC_PAUSE_S: Final = 4.0
+"""Between steps: chains make a block every few seconds."""
+LOOK_PAUSE_S: Final = 2.0
+"""Until a document that was nowhere is looked for again."""
+RANGE_BLOCKS: Final = 2_000
+RANGES_MAX: Final = 200
+"""Ranges of blocks that one step reads."""
+OVERLAP_BLOCKS: Final = 64
+"""Read again each time: a chain may have branched."""
+DEMANDS_READ_MAX: Final = 4_096
+"""Demands of one proposal that are followed."""
+TRIES_MAX: Final = 8
+"""Of one call that was refused or undone while it is still wanted."""
+EMBEDDED_FLOAT_MICRO: Final = 1_000_000_000
+"""What a watcher draws from the tap of an embedded chain when it lacks fees."""
+_AWAY: Final = frozenset({Kind.UNREACHABLE, Kind.TIMEOUT, Kind.OVERLOADED, Kind.NOT_FOUND})
+log = logging.getLogger(__name__)
+
+Open = Callable[[], Awaitable[Chain]]
+Result = TypeVar("Result")
+
+
+class WatcherService:
+    """Watches one distributor. ``start`` begins, ``stop`` ends; ``step`` is one round."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        database: Database,
+        disk: Disk,
+        compute: Compute,
+        open_chain: Open,
+        distributor: bytes,
+        sources: Sequence[Source],
+        signer: Signer,
+        secret: bytes,
+        config: WatcherConfig,
+    ) -> None:
+        """``secret``: 32 bytes that nobody foretells which chunks are asked for by."""
+        self._clock = clock
+        self._database = database
+        self._open = open_chain
+        self._chain: Chain | None = None
+        self._signer = signer
+        self._secret = secret
+        self._config = config
+        self._address = distributor
+        self._contract: Distributor | None = None
+        self._outbox = Outbox(clock, database, config.chain_id, [signer], config.profile)
+        self._judge = Judge(sources, disk, compute, self._history)
+        self._case: Case | None = None
+        self._scanned = -1
+        self._task: asyncio.Task[None] | None = None
+        self.problem = ""
+        """Why it does not watch now, in words; empty while it does."""
+
+    async def start(self) -> None:
+        """Begin to watch."""
+        self._task = asyncio.create_task(self._run(), name="watch")
+
+    async def stop(self) -> None:
+        """End; what is wanted stays in the outbox."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        chain, self._chain = self._chain, None
+        close = getattr(chain, "close", None)
+        if close is not None:
+            await close()
+
+    async def _run(self) -> None:
+        pause_s = EMBEDDED_PAUSE_S if self._config.embedded else PUBLIC_PAUSE_S
+        while True:
+            try:
+                await self.step()
+                self._note("")
+            except AtollError as error:
+                self._note(str(error))
+            except Exception:
+                # One round's bug must not end the watch.
+                log.exception("a round failed")
+            await self._clock.sleep(pause_s)
+
+    def _note(self, problem: str) -> None:
+        if problem != self.problem:
+            self.problem = problem
+            log.warning("watching waits: %s", problem) if problem else log.info("watching")
+
+    # --- one round -----------------------------------------------------------------------------
+
+    async def step(self) -> None:
+        """Read, judge, send. Raises what the chain raises, and ``CONFIG``; nothing is lost."""
+        chain = await self._ready()
+        await self._outbox.step(chain)
+        contract = self._contract
+        assert contract is not None
+        await self._scan(chain, contract)
+        snapshot = await contract.snapshot(chain)
+        case = self._case_of(snapshot)
+        wanted = await self._due(chain, contract, snapshot)
+        if case is not None:
+            windows = await contract.windows(chain)
+            demands = await self._demands(chain, contract, case)
+            await self._look(chain, case, snapshot, demands)
+            wanted += rules.calls(
+                case, snapshot, windows, demands, self._secret, self._config.demands_max
+            )
+            wanted = await self._affordable(chain, contract, windows, case, wanted)
+        for key, name, given in wanted:
+            await self._want(key, contract.call(name, given))
+        if wanted:
+            await self._outbox.step(chain)
+        if case is not None and rules.is_settled(case) and not case.figures_checked:
+            await self._check_figures(case)
+
+    async def _ready(self) -> Chain:
+        if self._chain is None:
+            self._chain = await self._open()
+        chain, config = self._chain, self._config
+        await check_chain(chain, config.chain_id)
+        if config.embedded:
+            await fund(chain, self._signer.address)
+        if self._contract is None:
+            contract = Distributor(self._address, self._clock, embedded=config.embedded)
+            await contract.open(chain)
+            self._contract = contract
+        return chain
+
+    def _case_of(self, snapshot: Snapshot) -> Case | None:
+        """Return the case of what stands open; a new one where it is new."""
+        proposal, case = snapshot.proposal, self._case
+        if proposal is None:
+            self._case = None
+        elif case is None or (case.proposal.attempt, case.proposal.root, case.proposal.content) != (
+            proposal.attempt,
+            proposal.root,
+            proposal.content,
+        ):
+            log.info("epoch %d was proposed, attempt %d", proposal.epoch, proposal.attempt)
+            self._case = Case(proposal)
+        else:
+            case.proposal = proposal
+        return self._case
+
+    # --- judging -------------------------------------------------------------------------------
+
+    async def _look(
+        self, chain: Chain, case: Case, snapshot: Snapshot, demands: Sequence[Demand]
+    ) -> None:
+        """Bring what is known of a proposal up to date."""
+        judged: Judged | None = None
+        if case.verdict in (Verdict.UNKNOWN, Verdict.UNCHECKED):
+            now = self._clock.monotonic()
+            if now - case.looked >= LOOK_PAUSE_S:
+                judged = await self._judge.by_document(case.proposal, snapshot)
+                case.looked = self._clock.monotonic()
+        if case.verdict in (Verdict.UNKNOWN, Verdict.UNSHOWN) and judged is None:
+            await self._read_shown(chain, case, demands)
+            judged = await self._judge.by_shown(case, snapshot)
+        if judged is None:
+            return
+        before = case.verdict
+        case.verdict, case.problem = judged.verdict, judged.problem
+        case.fault, case.tree = judged.fault, judged.tree
+        if judged.verdict is not before:
+            self._tell(case)
+            await self._keep(case)
+
+    def _tell(self, case: Case) -> None:
+        proposal = case.proposal
+        words = f"epoch {proposal.epoch}, attempt {proposal.attempt}: {case.verdict.value}"
+        if case.verdict is Verdict.HONEST:
+            log.info("%s", words)
+        else:
+            log.warning("%s: %s", words, case.problem)
+
+    async def _keep(self, case: Case) -> None:
+        await self._database.write(
+            partial(
+                store.put_case,
+                distributor=self._address,
+                attempt=case.proposal.attempt,
+                verdict=case.verdict,
+                problem=case.problem,
+            )
+        )
+
+    async def _read_shown(self, chain: Chain, case: Case, demands: Sequence[Demand]) -> None:
+        """Read the leaves of answers from the transactions that brought them."""
+        contract = self._contract
+        assert contract is not None
+        proposal = case.proposal
+        for demand in demands:
+            if not demand.answered_by or demand.chunk in case.shown:
+                continue
+            call = await chain.sent(demand.answered_by)
+            found = None if call is None else contract.read_answer(call)
+            if found is None or found[0] != demand.chunk:
+                continue
+            try:
+                case.shown[demand.chunk] = shown_chunk(proposal.root, proposal.count, *found)
+            except AtollError as error:
+                log.warning("the answer for chunk %d is none: %s", demand.chunk, error.message)
+
+    async def _check_figures(self, case: Case) -> None:
+        """Say once whether a document's figures follow from its lines."""
+        case.figures_checked = True
+        wrong = await self._judge.figures(case.proposal)
+        if wrong:
+            log.error("epoch %d does not come out: %s", case.proposal.epoch, wrong)
+            case.problem = f"its figures do not follow from its lines: {wrong}"
+            await self._keep(case)
+
+    # --- money and calls -----------------------------------------------------------------------
+
+    async def _affordable(
+        self,
+        chain: Chain,
+        contract: Distributor,
+        windows: Windows,
+        case: Case,
+        wanted: Sequence[rules.Call],
+    ) -> list[rules.Call]:
+        """Return what can be paid for now; see that the rest can be soon."""
+        fees = rules.fees_of(wanted, windows)
+        if not fees:
+            return list(wanted)
+        own = self._signer.address
+        balance = await contract.balance_micro(chain, own)
+        attempt = case.proposal.attempt
+        if balance < fees and self._config.embedded:
+            tap = contract.tap(own, max(fees, EMBEDDED_FLOAT_MICRO))
+            await self._want(f"{attempt}/faucet", tap, contract.stable)
+        elif balance < fees:
+            log.warning("0x%s has %d of %d micro that demands cost", own.hex(), balance, fees)
+        allowed = await contract.allowance_micro(chain, own)
+        if allowed < fees:
+            await self._want(f"{attempt}/approve", contract.approval(fees), contract.stable)
+        room = min(balance, allowed) // max(1, windows.fee_micro)
+        kept: list[rules.Call] = []
+        for call in wanted:
+            if call[1] == "demand":
+                if room <= 0:
+                    continue
+                room -= 1
+            kept.append(call)
+        await self._outbox.step(chain)
+        return kept
+
+    async def _want(self, key: str, data: bytes, to: bytes = b"") -> None:
+        """Want a call once; again where it was refused or undone and is wanted still."""
+        contract = self._contract
+        assert contract is not None
+        base = f"{self._address.hex()[:16]}/{key}"
+        for number in range(1, TRIES_MAX + 1):
+            name = base if number == 1 else f"{base}/{number}"
+            status = await self._outbox.status(name)
+            if status is None:
+                log.info("sends %s", key)
+                await self._outbox.submit(
+                    Intent(name, self._signer.address, to or self._address, data)
+                )
+                return
+            if not has_ended(status) or status.state is IntentState.FINAL:
+                return
+
+    async def _due(
+        self, chain: Chain, contract: Distributor, snapshot: Snapshot
+    ) -> list[rules.Call]:
+        """Return the calls that bring back fees of demands whose proposal is gone."""
+        own = self._signer.address
+        found: list[Demand] = []
+        rows = await self._read(
+            partial(
+                store.unsettled,
+                distributor=self._address,
+                demander=own,
+                limit=self._config.demands_max,
+            )
+        )
+        for attempt, chunk in rows:
+            if snapshot.proposal is not None and attempt == snapshot.attempts:
+                continue
+            demand = await contract.demand(chain, attempt, chunk)
+            if demand.open and demand.deadline_s:
+                found.append(demand)
+            else:
+                await self._database.write(
+                    partial(
+                        store.settle_demand,
+                        distributor=self._address,
+                        attempt=attempt,
+                        chunk=chunk,
+                    )
+                )
+        return rules.to_reclaim(found, own, snapshot)
+
+    # --- what the chain told -------------------------------------------------------------------
+
+    async def _demands(self, chain: Chain, contract: Distributor, case: Case) -> list[Demand]:
+        """Return the demands of an open proposal, as they stand now."""
+        attempt = case.proposal.attempt
+        rows = await self._read(
+            partial(
+                store.demands_of,
+                distributor=self._address,
+                attempt=attempt,
+                limit=DEMANDS_READ_MAX,
+            )
+        )
+        found = [
+            await contract.demand(chain, attempt, chunk, answered_by) for chunk, answered_by in rows
+        ]
+        return [demand for demand in found if demand.deadline_s]
+
+    async def _history(self, epoch: int) -> Sequence[Proposed]:
+        return await self._read(partial(store.proposals_of, distributor=self._address, epoch=epoch))
+
+    async def _scan(self, chain: Chain, contract: Distributor) -> None:
+        """Read what the distributor said since the last round."""
+        head = await chain.block()
+        if head is None or head.number == self._scanned:
+            return
+        read_to = await self._read(partial(store.read_to, distributor=self._address))
+        first = self._config.first_block
+        if read_to is not None:
+            first = max(first, min(read_to, head.number) + 1 - OVERLAP_BLOCKS)
+        width = RANGE_BLOCKS
+        for _ in range(RANGES_MAX):
+            if first > head.number:
+                break
+            last = min(head.number, first + width - 1)
+            try:
+                logs = await chain.logs(first, last, [self._address])
+            except AtollError as error:
+                if error.kind is not Kind.TOO_LARGE or width == 1:
+                    raise
+                width = max(1, width // 2)
+                continue
+            await self._take_logs(contract, logs, last)
+            first = last + 1
+        if first > head.number:
+            self._scanned = head.number
+
+    async def _take_logs(self, contract: Distributor, logs: Sequence[ChainLog], last: int) -> None:
+        told = [one for one in map(contract.told, logs) if one is not None]
+
+        def keep(connection: Connection) -> None:
+            for one in told:
+                if isinstance(one, Proposed):
+                    store.put_proposal(connection, self._address, one)
+                elif isinstance(one, Strike):
+                    store.put_strike(connection, self._address, one)
+                elif one[0] == "Demanded":
+                    store.put_demand(connection, self._address, *one[1:])
+                else:
+                    store.put_answer(connection, self._address, *one[1:])
+            store.set_read_to(connection, self._address, last)
+
+        await self._database.write(keep)
+        for one in told:
+            if isinstance(one, Strike) and one.challenger == self._signer.address:
+                log.warning(
+                    "epoch %d, attempt %d fell: %d micro of its bond are ours",
+                    one.epoch,
+                    one.attempt,
+                    one.reward_micro,
+                )
+
+    async def _read(self, function: Callable[[Connection], Result]) -> Result:
+        return await self._database.read(function)
