@@ -49,6 +49,7 @@ _SECTIONS: dict[str, dict[str, Entry]] = {
     "Parts, one by one": {
         "join": ("atoll.cli.join:join", "Offer this machine's disk to a coordinator."),
         "node": ("atoll.cli.node:node", "Run a storage node."),
+        "earnings": ("atoll.cli.earnings:earnings", "Show what nodes have earned."),
         "gateway": ("atoll.cli.gateway:gateway", "Run an S3 gateway."),
         "coordinator": ("atoll.cli.coordinator:coordinator", "Run a coordinator."),
         "proof": ("atoll.cli.proof:proof", "Show, take home and check what nodes prove."),

@@ -110,6 +110,18 @@ class Console:
             facts = msgspec.json.encode(await self._feed.status())
             return Response(facts, media_type=MediaType.JSON)
 
+        @get("/earnings.json")
+        async def earnings(days: int = 0) -> Response[bytes]:
+            found = await self._feed.earnings(days)
+            if found is None:
+                raise AtollError(
+                    Kind.NOT_IMPLEMENTED,
+                    "show earnings",
+                    "this coordinator settles nothing",
+                    hint="set coordinator.epoch_s",
+                )
+            return Response(msgspec.json.encode(found), media_type=MediaType.JSON)
+
         @get("/static/{name:str}", sync_to_thread=False)
         def static(request: Request[Any, Any, Any]) -> Response[bytes]:
             name = request.path_params["name"]
@@ -123,7 +135,7 @@ class Console:
             return {"done": True}
 
         return Litestar(
-            [page, live, status, static, drill],
+            [page, live, status, earnings, static, drill],
             openapi_config=None,
             exception_handlers={AtollError: _failed},
             request_max_body_size=4096,

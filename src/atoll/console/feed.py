@@ -9,6 +9,7 @@ from atoll.console.model import CloudView, Sample
 from atoll.console.rules import sample_of, view_of
 from atoll.core.errors import AtollError, Kind
 from atoll.core.messages import CloudStatus, ControlPlane, GetStatus
+from atoll.core.messages.payouts import AllEarnings, GetAllEarnings, NodeEarnings
 from atoll.core.ports import Clock
 
 INTERVAL_S = 1.0
@@ -32,11 +33,28 @@ class StatusFeed:
         """Ask now."""
         return await self._control.ask(GetStatus(), CloudStatus)
 
+    async def earnings(self, days: int = 0) -> AllEarnings | None:
+        """Ask what nodes earn; None where the coordinator settles nothing."""
+        found: list[NodeEarnings] = []
+        after, time_ms = 0, 0
+        try:
+            while True:
+                page = await self._control.ask(GetAllEarnings(after=after, days=days), AllEarnings)
+                found += page.nodes
+                time_ms = page.time_ms
+                if not page.more or not page.nodes:
+                    return AllEarnings(time_ms=time_ms, nodes=found)
+                after = page.nodes[-1].alias
+        except AtollError as error:
+            if error.kind is not Kind.NOT_IMPLEMENTED:
+                raise
+            return None
+
     async def view(self) -> CloudView:
         """Ask now; return what to show."""
         status = await self.status()
         self._keep(status)
-        return view_of(status, list(self._history))
+        return view_of(status, list(self._history), await self.earnings())
 
     async def watch(self) -> AsyncGenerator[CloudView, None]:
         """Yield views as they come. Raises ``OVERLOADED`` where too many watch already."""

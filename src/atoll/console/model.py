@@ -17,6 +17,29 @@ class Health(Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class Euros:
+    """An amount that grows while it is looked at."""
+
+    text: str
+    """At the view's time: ``0.000012345``."""
+    pico: int
+    pico_per_s: int
+    decimals: int
+    """So many that it moves and can still be read."""
+
+
+@dataclass(frozen=True, slots=True)
+class EarningsView:
+    """What providers earn, all together."""
+
+    total: Euros
+    """Ever earned."""
+    facts: tuple["Fact", ...]
+    """Projected, held, due, paid."""
+    remark: str
+
+
+@dataclass(frozen=True, slots=True)
 class NodeView:
     """One node's line."""
 
@@ -46,6 +69,8 @@ class NodeView:
     """What reputation thinks of it, in one word."""
     page: str
     """Path of its public page at the coordinator's door."""
+    earned: Euros | None = None
+    """Ever earned; None where nothing is settled here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +121,8 @@ class CloudView:
     time: str
     """Of the coordinator, UTC."""
     profile: str
+    earnings: EarningsView | None = None
+    """None where nothing is settled here."""
 
 
 @dataclass(frozen=True, slots=True)

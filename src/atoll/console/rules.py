@@ -3,8 +3,10 @@
 import itertools
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 
+from atoll.console.earnings import earnings_view, euros_by_node
 from atoll.console.model import (
     CloudView,
     Fact,
@@ -16,6 +18,7 @@ from atoll.console.model import (
 )
 from atoll.core.ids import show_node
 from atoll.core.messages import CloudStatus, NodeStatus, Survival
+from atoll.core.messages.payouts import AllEarnings
 from atoll.core.scheme import RS_2_4
 from atoll.core.units import show_bytes, show_seconds
 
@@ -28,8 +31,14 @@ CHART_PEAK_MIN = 64 << 10
 """Bytes per second at the top of an idle chart, so that noise stays low."""
 
 
-def view_of(status: CloudStatus, history: Sequence[Sample] = ()) -> CloudView:
+def view_of(
+    status: CloudStatus, history: Sequence[Sample] = (), earnings: AllEarnings | None = None
+) -> CloudView:
     """Return what to show. ``history`` holds earlier samples, oldest first, and this one."""
+    euros = euros_by_node(earnings, status.time_ms) if earnings is not None else {}
+    nodes = (
+        replace(node_of(one, status.time_ms), earned=euros.get(one.node_id)) for one in status.nodes
+    )
     return CloudView(
         health=health_of(status),
         headline=headline_of(status),
@@ -37,9 +46,10 @@ def view_of(status: CloudStatus, history: Sequence[Sample] = ()) -> CloudView:
         facts=facts_of(status),
         repair=repair_of(status, history),
         throughput=throughput_of(history),
-        nodes=tuple(sorted((node_of(n, status.time_ms) for n in status.nodes), key=_by_number)),
+        nodes=tuple(sorted(nodes, key=_by_number)),
         time=datetime.fromtimestamp(status.time_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S"),
         profile=status.profile,
+        earnings=earnings_view(earnings, status.time_ms) if earnings is not None else None,
     )
 
 

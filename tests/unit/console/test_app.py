@@ -14,6 +14,7 @@ from atoll.console.app import About, Console
 from atoll.console.feed import VIEWERS_MAX, StatusFeed
 from atoll.core.errors import AtollError, Kind
 from atoll.core.messages import CloudStatus
+from atoll.core.messages.payouts import AllEarnings
 from atoll.runtime.clock import SystemClock
 
 
@@ -22,8 +23,13 @@ class Coordinator:
 
     def __init__(self) -> None:
         self.status = a_status()
+        self.earnings: AllEarnings | None = None
 
     async def ask(self, request: Any, answer: Any) -> Any:
+        if answer is AllEarnings:
+            if self.earnings is None:
+                raise AtollError(Kind.NOT_IMPLEMENTED, "ask coordinator", "no answer to that")
+            return self.earnings
         assert answer is CloudStatus
         return self.status
 

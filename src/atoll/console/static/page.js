@@ -46,7 +46,7 @@ function show(html) {
     view.innerHTML = html;
     return;
   }
-  for (const id of ["hero-words", "reef", "facts", "repair-tag", "repair", "peak", "throughput", "time", "rows"]) {
+  for (const id of ["hero-words", "reef", "facts", "earned", "money", "repair-tag", "repair", "peak", "throughput", "time", "rows"]) {
     const part = page.content.getElementById(id);
     if (part) takeOver(document.getElementById(id), part);
   }
@@ -54,6 +54,25 @@ function show(html) {
 }
 
 let lastSeen = performance.now();
+
+// Euros grow between two fragments by the pace that the last one named. Whole picos: no fraction of
+// a cent is ever rounded up.
+const TICK_MS = matchMedia("(prefers-reduced-motion: reduce)").matches ? 1000 : 100;
+const PICO_PER_EURO = 1000000000000n;
+
+function euros(pico, decimals) {
+  const whole = (pico / PICO_PER_EURO).toString().replace(/\B(?=(\d{3})+$)/g, ",");
+  return `${whole}.${(pico % PICO_PER_EURO).toString().padStart(12, "0").slice(0, decimals)}`;
+}
+
+setInterval(() => {
+  const passed = performance.now() - lastSeen;
+  if (passed > 8000) return;
+  for (const one of view.querySelectorAll("[data-pico]")) {
+    const grown = Math.floor(Number(one.dataset.rate) * passed / 1000);
+    one.textContent = euros(BigInt(one.dataset.pico) + BigInt(grown), Number(one.dataset.decimals));
+  }
+}, TICK_MS);
 
 function mark(fresh) {
   document.body.classList.toggle("stale", !fresh);

@@ -109,7 +109,7 @@ class EarningsService(Part):
             listed = await self._database.read(
                 partial(store.days_of, node=view.node_id, first=first)
             )
-        return rules.earnings_of(view, figures, listed)
+        return rules.earnings_of(view, figures, self._clock.now_ms(), listed)
 
     async def figures(self) -> Figures:
         """Return all nodes' figures, as fresh as they can be had cheaply."""

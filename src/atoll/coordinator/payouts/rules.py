@@ -19,7 +19,7 @@ from atoll.economy.settlement.model import EpochResult, NodeResult
 
 
 def earnings_of(
-    view: NodeView, figures: Figures, days: Sequence[tuple[int, DaySums]] = ()
+    view: NodeView, figures: Figures, now_ms: int, days: Sequence[tuple[int, DaySums]] = ()
 ) -> NodeEarnings:
     """Return what a node has earned: now, projected, held, paid. Every door shows this."""
     node, account = view.node_id, view.facts.payout_account
@@ -29,6 +29,7 @@ def earnings_of(
     return NodeEarnings(
         node_id=node,
         alias=view.alias,
+        told_ms=now_ms,
         time_ms=so_far.until_ms,
         since_ms=so_far.since_ms,
         now_pico=so_far.nodes.get(node, 0),

@@ -47,6 +47,8 @@ class NodeEarnings(Message, frozen=True):
 
     node_id: bytes
     alias: int
+    told_ms: int
+    """The coordinator's clock when it said this."""
     time_ms: int
     """Up to here ``now_pico`` is measured."""
     since_ms: int
