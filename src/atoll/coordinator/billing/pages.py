@@ -9,6 +9,7 @@ What is served is checked by whoever reads it: it is named by its content.
 """
 
 import re
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from urllib.parse import parse_qs
 
@@ -20,6 +21,7 @@ from atoll.coordinator.billing.model import (
     BillingConfig,
     EpochFacts,
     EpochRow,
+    SettlementFacts,
     State,
 )
 from atoll.coordinator.billing.service import chunk_name, index_name
@@ -34,12 +36,21 @@ _EPOCH = re.compile(rf"{PATH}/({_NUMBER})(/index)?")
 _CHUNK = re.compile(rf"{PATH}/chunks/([0-9a-f]{{64}})")
 _BYTES = "application/octet-stream"
 _ALL = 1 << 62
+Settlements = Callable[[Sequence[int]], Awaitable[Mapping[int, SettlementFacts]]]
+"""Returns how far epochs are on the chain, of those that are known there."""
 
 
 class EpochPages(Part):
     """Shows epochs and their documents."""
 
-    def __init__(self, database: Database, compute: Compute, config: BillingConfig) -> None:
+    def __init__(
+        self,
+        database: Database,
+        compute: Compute,
+        config: BillingConfig,
+        settlements: Settlements | None = None,
+    ) -> None:
+        self._settlements = settlements
         self._database = database
         self._compute = compute
         self._disk = config.disk
@@ -51,7 +62,7 @@ class EpochPages(Part):
             rows = await self._database.read(
                 partial(store.page, before=_before(query), limit=EPOCHS_PAGE_MAX)
             )
-            return _json([_facts(row) for row in rows])
+            return _json(await self._facts(rows))
         chunk = _CHUNK.fullmatch(path)
         if chunk is not None:
             return await self._file(chunk_name(bytes.fromhex(chunk[1])))
@@ -62,7 +73,15 @@ class EpochPages(Part):
         row = await self._database.read(partial(store.one, epoch=epoch))
         if row is None or (named[2] and row.state is not State.PUBLISHED):
             raise _absent()
-        return await self._file(index_name(epoch)) if named[2] else _json(_facts(row))
+        if named[2]:
+            return await self._file(index_name(epoch))
+        return _json((await self._facts([row]))[0])
+
+    async def _facts(self, rows: Sequence[EpochRow]) -> list[EpochFacts]:
+        settled: Mapping[int, SettlementFacts] = {}
+        if self._settlements is not None:
+            settled = await self._settlements([row.epoch for row in rows])
+        return [_facts(row, settled.get(row.epoch)) for row in rows]
 
     async def _file(self, name: str) -> Page:
         if not await self._compute.run(self._disk.exists, name):
@@ -70,7 +89,7 @@ class EpochPages(Part):
         return Page(_BYTES, await self._compute.run(self._disk.read, name))
 
 
-def _facts(row: EpochRow) -> EpochFacts:
+def _facts(row: EpochRow, settlement: SettlementFacts | None) -> EpochFacts:
     computed = row.state is not State.CLOSED
     return EpochFacts(
         epoch=row.epoch,
@@ -79,6 +98,7 @@ def _facts(row: EpochRow) -> EpochFacts:
         until_ms=row.until_ms,
         content=row.content.hex() if computed else "",
         root=row.root.hex(),
+        settlement=settlement,
     )
 
 

@@ -4,8 +4,6 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final
 
-import msgspec
-
 EPOCHS_AT_ONCE_MAX: Final = 8
 """Epochs that signatures are wanted of at a time: the newest that are not settled."""
 REJECTIONS_MAX: Final = 5
@@ -106,22 +104,18 @@ class Claim:
     block_number: int
 
 
-class SettlementFacts(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What is told of an epoch's settlement at ``/v1/epochs`` (within ``EpochFacts``)."""
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """How far the chain's events were taken over."""
 
-    state: str
-    """A ``State``'s name."""
-    attempt: int = 0
-    signatures: int = 0
-    """Of verifiers that the court knows, for that attempt."""
-    quorum: int = 0
-    ends_s: int = 0
-    proposed_transaction: str = ""
-    """0x and 64 hex digits; empty before."""
-    final_transaction: str = ""
-    claimed_micro: int = 0
-    """What all accounts were sent by claims from this epoch's root."""
-    problem: str = ""
+    serial: int = 0
+    """Of the last event."""
+    attempts: int = 0
+    """Proposals that there were."""
+    proposed_epoch: int = 0
+    """Open at the distributor, whoever proposed it; 0 for none."""
+    lost: bytes = b""
+    """SHA-256 of the serials of events that were told and that the chain has lost since."""
 
 
 @dataclass(frozen=True, slots=True)

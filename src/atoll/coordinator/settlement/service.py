@@ -12,15 +12,18 @@ For other rooms:
 """
 
 import logging
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
 from sqlalchemy.engine import Connection
 
+from atoll.coordinator.billing.model import SettlementFacts
 from atoll.coordinator.part import Part, Step
 from atoll.coordinator.settlement import store
+from atoll.coordinator.settlement.documents import Documents
 from atoll.coordinator.settlement.model import Claim, SettledFacts, State
+from atoll.coordinator.settlement.progress import Funded, Progress
 from atoll.coordinator.settlement.statements import StatementDesk
 from atoll.coordinator.settlement.views import Views
 from atoll.core.ports import Clock, Database
@@ -40,8 +43,6 @@ CLAIMS_PAGE_MAX = 1_000
 
 Publish = Callable[[bytes], Awaitable[None]]
 """Takes the address book as a file."""
-Funded = Callable[[int], Awaitable[bool]]
-"""Says whether the distributor has what an epoch's leaves need: released and held together."""
 log = logging.getLogger("atoll.coordinator.settlement")
 
 
@@ -66,11 +67,13 @@ class SettlementService(Part):
         config: SettlementConfig,
         *,
         verifiers: Collection[bytes] = (),
+        documents: Documents | None = None,
     ) -> None:
         """Open nothing yet. Raises ``CONFIG``.
 
         ``seed``: what the identity derives for ``CHAIN_KEYS``; ``verifiers``: the Ed25519 keys of
-        those who may ask for statements and post signatures.
+        those who may ask for statements and post signatures; ``documents``: what this coordinator
+        publishes (without it no epoch is settled).
         """
         self.link = ChainLink(clock, database, seed, config.link, config.open_chain)
         pause_s = EMBEDDED_PAUSE_S if config.link.embedded else PUBLIC_PAUSE_S
@@ -85,6 +88,11 @@ class SettlementService(Part):
             clock, database, self.views, verifiers, embedded=config.link.embedded
         )
         """Signatures of verifiers under statements of any kind."""
+        self._progress: Progress | None = None
+        if documents is not None:
+            self._progress = Progress(
+                clock, database, self.link, self.views, self.statements, documents
+            )
         self.node_handlers = self.statements.node_handlers
         self.steps = (Step("settlement", self._step, pause_s),)
 
@@ -96,10 +104,24 @@ class SettlementService(Part):
         if contracts and self._publish is not None and contracts != self._published:
             await self._publish(write_book(self.link.config.chain_id, contracts))
             self._published = contracts
+        if self._progress is not None and contracts:
+            await self._progress.step()
+
+    def use_funds(self, funded: Funded) -> None:
+        """Propose epochs from now on, each as soon as ``funded(epoch)`` says yes.
+
+        Until this is called nothing is proposed: an unfunded root is refused by the contract.
+        """
+        if self._progress is not None:
+            self._progress.funded = funded
 
     async def stop(self) -> None:
         """Let go of the chain's server."""
         await self.link.close()
+
+    async def facts(self, epochs: Sequence[int]) -> dict[int, SettlementFacts]:
+        """Return how far epochs are on the chain, of those that are known. Asks no chain."""
+        return {} if self._progress is None else await self._progress.facts(epochs)
 
     # --- what other rooms ask -------------------------------------------------------------------
 
@@ -120,7 +142,7 @@ class SettlementService(Part):
                 held_micro=last.held_micro if last else 0,
                 claimed_micro=store.claimed_all_micro(connection),
                 epoch_proposed=proposed[0].epoch if proposed else 0,
-                attempts=store.cursor(connection, chain_id)[1],
+                attempts=store.cursor(connection, chain_id).attempts,
             )
 
         return await self._database.read(read)

@@ -1,11 +1,17 @@
 """The SQL of settlement. Functions run in the caller's transaction."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any, Final
 
 from sqlalchemy.engine import Connection
 
-from atoll.coordinator.settlement.model import Claim, SettlementRow, State, WantedStatement
+from atoll.coordinator.settlement.model import (
+    Claim,
+    Cursor,
+    SettlementRow,
+    State,
+    WantedStatement,
+)
 from atoll.coordinator.sql import Statement
 
 PROBLEM_CHARACTERS_MAX: Final = 300
@@ -89,38 +95,35 @@ _MEET = Statement("""
 _VERIFIERS = Statement(
     "SELECT verifier_key, account FROM settlement_verifier ORDER BY verifier_key"
 )
-_CURSOR = Statement(
-    "SELECT serial, attempts FROM settlement_cursor WHERE chain_id = :chain FOR UPDATE"
-)
+_CURSOR = Statement("""
+    SELECT serial, attempts, proposed_epoch, lost FROM settlement_cursor WHERE chain_id = :chain
+    FOR UPDATE""")
 _ADVANCE = Statement("""
-    INSERT INTO settlement_cursor (chain_id, serial, attempts) VALUES (:chain, :serial, :attempts)
-    ON CONFLICT (chain_id) DO UPDATE SET serial = excluded.serial, attempts = excluded.attempts""")
+    INSERT INTO settlement_cursor (chain_id, serial, attempts, proposed_epoch, lost)
+    VALUES (:chain, :serial, :attempts, :proposed, :lost)
+    ON CONFLICT (chain_id) DO UPDATE SET serial = excluded.serial, attempts = excluded.attempts,
+    proposed_epoch = excluded.proposed_epoch, lost = excluded.lost""")
 _PUT_CLAIM = Statement(
-    "INSERT INTO settlement_claim (serial, {columns}, retracted) VALUES (:serial, :account,"
-    " :epoch, :amount, :held, :hash, :number, 0) ON CONFLICT (serial) DO NOTHING",
+    "INSERT INTO settlement_claim (serial, {columns}) VALUES (:serial, :account,"
+    " :epoch, :amount, :held, :hash, :number) ON CONFLICT (serial) DO NOTHING",
     _CLAIM,
 )
-_RETRACT = Statement(
-    "UPDATE settlement_claim SET retracted = 1 WHERE serial = :serial AND retracted = 0"
-)
-_RETRACTED = Statement("SELECT serial FROM settlement_claim WHERE retracted = 1")
-_RESTORE = Statement("UPDATE settlement_claim SET retracted = 0 WHERE serial = :serial")
+_DROP_CLAIMS = Statement("DELETE FROM settlement_claim")
+_DROP_DEMANDS = Statement("DELETE FROM settlement_demand")
+_RESET = Statement("""
+    UPDATE settlement_epoch SET state = 'published', attempt = 0, rejections = 0, ends_s = 0,
+    proposed_transaction = :nothing, final_transaction = :nothing, problem = ''
+    WHERE state <> 'empty'""")
 _CLAIMED = Statement(
-    "SELECT coalesce(sum(amount_micro), 0) FROM settlement_claim"
-    " WHERE account = :account AND retracted = 0"
+    "SELECT coalesce(sum(amount_micro), 0) FROM settlement_claim WHERE account = :account"
 )
-_CLAIMED_ALL = Statement(
-    "SELECT coalesce(sum(amount_micro), 0) FROM settlement_claim WHERE retracted = 0"
-)
+_CLAIMED_ALL = Statement("SELECT coalesce(sum(amount_micro), 0) FROM settlement_claim")
 _CLAIMED_IN = Statement(
-    "SELECT coalesce(sum(amount_micro), 0) FROM settlement_claim"
-    " WHERE epoch = :epoch AND retracted = 0"
+    "SELECT coalesce(sum(amount_micro), 0) FROM settlement_claim WHERE epoch = :epoch"
 )
-_CLAIMED_BY = Statement(
-    "SELECT account, sum(amount_micro) FROM settlement_claim WHERE retracted = 0 GROUP BY account"
-)
+_CLAIMED_BY = Statement("SELECT account, sum(amount_micro) FROM settlement_claim GROUP BY account")
 _CLAIMS = Statement(
-    "SELECT {columns} FROM settlement_claim WHERE account = :account AND retracted = 0"
+    "SELECT {columns} FROM settlement_claim WHERE account = :account"
     " AND serial < :before ORDER BY serial DESC LIMIT :limit",
     _CLAIM,
 )
@@ -331,15 +334,22 @@ def verifiers(connection: Connection) -> dict[bytes, bytes]:
 # --- taken over from the chain --------------------------------------------------------------------
 
 
-def cursor(connection: Connection, chain: int) -> tuple[int, int]:
-    """Return the serial of the last event taken over, and how many proposals there were."""
+def cursor(connection: Connection, chain: int) -> Cursor:
+    """Return how far the chain was taken over; others who ask wait until this transaction ends."""
     row = _CURSOR.first(connection, chain=chain)
-    return (0, 0) if row is None else (int(row[0]), int(row[1]))
+    return Cursor() if row is None else Cursor(int(row[0]), int(row[1]), int(row[2]), bytes(row[3]))
 
 
-def advance(connection: Connection, chain: int, serial: int, attempts: int) -> None:
-    """Keep up to which event the chain was taken over."""
-    _ADVANCE.run(connection, chain=chain, serial=serial, attempts=attempts)
+def advance(connection: Connection, chain: int, cursor: Cursor) -> None:
+    """Keep how far the chain was taken over."""
+    _ADVANCE.run(
+        connection,
+        chain=chain,
+        serial=cursor.serial,
+        attempts=cursor.attempts,
+        proposed=cursor.proposed_epoch,
+        lost=cursor.lost,
+    )
 
 
 def put_claims(connection: Connection, claims: Iterable[tuple[int, Claim]]) -> None:
@@ -361,12 +371,11 @@ def put_claims(connection: Connection, claims: Iterable[tuple[int, Claim]]) -> N
     )
 
 
-def mark_retracted(connection: Connection, serials: Sequence[int]) -> int:
-    """Leave out payments whose blocks the chain has lost, and only those; return what changed."""
-    lost = set(serials)
-    back = [int(row[0]) for row in _RETRACTED.all(connection) if int(row[0]) not in lost]
-    changed = sum(_RESTORE.run(connection, serial=serial) for serial in back)
-    return changed + sum(_RETRACT.run(connection, serial=serial) for serial in sorted(lost))
+def take_back(connection: Connection) -> None:
+    """Forget all that was taken over from the chain; signatures and documents stay."""
+    _DROP_CLAIMS.run(connection)
+    _DROP_DEMANDS.run(connection)
+    _RESET.run(connection, nothing=b"")
 
 
 def claimed_micro(connection: Connection, account: bytes) -> int:

@@ -64,8 +64,7 @@ SETTLEMENT_VERIFIER = Table(
     sqlite_with_rowid=False,
 )
 
-# Payments of the distributor, by the serial of their event; ``retracted`` while the chain has lost
-# the block.
+# Payments of the distributor, by the serial of their event.
 SETTLEMENT_CLAIM = Table(
     "settlement_claim",
     SCHEMA,
@@ -76,7 +75,6 @@ SETTLEMENT_CLAIM = Table(
     Column("held_micro", Big, nullable=False),
     Column("transaction_hash", Bytes, nullable=False),
     Column("block_number", Big, nullable=False),
-    Column("retracted", Small, nullable=False),
     sqlite_with_rowid=False,
 )
 
@@ -90,13 +88,16 @@ SETTLEMENT_DEMAND = Table(
     sqlite_with_rowid=False,
 )
 
-# Up to which event the chain was taken over (``serial``), how many proposals there were, and the
-# address of the distributor that this is about.
+# Up to which event the chain was taken over (``serial``), how many proposals there were, and which
+# epoch is proposed now (0: none), whoever proposed it. ``lost``: SHA-256 of the serials of events
+# that the chain has lost; when it changes all is taken over anew.
 SETTLEMENT_CURSOR = Table(
     "settlement_cursor",
     SCHEMA,
     Column("chain_id", Big, primary_key=True, autoincrement=False),
     Column("serial", Big, nullable=False),
     Column("attempts", Big, nullable=False),
+    Column("proposed_epoch", Big, nullable=False),
+    Column("lost", Bytes, nullable=False),
     sqlite_with_rowid=False,
 )

@@ -97,7 +97,6 @@ def _chain_side() -> None:
         _number("held_micro"),
         _bytes("transaction_hash"),
         _number("block_number"),
-        _small("retracted"),
         sa.PrimaryKeyConstraint("serial", name=op.f("settlement_claim_key")),
         sqlite_with_rowid=False,
     )
@@ -116,6 +115,8 @@ def _chain_side() -> None:
         _number("chain_id"),
         _number("serial"),
         _number("attempts"),
+        _number("proposed_epoch"),
+        _bytes("lost"),
         sa.PrimaryKeyConstraint("chain_id", name=op.f("settlement_cursor_key")),
         sqlite_with_rowid=False,
     )
