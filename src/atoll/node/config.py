@@ -30,6 +30,8 @@ class StoreConfig:
     """A log with a smaller share of live bytes is copied together."""
     scrub_bytes_per_s: int = 8 * MIB
     """Rate of the background check; 0 turns it off. 8 MiB/s read 10 TB in two weeks."""
+    scrub_pause_s: float = 6 * 3600.0
+    """Between two rounds of it: a small store is not read without end."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.sync_window_ms <= 10:
@@ -48,6 +50,7 @@ def small_store(capacity_bytes: int) -> StoreConfig:
         log_step_bytes=8 * MIB,
         reserve_bytes=128 * MIB,
         maintenance_interval_s=10.0,
+        scrub_bytes_per_s=MIB,
     )
 
 

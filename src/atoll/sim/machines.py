@@ -167,7 +167,8 @@ class NodeMachine(Machine):
                 log_step_bytes=512 * KIB,
                 reserve_bytes=2 << 20,
                 maintenance_interval_s=10.0,
-                scrub_bytes_per_s=4 << 20,
+                scrub_bytes_per_s=16 << 20,
+                scrub_pause_s=60.0,
                 trash_ms=SHORT_TRASH_MS if world.scenario.short_trash_chance else DAY_MS,
             ),
         )

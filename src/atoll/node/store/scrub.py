@@ -14,6 +14,8 @@ from atoll.node.store.volume import Volume
 _LOG = logging.getLogger(__name__)
 BLOCK_BYTES = 256 << 10
 RECORDS_PER_STEP = 16
+RECORD_BYTES_MIN = 64 << 10
+"""A small record costs the processor as much as so many bytes of a large one."""
 
 
 class Scrubber:
@@ -60,7 +62,7 @@ class Scrubber:
                 length = min(BLOCK_BYTES, left)
                 await volume.compute.run(_feed, checker, file, body, length)
                 pace = max(1.0, volume.config.scrub_bytes_per_s * volume.background_share)
-                await volume.clock.sleep(length / pace)
+                await volume.clock.sleep(max(length, RECORD_BYTES_MIN) / pace)
                 volume.counts.scrubbed_bytes += length
                 body += length
                 left -= length

@@ -46,7 +46,8 @@ INLINE_READ_BYTES = 256 << 10
 """Reads up to this length of a recently used region happen on the loop, without a thread."""
 REVIVE_SKEW_MS = 60_000
 """A read order revives a deleted piece only if it was issued so long after the deletion."""
-PAUSE_AFTER_FAILURE_S = 60.0
+SCRUB_FIRST_S = 60.0
+"""Until the first round of scrubbing begins, and until one that broke off begins again."""
 LOCK_TLV_BYTES = 2 * TLV_HEAD_BYTES + RECORD_BYTES + LOCK_GRANT_BYTES
 """So much longer a piece's record is with a retention record than without."""
 HELD_PIECES_MAX = 1000
@@ -417,14 +418,17 @@ class PieceStore:
                 _LOG.warning("upkeep of the store: %s", cause)
 
     async def _scrub_for_ever(self) -> None:
+        pause_s = SCRUB_FIRST_S
         while True:
-            await self._clock.sleep(PAUSE_AFTER_FAILURE_S)
+            await self._clock.sleep(pause_s)
             try:
                 rotten = await self.scrub()
             except AtollError as cause:
                 self.volume.counts.errors += 1
                 _LOG.warning("scrub: %s", cause)
+                pause_s = SCRUB_FIRST_S
             else:
+                pause_s = self.config.scrub_pause_s
                 if rotten:
                     _LOG.warning("scrub: %d pieces were found rotten", rotten)
 
