@@ -159,6 +159,24 @@ def test_what_is_refused(world: World, node: bytes) -> None:
         bond.connect(world.court.address, world.court.address, sender=account("deployer"))
 
 
+def test_who_retired_is_bonded_no_more_and_loses_nothing(world: World, node: bytes) -> None:
+    bond = world.bond
+    own(world, node)
+    shares = delegate(world, node, "delegator 1", 10 * TOKEN)
+    world.registry.retire(node, sender=account("provider"))
+    with refused("no such node"):
+        own(world, node, 1)
+    with refused("no such node"):
+        delegate(world, node, "delegator 1", 1)
+    bond.reward(node, EURO_MICRO, sender=account("rewarder"))
+    assert slash(world, node, TOKEN) == TOKEN, "it stays liable until it has left"
+    mine = bond.leave_own(node, 999 * TOKEN, sender=account("provider"))
+    theirs = bond.leave(node, 0, shares, sender=account("delegator 1"))
+    pass_time(2 * UNBONDING_S)
+    assert bond.withdraw_own(node, mine, sender=account("provider")) == 999 * TOKEN
+    assert bond.withdraw(node, 0, theirs, sender=account("delegator 1")) == 10 * TOKEN
+
+
 def test_a_pause_stops_entry_only(world: World, node: bytes) -> None:
     bond = world.bond
     own(world, node)

@@ -8,7 +8,7 @@ import pytest
 from atoll.economy.keccak import keccak_256
 from atoll.economy.settlement.fraud import calls_of, find_fault
 from atoll.economy.settlement.sumtree import Leaf, SumTree, leaf_hash, node_hash, sums_word
-from tests.contracts.gas import check_gas
+from tests.contracts.gas import FOLDER, check_gas
 from tests.contracts.settlement import (
     ANSWER_S,
     CHALLENGE_S,
@@ -739,6 +739,22 @@ def test_a_skipped_leaf_stays_unpaid(world: World) -> None:
     )
 
 
+def test_figures_stay_in_their_places(world: World) -> None:
+    whale = account("whale")
+    world.give_stable("whale", 2**70)
+    with refused("more money than there is"):
+        world.distributor.fund(2**64, sender=whale)
+    before = world.distributor.funded_micro()
+    world.distributor.fund(2**64 - 1 - before, sender=whale)
+    assert world.distributor.funded_micro() == 2**64 - 1
+    assert world.distributor.paid_micro() == world.distributor.locked_micro() == 0
+    with refused("more money than there is"):
+        world.distributor.fund(1, sender=whale)
+    world.stable.mint(world.distributor.address, 1)
+    with refused("more money than there is"):
+        world.distributor.absorb()
+
+
 def test_odd_tokens(world: World) -> None:
     distributor, stable = world.distributor, world.stable
     tree = tree_of(earned())
@@ -863,11 +879,14 @@ def measure_gas() -> None:
         shown = [leaf_tuple(one) for one in leaves]
         distributor.claim_many(epoch, 1 << 20, 8, 0, shown, 0, way, sender=account("relayer"))
         measured[f"{name} in a batch of 256, each"] = distributor.gas_used() // 256
+    release = json.loads((FOLDER / "gas_escrow.json").read_text())["release"]
+    measured["with the release, 2 signatures"] = measured["settlement, 2 signatures"] + release
     check_gas(
         "EpochDistributor",
         measured,
         {
             "settlement, 2 signatures": 300_000,
+            "with the release, 2 signatures": 300_000,
             "settlement, 10 of 15 signatures": 300_000,
             "claim, depth 20": 110_000,
             "claim in a batch of 256, each": 65_000,

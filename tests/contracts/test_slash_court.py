@@ -314,9 +314,9 @@ def verdict(node: bytes, **changes: object) -> tuple[object, ...]:
         "node": node,
         "evidence": keccak_256(b"lost"),
         "epoch": 3,
-        "amount": 100 * TOKEN,
-        "repair": 50 * TOKEN,
-        "customer": 30 * TOKEN,
+        "bond_bps": 1_000,
+        "repair_bps": 5_000,
+        "customer_bps": 3_000,
         "customer_account": account("customer"),
         "reporter": account("reporter"),
         "held_micro": 0,
@@ -353,14 +353,14 @@ def got(world: World) -> list[int]:
     ("changes", "expected"),
     [
         ({}, [50, 30, 10, 10]),
-        ({"repair": 95 * TOKEN}, [95, 5, 0, 0]),
-        ({"repair": 500 * TOKEN}, [100, 0, 0, 0]),
-        ({"repair": 0, "customer": 0}, [0, 0, 10, 90]),
-        ({"repair": 0, "customer": 95 * TOKEN}, [0, 95, 5, 0]),
+        ({"repair_bps": 9_500}, [95, 5, 0, 0]),
+        ({"repair_bps": 10_000}, [100, 0, 0, 0]),
+        ({"repair_bps": 0, "customer_bps": 0}, [0, 0, 10, 90]),
+        ({"repair_bps": 0, "customer_bps": 9_500}, [0, 95, 5, 0]),
         ({"customer_account": ZERO}, [50, 0, 10, 40]),
         ({"reporter": ZERO}, [50, 30, 0, 20]),
-        ({"amount": 5_000 * TOKEN}, [50, 30, 100, 820]),
-        ({"amount": 0}, [0, 0, 0, 0]),
+        ({"bond_bps": 10_000}, [500, 300, 100, 100]),
+        ({"bond_bps": 0}, [0, 0, 0, 0]),
     ],
 )
 def test_repair_then_customer_then_reporter_then_insurance(
@@ -381,9 +381,9 @@ def test_a_verdict_is_carried_out_once_and_as_signed(world: World, node: bytes) 
         carry_out(world, one, (VERIFIERS[0], "attacker"))
     signatures = sign_all(world, VERIFIERS, verdict_statement(one))
     for change in (
-        {"amount": 101 * TOKEN},
-        {"repair": 0},
-        {"customer": 31 * TOKEN},
+        {"bond_bps": 1_001},
+        {"repair_bps": 0},
+        {"customer_bps": 3_001},
         {"customer_account": account("attacker")},
         {"reporter": account("attacker")},
         {"held_micro": 1},
@@ -397,15 +397,36 @@ def test_a_verdict_is_carried_out_once_and_as_signed(world: World, node: bytes) 
     with refused("punished"):
         carry_out(world, one)
     # The same evidence with other figures, or in another epoch, is the same fault.
-    for change in ({"amount": 200 * TOKEN}, {"epoch": 4}):
+    for change in ({"bond_bps": 2_000}, {"epoch": 4}):
         with refused("punished"):
             carry_out(world, verdict(node, **change))
     carry_out(world, verdict(node, evidence=keccak_256(b"other")))
-    assert world.bond.coverage(node)[0] == OWN - 200 * TOKEN
+    assert world.bond.coverage(node)[0] == OWN * 9 // 10 * 9 // 10, "a tenth of what is left"
+
+
+@pytest.mark.parametrize("name", ["bond_bps", "repair_bps", "customer_bps"])
+def test_shares_of_a_verdict_are_of_the_whole(world: World, node: bytes, name: str) -> None:
+    with refused("shares"):
+        carry_out(world, verdict(node, **{name: 10_001}))
+    carry_out(world, verdict(node, **{name: 10_000}))
+
+
+def test_a_share_is_of_all_that_answers_and_the_own_tranche_goes_first(
+    world: World, node: bytes
+) -> None:
+    world.give_token("delegator", 600 * TOKEN)
+    world.bond.delegate(node, 600 * TOKEN, 0, sender=account("delegator"))
+    world.bond.leave(node, 0, 200 * TOKEN * 10**6, sender=account("delegator"))
+    half = verdict(node, bond_bps=5_000)
+    assert carry_out(world, half) == 800 * TOKEN, "what is leaving answers, too"
+    assert world.bond.coverage(node)[:2] == (200 * TOKEN, 600 * TOKEN)
+    rest = verdict(node, bond_bps=10_000, evidence=keccak_256(b"other"))
+    assert carry_out(world, rest) == 800 * TOKEN
+    assert world.bond.coverage(node)[:2] == (0, 0)
 
 
 def test_forfeited_held_funds_are_announced(world: World, node: bytes) -> None:
-    carry_out(world, verdict(node, amount=0, held_micro=77))
+    carry_out(world, verdict(node, bond_bps=0, held_micro=77))
     (event,) = world.court.events("HeldForfeited")
     assert (event.values["node"], event.values["amount_micro"]) == (node, 77)
     carry_out(world, verdict(node, evidence=keccak_256(b"other")))
@@ -439,7 +460,7 @@ def test_a_token_that_calls_back_gets_nothing(world: World, node: bytes) -> None
             carry_out(world, verdict(node, evidence=keccak_256(b"third")))
         assert world.token.hook_calls() >= 4
         assert not world.token.hook_worked()
-    assert world.bond.coverage(node)[0] == OWN - 200 * TOKEN
+    assert world.bond.coverage(node)[0] == OWN * 9 // 10 * 9 // 10
 
 
 def test_connecting(world: World) -> None:

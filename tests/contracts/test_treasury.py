@@ -50,7 +50,7 @@ def test_split_is_what_the_parameters_say_and_loses_nothing():
     house.set(insurance_bps=1_500, treasury_bps=2_500)
     take(house, 2, 10_000)
     assert house.treasury.balance_of(0) == 251_503
-    assert (house.treasury.take_of(1), house.treasury.take_of(2)) == (1_000_003, 10_000)
+    assert house.treasury.received_micro() == house.treasury.total_micro() == 1_010_003
 
 
 def test_any_take_is_split_exactly():
@@ -66,6 +66,24 @@ def test_any_take_is_split_exactly():
             assert sum(balances(house)) == amount
 
     check()
+
+
+def test_figures_stay_in_their_places():
+    house = build(stable=deploy_text("Odd", ODD))
+    with refused("more money than there is"):
+        take(house, 1, 2**64)
+    most = 2**64 - 1
+    take(house, 1, most)
+    assert balances(house) == split(most, FIRST_BPS)
+    assert house.treasury.received_micro() == house.treasury.total_micro() == most
+    with refused("more money than there is"):
+        take(house, 2, 1)
+    for bucket, amount in enumerate(balances(house)):
+        house.treasury.withdraw(bucket, account("x"), amount, sender=payee(bucket))
+        assert balances(house)[: bucket + 1] == [0] * (bucket + 1)
+    assert house.treasury.total_micro() == 0
+    with refused("no such bucket"):
+        house.treasury.balance_of(6)
 
 
 def test_takes_come_from_the_escrow_only():

@@ -9,6 +9,8 @@ MUTANTS = (
     Mutant("delegations are lost first", "    own: uint256 = self._slash_own(node, last, amount)\n    delegated: uint256 = self._slash_delegated(node, last, amount - own)", "    delegated: uint256 = self._slash_delegated(node, last, amount)\n    own: uint256 = self._slash_own(node, last, amount - delegated)"),
     Mutant("who left is not slashed", "BUCKETS: constant(uint256) = 3", "BUCKETS: constant(uint256) = 1"),
     Mutant("one bucket short", "BUCKETS: constant(uint256) = 3", "BUCKETS: constant(uint256) = 2"),
+    Mutant("who retired is bonded", 'assert staticcall REGISTRY.is_active(node), "no such node"\n    assert amount', 'assert staticcall REGISTRY.owner_of(node) != empty(address), "no such node"\n    assert amount'),
+    Mutant("who retired is delegated to", 'assert staticcall REGISTRY.is_active(node), "no such node"\n    generation', 'assert staticcall REGISTRY.owner_of(node) != empty(address), "no such node"\n    generation'),
     Mutant("anyone slashes", 'assert msg.sender == self.COURT, "not the court"', "pass"),
     Mutant("leaving bucket is not debited", "            self.leaving[node][generation][last - back].assets = there - part\n", ""),
     Mutant("own bucket is not debited", "            self.own_leaving[node][last - back] = there - part\n", ""),

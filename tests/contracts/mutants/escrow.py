@@ -36,7 +36,7 @@ MUTANTS = (
         "pot.drawn_micro * pot.take_bps",
         "pot.drawn_micro * staticcall PARAMETERS.take_bps()",
     ),
-    Mutant("releases twice", "self.pots[epoch].state = RELEASED", "pass"),
+    Mutant("releases twice", "    self.packed_pots[epoch] += RELEASED - OPEN\n", ""),
     Mutant(
         "releases late",
         """    assert block.timestamp >= pot.ready_s, "locked"
@@ -65,7 +65,7 @@ MUTANTS = (
         "customer: bytes32 = self._customer(msg.sender, empty(bytes32))\n    assert amount_micro",
     ),
     Mutant("refund keeps the draw", "    self.draws[epoch][customer] -= amount\n", ""),
-    Mutant("refund keeps the pot", "    self.pots[epoch].drawn_micro -= amount\n", ""),
+    Mutant("refund keeps the pot", "    pot.drawn_micro -= amount\n", ""),
     Mutant(
         "reclaims from open pots",
         'assert late or pot.state == REJECTED, "not to be reclaimed"',
@@ -99,5 +99,7 @@ MUTANTS = (
         "block.timestamp >= self.last_opened_s + staticcall PARAMETERS.draw_interval_s()",
         "True",
     ),
+    Mutant("a pot forgets its expiry", "        | (pot.expires_s << 24)\n", ""),
+    Mutant("a pot forgets its take", "        | (pot.take_bps << 8)\n", ""),
     Mutant("connects again", 'assert self.distributor == empty(address), "connected"', "pass"),
 )

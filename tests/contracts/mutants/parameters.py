@@ -65,8 +65,13 @@ MUTANTS = (
     ),
     Mutant(
         "verifiers get the stakers'",
-        "        self.value[VERIFIERS],\n",
-        "        self.value[STAKERS],\n",
+        "(split >> 48) & (2**16 - 1)",
+        "(split >> 64) & (2**16 - 1) + 0",
+    ),
+    Mutant(
+        "nothing is burned",
+        "(self.value[STAKERS] << 64) | (self.value[BURN] << 80)",
+        "(self.value[STAKERS] << 64)",
     ),
     Mutant(
         "wrong window",

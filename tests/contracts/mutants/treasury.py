@@ -18,10 +18,10 @@ MUTANTS = (
         'assert msg.sender == self.payee[bucket], "not the payee"\n    assert receiver',
         "assert receiver",
     ),
-    Mutant("pays out twice", "self.balance_of[bucket] -= amount_micro", "pass"),
+    Mutant("pays out twice", "self.lower -= amount_micro << (FIGURE_BITS * bucket)", "pass"),
     Mutant(
         "pays out of other buckets",
-        "amount_micro <= self.balance_of[bucket]",
+        "amount_micro <= self._figure(bucket)",
         "amount_micro <= self._total()",
     ),
     Mutant(
@@ -33,6 +33,21 @@ MUTANTS = (
         "gifts count twice",
         "staticcall STABLE.balanceOf(self) - self._total()",
         "staticcall STABLE.balanceOf(self)",
+    ),
+    Mutant(
+        "stakers are paid twice",
+        "self.upper -= amount_micro << (FIGURE_BITS * (bucket - 4))",
+        "pass",
+    ),
+    Mutant(
+        "figures run over",
+        'assert (upper >> (2 * FIGURE_BITS)) + amount <= FIGURE_MAX, "more money than there is"',
+        "pass",
+    ),
+    Mutant(
+        "burn is the stakers'",
+        "more: uint256 = shares[4] | (shares[5] << FIGURE_BITS)",
+        "more: uint256 = (shares[4] + shares[5])",
     ),
     Mutant("anybody accepts", 'assert msg.sender == self.offered[bucket], "not offered"', "pass"),
     Mutant("an offer is taken twice", "    self.offered[bucket] = empty(address)\n", ""),

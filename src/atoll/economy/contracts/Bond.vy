@@ -21,6 +21,7 @@ interface Parameters:
 interface Registry:
     def owner_of(node: bytes32) -> address: view
     def payout_of(node: bytes32) -> address: view
+    def is_active(node: bytes32) -> bool: view
 
 interface Distributor:
     def held_of(account: address) -> uint256: view
@@ -193,7 +194,7 @@ def bond_own(node: bytes32, amount: uint256):
     @notice Add to the own tranche of a node. Anyone may pay; only its owner gets it back.
     """
     assert not staticcall PARAMETERS.paused(), "paused"
-    assert staticcall REGISTRY.owner_of(node) != empty(address), "no such node"
+    assert staticcall REGISTRY.is_active(node), "no such node"
     assert amount > 0 and self.own[node] + amount < AMOUNT_MAX, "amount"
     self._flow(node)
     self.own[node] += amount
@@ -246,7 +247,7 @@ def delegate(node: bytes32, amount: uint256, shares_min: uint256) -> uint256:
     @return Shares of the pool `generation(node)`.
     """
     assert not staticcall PARAMETERS.paused(), "paused"
-    assert staticcall REGISTRY.owner_of(node) != empty(address), "no such node"
+    assert staticcall REGISTRY.is_active(node), "no such node"
     generation: uint256 = self.generation[node]
     pool: Pool = self.pools[node][generation]
     limit: uint256 = self.own[node] * DELEGATION_BPS_MAX // 10_000

@@ -37,13 +37,23 @@ interface Court:
         signatures: DynArray[Signature, 64],
     ) -> bool: view
 
-# `attempt` numbers proposals; `ends_s` is 0 while none is open.
+# Packed; see `proposal`.
 struct Proposal:
     root: bytes32
     content: bytes32
     sums: uint256
     terms: uint256
     state: uint256
+
+# In stablecoin units since the first epoch, 64 bits each (18 trillion euros): what came in, what
+# was paid out, and what is in this contract but not for claims (bonds, fees of demands, what could
+# not be sent). Then the epoch of the last final root (40 bits) and proposals so far (24 bits).
+struct Totals:
+    funded_micro: uint256
+    paid_micro: uint256
+    locked_micro: uint256
+    last_epoch: uint256
+    attempts: uint256
 
 struct Demand:
     demander: address
@@ -120,28 +130,27 @@ SIGNATURES_MAX: constant(uint256) = 64
 WINDOW_S_MAX: constant(uint256) = 30 * 86_400
 HELD_MAX: constant(uint256) = 2**96 - 1
 SPENT: constant(uint256) = max_value(uint256)
+CLOSED: constant(uint256) = 1
+FIGURE_MAX: constant(uint256) = 2**64 - 1
+ATTEMPTS_MAX: constant(uint256) = 2**24 - 1
 
 STABLE: public(immutable(IERC20))
 PARAMETERS: public(immutable(Parameters))
 COURT: public(immutable(Court))
 INSURANCE: public(immutable(address))
 
-# Of this epoch is the last final root; 0 before the first.
-last_epoch: public(uint256)
 # Sums of the last final root: released in the upper 128 bits, held in the lower.
 last_sums: public(uint256)
 final_root: public(HashMap[uint256, bytes32])
-proposal: public(Proposal)
-attempts: public(uint256)
+# See `proposal`; its state is CLOSED while none is open, not 0: a word that is never empty is
+# cheaper to write.
+current: Proposal
 # Statements (see `statement_of`) that were shown to be wrong.
 fraudulent: public(HashMap[bytes32, bool])
 demands: public(HashMap[uint256, HashMap[uint256, Demand]])
 
-# In stablecoin units since the first epoch.
-funded_micro: public(uint256)
-paid_micro: public(uint256)
-# Bonds, fees of demands and what could not be sent: in this contract, not for claims.
-locked_micro: public(uint256)
+# In one word, because every epoch and every claim changes it; see `_totals`.
+packed_totals: uint256
 owed_micro: public(HashMap[address, uint256])
 # paid (120 bits), held (96 bits), epoch of the figure (40 bits)
 accounts: HashMap[address, uint256]
@@ -174,7 +183,9 @@ def fund(amount_micro: uint256):
     """
     assert not staticcall PARAMETERS.paused(), "paused"
     self._take(amount_micro)
-    self.funded_micro += amount_micro
+    totals: Totals = self._totals()
+    totals.funded_micro += amount_micro
+    self._keep(totals)
     log Funded(payer=msg.sender, amount_micro=amount_micro)
 
 
@@ -185,9 +196,11 @@ def absorb() -> uint256:
     @notice Count as funds what was sent here by a plain transfer (as the escrow does).
     @return What was counted.
     """
-    kept: uint256 = self.funded_micro - self.paid_micro + self.locked_micro
+    totals: Totals = self._totals()
+    kept: uint256 = totals.funded_micro - totals.paid_micro + totals.locked_micro
     amount: uint256 = staticcall STABLE.balanceOf(self) - kept
-    self.funded_micro += amount
+    totals.funded_micro += amount
+    self._keep(totals)
     log Funded(payer=msg.sender, amount_micro=amount)
     return amount
 
@@ -201,7 +214,7 @@ def withdraw_owed(account: address):
     amount: uint256 = self.owed_micro[account]
     assert amount > 0, "nothing owed"
     self.owed_micro[account] = 0
-    self.locked_micro -= amount
+    self._unlock(amount)
     assert extcall STABLE.transfer(account, amount, default_return_value=True), "transfer"
 
 
@@ -228,17 +241,18 @@ def propose(
     @param signatures Of two thirds of the verifiers over `statement_of`, signers ascending.
     """
     assert not staticcall PARAMETERS.paused(), "paused"
-    assert self.proposal.state == 0, "another is open"
-    last: uint256 = self.last_epoch
+    assert self.current.state <= CLOSED, "another is open"
+    packed: uint256 = self.packed_totals
+    last: uint256 = (packed >> 24) & (2**40 - 1)
     assert epoch > last and epoch < 2**40, "epoch"
     assert last == 0 or epoch <= last + EPOCH_SKIP_MAX, "epoch"
     assert count > 0 and count <= COUNT_MAX, "count"
     assert released_micro < 2**120 and held_micro < 2**120, "sums too large"
     assert released_micro >= self.last_sums >> sum_tree.HALF, "released falls"
-    assert released_micro + held_micro <= self.funded_micro, "not funded"
+    assert released_micro + held_micro <= packed >> 192, "not funded"
     sums: uint256 = (released_micro << sum_tree.HALF) | held_micro
     root: bytes32 = sum_tree._root(count, sums, top)
-    attempt: uint256 = self.attempts + 1
+    attempt: uint256 = (packed & ATTEMPTS_MAX) + 1
     subject: bytes32 = self._subject(attempt)
     agreed: bool = staticcall COURT.has_quorum(
         KIND_ROOT, subject, epoch, self._stated(root, content), signatures
@@ -247,17 +261,17 @@ def propose(
     bond: uint256 = staticcall PARAMETERS.proposer_bond_micro()
     window: uint256 = staticcall PARAMETERS.challenge_window_s()
     assert window > 0 and window <= WINDOW_S_MAX, "window"
-    assert bond < 2**128, "bond"
-    self.attempts = attempt
+    assert attempt <= ATTEMPTS_MAX, "attempts"
+    assert ((packed >> 64) & FIGURE_MAX) + bond <= FIGURE_MAX, "bond"
+    self.packed_totals = packed + (bond << 64) + 1
     ends: uint256 = block.timestamp + window
-    self.proposal = Proposal(
+    self.current = Proposal(
         root=root,
         content=content,
         sums=sums,
         terms=(bond << 128) | (epoch << 64) | count,
         state=(convert(msg.sender, uint256) << 96) | (ends << 32),
     )
-    self.locked_micro += bond
     self._take(bond)
     log Proposed(
         epoch=epoch,
@@ -278,19 +292,23 @@ def finalise():
     """
     @notice Make the open proposal final once its window is over and all demands are answered.
     """
-    state: uint256 = self.proposal.state
-    assert state != 0, "none is open"
+    state: uint256 = self._open_state()
     assert block.timestamp >= self._ends(state), "window"
     assert state & (2**32 - 1) == 0, "demands"
-    terms: uint256 = self.proposal.terms
-    sums: uint256 = self.proposal.sums
-    root: bytes32 = self.proposal.root
+    terms: uint256 = self.current.terms
+    sums: uint256 = self.current.sums
+    root: bytes32 = self.current.root
     epoch: uint256 = (terms >> 64) & (2**64 - 1)
     self.final_root[epoch] = root
-    self.last_epoch = epoch
+    # The epoch is above the one that stands there.
+    packed: uint256 = self.packed_totals
+    packed += (epoch - ((packed >> 24) & (2**40 - 1))) << 24
     self.last_sums = sums
-    self.proposal.state = 0
-    self._give(self._proposer(state), terms >> 128)
+    self.current.state = CLOSED
+    bond: uint256 = terms >> 128
+    if self._sent_or_owed(self._proposer(state), bond):
+        packed -= bond << 64
+    self.packed_totals = packed
     log Finalised(
         epoch=epoch,
         root=root,
@@ -376,7 +394,7 @@ def prove_falling(old_count: uint256, old: sum_tree.Shown, new: sum_tree.Shown):
     """
     assert old.leaf.account == new.leaf.account, "accounts"
     assert new.leaf.sums >> sum_tree.HALF < old.leaf.sums >> sum_tree.HALF, "does not fall"
-    self._require_shown(self.final_root[self.last_epoch], old_count, old)
+    self._require_shown(self.final_root[self._totals().last_epoch], old_count, old)
     root: bytes32 = empty(bytes32)
     count: uint256 = 0
     root, count = self._open_root()
@@ -395,7 +413,7 @@ def prove_missing(
     """
     account: uint256 = convert(old.leaf.account, uint256)
     assert old.leaf.sums >> sum_tree.HALF > 0, "nothing released"
-    self._require_shown(self.final_root[self.last_epoch], old_count, old)
+    self._require_shown(self.final_root[self._totals().last_epoch], old_count, old)
     root: bytes32 = empty(bytes32)
     count: uint256 = 0
     root, count = self._open_root()
@@ -421,12 +439,12 @@ def demand(chunk: uint256):
     @notice Ask for 64 leaves of the open proposal. Whoever shows them gets the fee; if nobody does
             in time the proposal is struck down and the fee comes back with half of the bond.
     """
-    state: uint256 = self.proposal.state
-    assert state != 0, "none is open"
+    state: uint256 = self._open_state()
     assert block.timestamp < self._ends(state), "window"
-    count: uint256 = self.proposal.terms & (2**64 - 1)
+    count: uint256 = self.current.terms & (2**64 - 1)
     assert chunk < COUNT_MAX and chunk << CHUNK_LEVEL < count, "chunk"
-    attempt: uint256 = self.attempts
+    totals: Totals = self._totals()
+    attempt: uint256 = totals.attempts
     assert self.demands[attempt][chunk].deadline_s == 0, "asked before"
     window: uint256 = staticcall PARAMETERS.answer_window_s()
     assert window > 0 and window <= WINDOW_S_MAX, "window"
@@ -435,8 +453,9 @@ def demand(chunk: uint256):
     self.demands[attempt][chunk] = Demand(
         demander=msg.sender, deadline_s=deadline, fee_micro=fee
     )
-    self.proposal.state = state + 1
-    self.locked_micro += fee
+    self.current.state = state + 1
+    totals.locked_micro += fee
+    self._keep(totals)
     self._take(fee)
     log Demanded(attempt=attempt, chunk=chunk, demander=msg.sender, deadline_s=deadline)
 
@@ -452,7 +471,7 @@ def answer(
     root: bytes32 = empty(bytes32)
     count: uint256 = 0
     root, count = self._open_root()
-    attempt: uint256 = self.attempts
+    attempt: uint256 = self._totals().attempts
     asked: Demand = self.demands[attempt][chunk]
     assert asked.deadline_s != 0 and asked.deadline_s != SPENT, "not asked"
     level: uint256 = sum_tree._level(count, len(path))
@@ -460,7 +479,7 @@ def answer(
     assert sum_tree._root_of_opening(count, level, chunk, leaves, path) == root, "not in the tree"
     sum_tree._require_tidy(count, level, chunk, leaves, path)
     self.demands[attempt][chunk].deadline_s = SPENT
-    self.proposal.state -= 1
+    self.current.state -= 1
     self._give(msg.sender, asked.fee_micro)
     log Answered(attempt=attempt, chunk=chunk)
 
@@ -471,8 +490,8 @@ def reject_withheld(chunk: uint256):
     """
     @notice Strike down the open proposal because a chunk was not shown in time.
     """
-    assert self.proposal.state != 0, "none is open"
-    attempt: uint256 = self.attempts
+    assert self._open_state() > CLOSED
+    attempt: uint256 = self._totals().attempts
     asked: Demand = self.demands[attempt][chunk]
     assert asked.deadline_s != 0 and asked.deadline_s != SPENT, "not asked"
     assert block.timestamp > asked.deadline_s, "window"
@@ -487,7 +506,7 @@ def reclaim(attempt: uint256, chunk: uint256):
     """
     @notice Send back the fee of a demand whose proposal was struck down for another fault.
     """
-    assert attempt < self.attempts or self.proposal.state == 0, "still open"
+    assert attempt < self._totals().attempts or self.current.state <= CLOSED, "still open"
     asked: Demand = self.demands[attempt][chunk]
     assert asked.deadline_s != 0 and asked.deadline_s != SPENT, "not asked"
     self.demands[attempt][chunk].deadline_s = SPENT
@@ -518,9 +537,11 @@ def claim(
     held: uint256 = 0
     amount, held = self._record(epoch, leaf)
     if amount > 0:
-        paid: uint256 = self.paid_micro + amount
+        packed: uint256 = self.packed_totals
+        paid: uint256 = ((packed >> 128) & FIGURE_MAX) + amount
         assert paid <= self.last_sums >> sum_tree.HALF, "more than released"
-        self.paid_micro = paid
+        # What is released is funded, so it fits its place.
+        self.packed_totals = packed + (amount << 128)
         sent: bool = extcall STABLE.transfer(leaf.account, amount, default_return_value=True)
         assert sent, "transfer"
     log Claimed(account=leaf.account, epoch=epoch, amount_micro=amount, held_micro=held)
@@ -550,7 +571,8 @@ def claim_many(
     assert root != empty(bytes32), "not final"
     shown: bytes32 = sum_tree._root_of_opening(count, level, position, leaves, path)
     assert shown == root, "not in the tree"
-    paid: uint256 = self.paid_micro
+    packed: uint256 = self.packed_totals
+    paid: uint256 = (packed >> 128) & FIGURE_MAX
     before: uint256 = paid
     bound: uint256 = self.last_sums >> sum_tree.HALF
     i: uint256 = 0
@@ -570,11 +592,69 @@ def claim_many(
                 self.accounts[leaf.account] = known
                 log ClaimFailed(account=leaf.account, epoch=epoch, amount_micro=amount)
         i += 1
-    self.paid_micro = paid
+    self.packed_totals = packed + ((paid - before) << 128)
     return paid - before
 
 
 # Views
+
+
+@external
+@view
+def proposal() -> Proposal:
+    """
+    @notice The open proposal, or the last one with state 0. `terms`: bond (128 bits), epoch (64),
+            count (64). `state`: proposer (160 bits), end of the window (64), open demands (32).
+    """
+    found: Proposal = self.current
+    if found.state == CLOSED:
+        found.state = 0
+    return found
+
+
+@external
+@view
+def attempts() -> uint256:
+    """
+    @notice Proposals so far; the next is one more.
+    """
+    return self._totals().attempts
+
+
+@external
+@view
+def last_epoch() -> uint256:
+    """
+    @notice The epoch of the last final root; 0 before the first.
+    """
+    return self._totals().last_epoch
+
+
+@external
+@view
+def funded_micro() -> uint256:
+    """
+    @notice What came in for claims, since the first epoch.
+    """
+    return self._totals().funded_micro
+
+
+@external
+@view
+def paid_micro() -> uint256:
+    """
+    @notice What was paid to accounts, since the first epoch.
+    """
+    return self._totals().paid_micro
+
+
+@external
+@view
+def locked_micro() -> uint256:
+    """
+    @notice What is here and not for claims: bonds, fees of demands, what could not be sent.
+    """
+    return self._totals().locked_micro
 
 
 @external
@@ -660,10 +740,53 @@ def _ends(state: uint256) -> uint256:
 
 @internal
 @view
+def _totals() -> Totals:
+    packed: uint256 = self.packed_totals
+    return Totals(
+        funded_micro=packed >> 192,
+        paid_micro=(packed >> 128) & FIGURE_MAX,
+        locked_micro=(packed >> 64) & FIGURE_MAX,
+        last_epoch=(packed >> 24) & (2**40 - 1),
+        attempts=packed & ATTEMPTS_MAX,
+    )
+
+
+@internal
+def _keep(totals: Totals):
+    # Epochs are bounded where they are proposed; paid is never more than funded.
+    assert totals.funded_micro | totals.locked_micro <= FIGURE_MAX, "more money than there is"
+    assert totals.attempts <= ATTEMPTS_MAX, "attempts"
+    self.packed_totals = (
+        (totals.funded_micro << 192)
+        | (totals.paid_micro << 128)
+        | (totals.locked_micro << 64)
+        | (totals.last_epoch << 24)
+        | totals.attempts
+    )
+
+
+@internal
+def _unlock(amount: uint256):
+    packed: uint256 = self.packed_totals
+    assert (packed >> 64) & FIGURE_MAX >= amount, "not locked"
+    self.packed_totals = packed - (amount << 64)
+
+
+@internal
+@view
+def _open_state() -> uint256:
+    # Of the proposal that may still be struck down.
+    state: uint256 = self.current.state
+    assert state > CLOSED, "none is open"
+    return state
+
+
+@internal
+@view
 def _open_root() -> (bytes32, uint256):
     # Root and count of the proposal that may still be struck down.
-    assert self.proposal.state != 0, "none is open"
-    return self.proposal.root, self.proposal.terms & (2**64 - 1)
+    assert self.current.state > CLOSED, "none is open"
+    return self.current.root, self.current.terms & (2**64 - 1)
 
 
 @internal
@@ -694,15 +817,15 @@ def _require_recorded(
 
 @internal
 def _strike(fault: uint256, challenger: address):
-    terms: uint256 = self.proposal.terms
+    terms: uint256 = self.current.terms
     epoch: uint256 = (terms >> 64) & (2**64 - 1)
-    attempt: uint256 = self.attempts
+    attempt: uint256 = self._totals().attempts
     bond: uint256 = terms >> 128
     reward: uint256 = bond * CHALLENGER_BPS // 10_000
-    self.proposal.state = 0
+    self.current.state = CLOSED
     if fault != FAULT_WITHHELD:
         # What is withheld may have been right: another may propose the same root.
-        stated: bytes32 = self._stated(self.proposal.root, self.proposal.content)
+        stated: bytes32 = self._stated(self.current.root, self.current.content)
         self.fraudulent[
             keccak256(abi_encode(KIND_ROOT, self._subject(attempt), epoch, stated))
         ] = True
@@ -748,14 +871,19 @@ def _take(amount: uint256):
 
 @internal
 def _give(to: address, amount: uint256):
-    # Out of what is locked; what cannot be sent is owed, so that nobody can block an epoch.
-    if amount == 0:
-        return
+    # Out of what is locked.
+    if amount > 0 and self._sent_or_owed(to, amount):
+        self._unlock(amount)
+
+
+@internal
+def _sent_or_owed(to: address, amount: uint256) -> bool:
+    # What cannot be sent is owed, so that nobody can block an epoch.
     if self._sent(to, amount):
-        self.locked_micro -= amount
-    else:
-        self.owed_micro[to] += amount
-        log Owed(account=to, amount_micro=amount)
+        return True
+    self.owed_micro[to] += amount
+    log Owed(account=to, amount_micro=amount)
+    return False
 
 
 @internal

@@ -100,7 +100,8 @@ distributor: public(address)
 settler: public(address)
 balance_of: public(HashMap[bytes32, uint256])
 notice_of: public(HashMap[bytes32, Notice])
-pots: public(HashMap[uint256, Pot])
+# In one word each: drawn (128 bits), ready and expiry (40 each), take (16), state (8).
+packed_pots: HashMap[uint256, uint256]
 # Of the pot opened last; the next is of a later epoch, and opened not before an interval is over.
 last_epoch: public(uint256)
 last_opened_s: public(uint256)
@@ -227,7 +228,7 @@ def draw(
     assert msg.sender == self.settler, "not the settler"
     assert not staticcall PARAMETERS.paused(), "paused"
     assert len(customers) == len(sums_micro) and len(customers) > 0, "lengths"
-    pot: Pot = self.pots[epoch]
+    pot: Pot = self._pot(epoch)
     if pot.state == 0:
         assert epoch > self.last_epoch or self.last_opened_s == 0, "epoch"
         assert (
@@ -255,7 +256,7 @@ def draw(
     pot.drawn_micro += total
     assert pot.drawn_micro <= staticcall PARAMETERS.draw_epoch_max_micro(), "cap"
     pot.ready_s = block.timestamp + staticcall PARAMETERS.draw_lock_s()
-    self.pots[epoch] = pot
+    self._keep(epoch, pot)
     self.customers_micro -= total
     self.pots_micro += total
 
@@ -271,7 +272,7 @@ def refund(
     """
     assert msg.sender == self.settler, "not the settler"
     assert len(customers) == len(sums_micro) and len(customers) > 0, "lengths"
-    assert self.pots[epoch].state == OPEN, "closed"
+    assert self._pot(epoch).state == OPEN, "closed"
     for i: uint256 in range(len(customers), bound=CUSTOMERS_MAX):
         assert sums_micro[i] > 0, "amount"
         self._give_back(epoch, customers[i], sums_micro[i])
@@ -283,9 +284,11 @@ def reject(epoch: uint256):
     @notice Close an open pot for its customers; by the guardian.
     """
     assert msg.sender == staticcall PARAMETERS.guardian(), "not the guardian"
-    assert self.pots[epoch].state == OPEN, "closed"
-    self.pots[epoch].state = REJECTED
-    log Rejected(epoch=epoch, amount_micro=self.pots[epoch].drawn_micro)
+    pot: Pot = self._pot(epoch)
+    assert pot.state == OPEN, "closed"
+    pot.state = REJECTED
+    self._keep(epoch, pot)
+    log Rejected(epoch=epoch, amount_micro=pot.drawn_micro)
 
 
 @external
@@ -294,7 +297,7 @@ def reclaim(epoch: uint256, customers: DynArray[bytes32, CUSTOMERS_MAX]):
     @notice Give customers back what was drawn for an epoch that was rejected, or not released in
             time. Anybody may call.
     """
-    pot: Pot = self.pots[epoch]
+    pot: Pot = self._pot(epoch)
     late: bool = pot.state == OPEN and block.timestamp >= pot.expires_s
     assert late or pot.state == REJECTED, "not to be reclaimed"
     for customer: bytes32 in customers:
@@ -313,13 +316,13 @@ def release(epoch: uint256, take_micro: uint256):
     """
     assert msg.sender == self.settler, "not the settler"
     assert self.distributor != empty(address), "not connected"
-    pot: Pot = self.pots[epoch]
+    pot: Pot = self._pot(epoch)
     assert pot.state == OPEN, "closed"
     assert block.timestamp >= pot.ready_s, "locked"
     assert block.timestamp < pot.expires_s, "expired"
     assert take_micro * BPS < pot.drawn_micro * pot.take_bps + BPS, "take"
     providers: uint256 = pot.drawn_micro - take_micro
-    self.pots[epoch].state = RELEASED
+    self.packed_pots[epoch] += RELEASED - OPEN
     self.pots_micro -= pot.drawn_micro
     if take_micro > 0:
         assert extcall STABLE.approve(TREASURY.address, take_micro, default_return_value=True)
@@ -330,6 +333,15 @@ def release(epoch: uint256, take_micro: uint256):
         )
         assert sent, "transfer"
     log Released(epoch=epoch, providers_micro=providers, take_micro=take_micro)
+
+
+@external
+@view
+def pots(epoch: uint256) -> Pot:
+    """
+    @notice The pot of an epoch.
+    """
+    return self._pot(epoch)
 
 
 @external
@@ -348,6 +360,31 @@ def _drawn_of(epoch: uint256, customer: bytes32) -> uint256:
 
 
 @internal
+@view
+def _pot(epoch: uint256) -> Pot:
+    packed: uint256 = self.packed_pots[epoch]
+    return Pot(
+        drawn_micro=packed >> 104,
+        ready_s=(packed >> 64) & (2**40 - 1),
+        expires_s=(packed >> 24) & (2**40 - 1),
+        take_bps=(packed >> 8) & (2**16 - 1),
+        state=packed & (2**8 - 1),
+    )
+
+
+@internal
+def _keep(epoch: uint256, pot: Pot):
+    # What is drawn is below the cap of an epoch, times are below 2**40 for 34,000 years.
+    self.packed_pots[epoch] = (
+        (pot.drawn_micro << 104)
+        | (pot.ready_s << 64)
+        | (pot.expires_s << 24)
+        | (pot.take_bps << 8)
+        | pot.state
+    )
+
+
+@internal
 @pure
 def _customer(owner: address, salt: bytes32) -> bytes32:
     return keccak256(abi_encode(owner, salt))
@@ -357,7 +394,9 @@ def _customer(owner: address, salt: bytes32) -> bytes32:
 def _give_back(epoch: uint256, customer: bytes32, amount: uint256):
     assert amount <= self._drawn_of(epoch, customer), "amount"
     self.draws[epoch][customer] -= amount
-    self.pots[epoch].drawn_micro -= amount
+    pot: Pot = self._pot(epoch)
+    pot.drawn_micro -= amount
+    self._keep(epoch, pot)
     self.balance_of[customer] += amount
     self.customers_micro += amount
     self.pots_micro -= amount

@@ -62,6 +62,8 @@ name_of: HashMap[bytes32, String[32]]
 changed_s: public(HashMap[bytes32, uint256])
 guardian: public(address)
 paused_until_s: public(uint256)
+# Shares of the take in one word, because every epoch reads them: 16 bits each, insurance lowest.
+split: uint256
 
 
 @deploy
@@ -183,13 +185,14 @@ def split_bps() -> uint256[6]:
     @notice Shares of the take: insurance and repair, treasury, coordinators and gateways,
             verifiers and relays, stakers, burn. Their sum is 10,000.
     """
+    split: uint256 = self.split
     return [
-        self.value[INSURANCE],
-        self.value[TREASURY],
-        self.value[COORDINATORS],
-        self.value[VERIFIERS],
-        self.value[STAKERS],
-        self.value[BURN],
+        split & (2**16 - 1),
+        (split >> 16) & (2**16 - 1),
+        (split >> 32) & (2**16 - 1),
+        (split >> 48) & (2**16 - 1),
+        (split >> 64) & (2**16 - 1),
+        split >> 80,
     ]
 
 
@@ -329,7 +332,6 @@ def _check_step(key: bytes32, wanted: uint256):
 
 
 @internal
-@view
 def _check():
     whole: uint256 = self.value[INSURANCE] + self.value[TREASURY] + self.value[COORDINATORS]
     whole += self.value[VERIFIERS] + self.value[STAKERS] + self.value[BURN]
@@ -339,6 +341,10 @@ def _check():
     self_payable: uint256 = whole - self.value[TREASURY]
     assert self.value[TOP_UP] + self_payable < BPS, "self-dealing"
     assert 2 * self.value[DISCOUNT] <= self.value[TAKE], "discount"
+    # No share is above 10,000, so each fits its 16 bits.
+    split: uint256 = self.value[INSURANCE] | (self.value[TREASURY] << 16)
+    split |= (self.value[COORDINATORS] << 32) | (self.value[VERIFIERS] << 48)
+    self.split = split | (self.value[STAKERS] << 64) | (self.value[BURN] << 80)
 
 
 @internal

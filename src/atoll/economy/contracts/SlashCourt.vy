@@ -26,15 +26,16 @@ struct Statement:
     epoch: uint256
     stated: bytes32
 
-# What two thirds of the verifiers say a node did. Amounts in units of the bond's token, but
-# `held_micro`: what the next epoch takes from the node's held funds.
+# What two thirds of the verifiers say a node did. The bond's token has no price here, so shares:
+# `bond_bps` of all that answers for the node (own tranche first), of what is taken at most
+# `repair_bps` and `customer_bps`. `held_micro`: what epoch `epoch` takes of its held funds at most.
 struct Verdict:
     node: bytes32
     evidence: bytes32
     epoch: uint256
-    amount: uint256
-    repair: uint256
-    customer: uint256
+    bond_bps: uint256
+    repair_bps: uint256
+    customer_bps: uint256
     customer_account: address
     reporter: address
     held_micro: uint256
@@ -45,6 +46,7 @@ interface Parameters:
 
 interface Bond:
     def slash(node: bytes32, amount: uint256) -> uint256: nonpayable
+    def coverage(node: bytes32) -> (uint256, uint256, uint256): view
     def ASSET() -> address: view
 
 interface Distributor:
@@ -80,6 +82,7 @@ event HeldForfeited:
 KIND_ROOT: public(constant(uint256)) = 1
 KIND_VERDICT: public(constant(uint256)) = 2
 KIND_LEAF: public(constant(uint256)) = 3
+BPS: constant(uint256) = 10_000
 VERIFIERS_MAX: public(constant(uint256)) = 64
 # Half of the order of secp256k1: the other half of the signatures are copies.
 S_MAX: constant(uint256) = 57896044618658097711785492504343953926418782139537452191302581570759080747168
@@ -278,12 +281,19 @@ def carry_out(verdict: Verdict, signatures: DynArray[Signature, 64]) -> uint256:
     self.punished[fault] = True
     if verdict.held_micro > 0:
         log HeldForfeited(node=verdict.node, fault=fault, amount_micro=verdict.held_micro)
+    assert verdict.bond_bps <= BPS, "shares"
+    assert verdict.repair_bps <= BPS and verdict.customer_bps <= BPS, "shares"
+    own: uint256 = 0
+    delegated: uint256 = 0
+    held: uint256 = 0
+    own, delegated, held = staticcall self.BOND.coverage(verdict.node)
+    amount: uint256 = (own + delegated) * verdict.bond_bps // BPS
     return self._punish(
         verdict.node,
         fault,
-        verdict.amount,
-        verdict.repair,
-        verdict.customer,
+        amount,
+        amount * verdict.repair_bps // BPS,
+        amount * verdict.customer_bps // BPS,
         verdict.customer_account,
         verdict.reporter,
     )

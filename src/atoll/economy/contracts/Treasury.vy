@@ -38,6 +38,9 @@ event PayeeChanged:
 
 BPS: constant(uint256) = 10_000
 BUCKETS: constant(uint256) = 6
+FIGURE_BITS: constant(uint256) = 64
+FIGURE_MAX: constant(uint256) = 2**64 - 1
+RECEIVED: constant(uint256) = 6
 INSURANCE: public(constant(uint256)) = 0
 TREASURY: public(constant(uint256)) = 1
 COORDINATORS: public(constant(uint256)) = 2
@@ -52,11 +55,11 @@ PARAMETERS: public(immutable(Parameters))
 escrow: public(address)
 payee: public(address[BUCKETS])
 offered: public(address[BUCKETS])
-# What each bucket holds, in stablecoin units. Their sum never exceeds this contract's balance.
-balance_of: public(uint256[BUCKETS])
-# What all buckets ever received.
-received_micro: public(uint256)
-take_of: public(HashMap[uint256, uint256])
+# What each bucket holds, in stablecoin units, and what all ever received: figures of 64 bits (18
+# trillion euros), so that a take touches two words. Their sum never exceeds this contract's balance.
+# Buckets 0 to 3, the lowest first; then 4, 5 and what was received.
+lower: uint256
+upper: uint256
 
 
 @deploy
@@ -106,10 +109,7 @@ def receive_take(epoch: uint256, amount_micro: uint256):
         shares[i] = amount_micro * bps[i] // BPS
         rest -= shares[i]
     shares[INSURANCE] = rest
-    for i: uint256 in range(BUCKETS):
-        self.balance_of[i] += shares[i]
-    self.received_micro += amount_micro
-    self.take_of[epoch] += amount_micro
+    self._receive(shares, amount_micro)
     log TakeReceived(epoch=epoch, amount_micro=amount_micro, shares_micro=shares)
 
 
@@ -121,8 +121,9 @@ def absorb() -> uint256:
     """
     amount: uint256 = staticcall STABLE.balanceOf(self) - self._total()
     if amount > 0:
-        self.balance_of[INSURANCE] += amount
-        self.received_micro += amount
+        shares: uint256[BUCKETS] = empty(uint256[BUCKETS])
+        shares[INSURANCE] = amount
+        self._receive(shares, amount)
         log Absorbed(amount_micro=amount)
     return amount
 
@@ -134,8 +135,11 @@ def withdraw(bucket: uint256, receiver: address, amount_micro: uint256):
     """
     assert msg.sender == self.payee[bucket], "not the payee"
     assert receiver != empty(address) and receiver != self, "receiver"
-    assert amount_micro > 0 and amount_micro <= self.balance_of[bucket], "amount"
-    self.balance_of[bucket] -= amount_micro
+    assert amount_micro > 0 and amount_micro <= self._figure(bucket), "amount"
+    if bucket < 4:
+        self.lower -= amount_micro << (FIGURE_BITS * bucket)
+    else:
+        self.upper -= amount_micro << (FIGURE_BITS * (bucket - 4))
     assert extcall STABLE.transfer(receiver, amount_micro, default_return_value=True), "transfer"
     log Withdrawn(bucket=bucket, receiver=receiver, amount_micro=amount_micro)
 
@@ -174,6 +178,25 @@ def accept(bucket: uint256):
 
 @external
 @view
+def balance_of(bucket: uint256) -> uint256:
+    """
+    @notice What a bucket holds.
+    """
+    assert bucket < BUCKETS, "no such bucket"
+    return self._figure(bucket)
+
+
+@external
+@view
+def received_micro() -> uint256:
+    """
+    @notice What all buckets ever received.
+    """
+    return self._figure(RECEIVED)
+
+
+@external
+@view
 def total_micro() -> uint256:
     """
     @notice What all buckets hold.
@@ -185,6 +208,29 @@ def total_micro() -> uint256:
 @view
 def _total() -> uint256:
     total: uint256 = 0
-    for i: uint256 in range(BUCKETS):
-        total += self.balance_of[i]
-    return total
+    lower: uint256 = self.lower
+    upper: uint256 = self.upper
+    for i: uint256 in range(4):
+        total += (lower >> (FIGURE_BITS * i)) & FIGURE_MAX
+    return total + (upper & FIGURE_MAX) + ((upper >> FIGURE_BITS) & FIGURE_MAX)
+
+
+@internal
+@view
+def _figure(number: uint256) -> uint256:
+    if number < 4:
+        return (self.lower >> (FIGURE_BITS * number)) & FIGURE_MAX
+    return (self.upper >> (FIGURE_BITS * (number - 4))) & FIGURE_MAX
+
+
+@internal
+def _receive(shares: uint256[BUCKETS], amount: uint256):
+    # No bucket holds more than all ever received, so no figure runs into the next.
+    upper: uint256 = self.upper
+    assert (upper >> (2 * FIGURE_BITS)) + amount <= FIGURE_MAX, "more money than there is"
+    lower: uint256 = 0
+    for i: uint256 in range(4):
+        lower |= shares[i] << (FIGURE_BITS * i)
+    self.lower += lower
+    more: uint256 = shares[4] | (shares[5] << FIGURE_BITS) | (amount << (2 * FIGURE_BITS))
+    self.upper = upper + more
