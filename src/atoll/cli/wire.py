@@ -47,6 +47,7 @@ from atoll.core.ports import Address
 from atoll.runtime.clock import SystemClock
 from atoll.runtime.compute import ThreadCompute
 from atoll.runtime.config import (
+    BankSettings,
     Config,
     CoordinatorSettings,
     GatewaySettings,
@@ -66,6 +67,7 @@ if TYPE_CHECKING:
     from atoll.cli.drill.liars import Disguise
     from atoll.coordinator.app import Coordinator
     from atoll.coordinator.billing.model import Allowance, BillingConfig
+    from atoll.coordinator.customers.model import CustomersConfig, InvoiceConfig
     from atoll.coordinator.packing.rules import PackingProfile
     from atoll.coordinator.policy.model import OwnPlace
     from atoll.coordinator.repair.rules import Profile as RepairProfile
@@ -81,6 +83,8 @@ NODE_STORE = "store"
 VERIFIER_STORE = "record"
 FINGERPRINT_BYTES = 32
 """SHA-256 of a certificate."""
+CUSTOMERS_PAUSE_S = {"local": 2.0, "demo": 2.0, "wan": 60.0}
+"""Between two judgements of customers, by profile."""
 NODE_LIST = "nodes.json"
 NODE_LIST_S = 5.0
 """How often it is looked whether nodes came, went or moved."""
@@ -221,6 +225,7 @@ async def coordinator_of(
             sets=set_timers(config.coordinator),
             settlement=settlement_of(folder, config.chain, compute) if loops else None,
             billing=billing_of(folder, config) if loops else None,
+            customers=customers_of(folder, config, loops=loops),
             allowance=allowance_of(folder, config) if loops else None,
         ),
         loops=loops,
@@ -313,6 +318,66 @@ def billing_of(folder: Path, config: Config) -> "BillingConfig | None":
         length_max_ms=settings.epoch_max_s * 1000,
         time_factor=settings.time_factor,
     )
+
+
+def customers_of(folder: Path, config: Config, *, loops: bool) -> "CustomersConfig":
+    """Return how customers are billed. Raises ``CONFIG`` for an account that cannot be."""
+    from atoll.coordinator.customers.model import PROFILES, CustomersConfig
+    from atoll.runtime.disk import FolderDisk
+
+    settings = config.coordinator
+    charged = settings.epoch_s > 0
+    if settings.prepaid == "enforced" and not charged:
+        raise AtollError(
+            Kind.CONFIG,
+            "start coordinator",
+            "coordinator.prepaid is enforced, but nothing is charged",
+            hint="set coordinator.epoch_s as well, or leave coordinator.prepaid open",
+        )
+    return CustomersConfig(
+        times=PROFILES[settings.profile],
+        enforced=settings.prepaid == "enforced",
+        charged=charged,
+        epochs=FolderDisk(folder / EPOCHS) if loops and charged else None,
+        invoices=invoices_of(config.bank),
+        time_factor=settings.time_factor,
+        pause_s=CUSTOMERS_PAUSE_S[settings.profile],
+    )
+
+
+def invoices_of(settings: BankSettings) -> "InvoiceConfig | None":
+    """Return the operator's bank account and invoices; None where he named no account.
+
+    Raises ``CONFIG`` for settings that no invoice could be written with.
+    """
+    if not settings.iban:
+        return None
+    from atoll.coordinator.customers.model import InvoiceConfig
+    from atoll.economy.payments.accounts import BankAccount, parse_bic, parse_iban
+    from atoll.economy.payments.invoices.model import Party, Vat
+    from atoll.economy.payments.invoices.rules import next_number
+
+    try:
+        account = BankAccount(settings.holder, parse_iban(settings.iban), parse_bic(settings.bic))
+        next_number(settings.series, "2026-01-01", None)
+    except AtollError as error:
+        raise AtollError(
+            Kind.CONFIG,
+            "start coordinator",
+            f"[bank]: {error.message}",
+            hint="correct holder, iban, bic and series in the section bank of atoll.toml",
+        ) from error
+    if not settings.vat_bps and not settings.vat_note.strip():
+        raise AtollError(
+            Kind.CONFIG,
+            "start coordinator",
+            "[bank]: invoices without VAT say why",
+            hint="set bank.vat_bps or bank.vat_note",
+        )
+    lines = tuple(one.strip() for one in settings.address.split(";") if one.strip())
+    seller = Party(settings.holder, lines, settings.vat_number)
+    note = "" if settings.vat_bps else settings.vat_note.strip()
+    return InvoiceConfig(account, seller, settings.series, Vat(settings.vat_bps, note))
 
 
 def allowance_of(folder: Path, config: Config) -> "Allowance | None":

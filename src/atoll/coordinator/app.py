@@ -14,7 +14,7 @@ from atoll.coordinator.billing import store as billing
 from atoll.coordinator.config import CoordinatorConfig
 from atoll.coordinator.door import Door, SpentProofs
 from atoll.coordinator.metadata.store import buckets, packs, reports, segments
-from atoll.coordinator.part import Handler, NodeHandler, PageHandler, Step
+from atoll.coordinator.part import Guard, Handler, NodeHandler, PageHandler, Step
 from atoll.coordinator.registry.model import TIMERS
 from atoll.core.crypto import NONCE_BYTES, open_secret, seal_secret
 from atoll.core.errors import AtollError, Kind
@@ -22,6 +22,7 @@ from atoll.core.identity import Identity, check_request
 from atoll.core.messages import (
     CONTROL_REQUESTS,
     NODE_REQUESTS,
+    OPERATOR_REQUESTS,
     Answer,
     CloudStatus,
     ControlRequest,
@@ -98,7 +99,10 @@ class Coordinator(Rooms):
             Heartbeat: self._heartbeat,
         }
         self.pages: dict[str, PageHandler] = {}
+        self._guards: dict[type[Message], Guard] = {}
         for part in self.parts:
+            assert not self._guards.keys() & part.guards.keys(), "one guard for each request"
+            self._guards.update(part.guards)
             self.pages.update(part.pages)
             self._handlers.update(part.handlers)
             self._node_handlers.update(part.node_handlers)
@@ -189,6 +193,9 @@ class Coordinator(Rooms):
             raise AtollError(
                 Kind.NOT_IMPLEMENTED, "ask coordinator", f"no answer to {type(request).__name__}"
             )
+        guard = self._guards.get(type(request))
+        if guard is not None:
+            await guard(request)
         result = await handler(request)
         assert isinstance(result, answer), "core.messages.ANSWERS names the answer"
         return result
@@ -320,6 +327,13 @@ class Coordinator(Rooms):
             )
         self._spent.spend(proof, now_ms)
         request = decode(body, ControlRequest)
+        if type(request) in OPERATOR_REQUESTS and prover != self._identity.public_key:
+            raise AtollError(
+                Kind.FORBIDDEN,
+                "ask coordinator",
+                "this is for the coordinator's operator alone",
+                hint="run the command where the coordinator's folder is",
+            )
         if isinstance(request, ReportTransfers):
             own = prover == self._identity.public_key
             request = msgspec.structs.replace(request, reporter=b"" if own else prover)

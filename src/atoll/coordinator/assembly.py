@@ -15,6 +15,7 @@ from atoll.coordinator.billing.service import BillingService
 from atoll.coordinator.collection.rules import LIMITS
 from atoll.coordinator.collection.service import CollectionService
 from atoll.coordinator.config import CoordinatorConfig
+from atoll.coordinator.customers.parts import parts_of as customers_of
 from atoll.coordinator.market.rules import price_of
 from atoll.coordinator.market.service import MarketService
 from atoll.coordinator.metadata.serials import SerialAllocator
@@ -47,8 +48,10 @@ from atoll.coordinator.retention.rules import PROFILES as RETENTION_PROFILES
 from atoll.coordinator.retention.service import RetentionService
 from atoll.coordinator.sets.rules import PROFILES as SET_PROFILES
 from atoll.coordinator.sets.service import SetsService
+from atoll.coordinator.settlement.documents import Documents
 from atoll.coordinator.settlement.service import CHAIN_KEYS, SettlementService
 from atoll.coordinator.terms.service import TermsService
+from atoll.coordinator.traffic.service import TrafficService
 from atoll.coordinator.upgrade.rules import PROFILES as UPGRADE_PROFILES
 from atoll.coordinator.upgrade.service import UpgradeService
 from atoll.core.errors import AtollError, Kind
@@ -112,6 +115,7 @@ class Rooms:
             self.reputation,
             self.market,
             self.metering,
+            self.traffic,
             ProviderPages(world.clock, self.registry, self.reputation),
             self.packing,
             self.upgrades,
@@ -129,6 +133,11 @@ class Rooms:
                 world.secret(CHAIN_KEYS),
                 config.settlement,
                 verifiers=config.verifier_keys,
+                documents=(
+                    Documents(world.database, world.compute, config.billing)
+                    if config.billing is not None
+                    else None
+                ),
             )
             self.parts.append(self.settlement)
         self.billing: BillingService | None = None
@@ -147,7 +156,21 @@ class Rooms:
             )
             self.parts.append(self.billing)
             self.parts.append(self._pay(world, self.billing))
-            self.parts.append(EpochPages(world.database, world.compute, config.billing))
+            settlements = self.settlement.facts if self.settlement is not None else None
+            self.parts.append(
+                EpochPages(world.database, world.compute, config.billing, settlements)
+            )
+        self.parts.extend(
+            customers_of(
+                world.clock,
+                world.database,
+                world.compute,
+                self.registry,
+                self.market,
+                config.customers,
+                secret=world.secret(b"epoch-pseudonyms/1"),
+            )
+        )
         if config.allowance is not None:
             self.parts.append(AllowanceService(world.clock, world.database, config.allowance))
 
@@ -217,6 +240,13 @@ class Rooms:
             profile=profile,
             accuse=self._accuse,
         )
+        self.traffic = TrafficService(
+            world.clock,
+            world.database,
+            self.registry,
+            public_key=world.identity.public_key,
+            settlement_key=self.placement.settlement_key,
+        )
         self.metering = MeteringService(
             world.clock,
             world.database,
@@ -224,6 +254,7 @@ class Rooms:
             config.metering or METERING_PROFILES[config.profile],
             price_of=price_of,
             slot_ms=(config.proofs or PROOF_PROFILES[config.profile]).slot_ms,
+            traffic=self.traffic,
         )
         self.offers = RepairOffers(
             clock=world.clock,

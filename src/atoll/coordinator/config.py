@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from atoll.coordinator.audit.model import ProofTimes
 from atoll.coordinator.billing.model import Allowance, BillingConfig
+from atoll.coordinator.customers.model import CustomersConfig
 from atoll.coordinator.market.model import MarketConfig
 from atoll.coordinator.metadata.service import MetadataConfig
 from atoll.coordinator.metering.model import MeteringConfig
@@ -55,5 +56,7 @@ class CoordinatorConfig:
     """The chain that is settled on; None for none."""
     billing: BillingConfig | None = None
     """How long epochs are and where they are published; None for no epochs."""
+    customers: CustomersConfig = field(default_factory=CustomersConfig)
+    """How customers are billed, and what follows when nothing is left."""
     allowance: Allowance | None = None
     """Whom a chain of one's own gives euros that are worth nothing; None for nobody."""

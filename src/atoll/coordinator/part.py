@@ -12,6 +12,8 @@ from atoll.core.messages import Message
 
 Handler = Callable[[Any], Awaitable[Message]]
 """Answers one type of control request."""
+Guard = Callable[[Any], Awaitable[None]]
+"""Looks at a control request before its handler does; raises to refuse it."""
 NodeHandler = Callable[[Any, bytes, int], Awaitable[Message]]
 """Answers one type of node request: the request, the key that signed it, the signer's time in ms.
 
@@ -45,6 +47,8 @@ class Part:
 
     handlers: Mapping[type[Message], Handler] = {}
     """By control request: how it is answered. In every process, with loops or without."""
+    guards: Mapping[type[Message], Guard] = {}
+    """By control request, of whatever part: what must let it pass first."""
     node_handlers: Mapping[type[Message], NodeHandler] = {}
     """By node request: how it is answered."""
     pages: Mapping[str, PageHandler] = {}

@@ -46,6 +46,7 @@ class Kind(Enum):
     WRONG_FOLDER = "wrong_folder"
     NEWER_FORMAT = "newer_format"
     CANCELLED = "cancelled"
+    UNPAID = "unpaid"
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +95,7 @@ _MEANINGS: dict[Kind, Meaning] = {
     Kind.WRONG_FOLDER: Meaning(500, "", 78),
     Kind.NEWER_FORMAT: Meaning(500, "", 78),
     Kind.CANCELLED: Meaning(499, "", 130),
+    Kind.UNPAID: Meaning(403, "AccountProblem", 77),
 }
 
 

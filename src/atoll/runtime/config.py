@@ -154,6 +154,12 @@ class CoordinatorSettings:
         most=1_000_000_000,
     )
 
+    prepaid: str = _setting(
+        "open",
+        "What an empty balance of a customer means: nothing (open), or notice, read-only, grace "
+        "and deletion (enforced).",
+        choices=("open", "enforced"),
+    )
     operator: str = _setting("", "Who runs it; policies of buckets may ask.")
     country: str = _setting("", "Country it runs in, two letters; empty: not said.")
     parent_country: str = _setting(
@@ -282,6 +288,22 @@ class WatcherSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class BankSettings:
+    """The operator's bank account, and what stands on his invoices."""
+
+    holder: str = _setting("", "Name of the account's holder: who writes invoices.")
+    iban: str = _setting("", "IBAN that customers pay to; empty: no transfers, no invoices.")
+    bic: str = _setting("", "Its BIC, where a bank asks for one.")
+    address: str = _setting("", "Postal address on invoices; lines with semicolons between.")
+    vat_number: str = _setting("", "VAT identification number on invoices.")
+    vat_bps: int = _setting(0, "Rate of VAT in 1/10,000: 1900 is 19 %.", least=0, most=5_000)
+    vat_note: str = _setting(
+        "no VAT is charged", "What invoices say with a rate of 0: you answer for it."
+    )
+    series: str = _setting("A", "Letters before invoices' numbers: A-2026-000001.")
+
+
+@dataclass(frozen=True, slots=True)
 class ChainSettings:
     """The settlement chain: ``atoll chain``, and the coordinator that settles on it."""
 
@@ -343,6 +365,7 @@ class Config:
     verifier: VerifierSettings = field(default_factory=VerifierSettings)
     relay: RelaySettings = field(default_factory=RelaySettings)
     watcher: WatcherSettings = field(default_factory=WatcherSettings)
+    bank: BankSettings = field(default_factory=BankSettings)
     chain: ChainSettings = field(default_factory=ChainSettings)
     client: ClientSettings = field(default_factory=ClientSettings)
     log: LogSettings = field(default_factory=LogSettings)

@@ -68,7 +68,7 @@ class Packer(BackgroundWork[PackCounts]):
         total = sum(layout.stored_bytes for layout in layouts)
         if total > SEGMENT_PLAIN_BYTES_MAX:
             raise AtollError(Kind.INTERNAL, "pack segments", "more was given than a pack can hold")
-        grant = await self._uploader.order(bucket.bucket, total, bucket.policy)
+        grant = await self._uploader.order(bucket.bucket, total, bucket.policy, upkeep=True)
         wrapping = self._keyring.bucket(bucket.account, bucket.bucket).pack_key()
         cipher, wrapped = self._keyring.new_cipher(wrapping, grant.segment)
         now_ms = self._clock.now_ms()

@@ -94,7 +94,9 @@ class Upgrader(BackgroundWork[UpgradeCounts]):
         return work.pause_ms / 1000
 
     async def _order(self, bucket: BucketInfo, k: int, segment: SegmentRecord) -> SegmentGrant:
-        grant = await self._uploader.order(bucket.bucket, segment.plain_bytes, bucket.policy)
+        grant = await self._uploader.order(
+            bucket.bucket, segment.plain_bytes, bucket.policy, upkeep=True
+        )
         if grant.k < k:
             # Nothing was sent: an order that nobody uses leaves nothing behind.
             raise AtollError(

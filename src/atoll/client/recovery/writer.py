@@ -232,7 +232,7 @@ class ManifestWriter:
     ) -> SegmentRecord:
         plain = pack_items(stream.kind, stream.number, stream.covers, part)
         uploader = self._uploader
-        grant = await uploader.order(stream.bucket, len(plain), stream.policy)
+        grant = await uploader.order(stream.bucket, len(plain), stream.policy, upkeep=True)
         wrapping = self._keyring.bucket(stream.account, stream.bucket).manifest_key()
         cipher, wrapped = self._keyring.new_cipher(wrapping, grant.segment)
         capsule = Capsule(

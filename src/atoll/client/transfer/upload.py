@@ -108,13 +108,20 @@ class SegmentUploader:
         self.report = TransferReport(control, clock)
         self._receipts = 0
 
-    async def order(self, bucket: bytes, plain_bytes: int, policy: int = 0) -> SegmentGrant:
-        """Ask for a segment of this size under the bucket's policy. Raises ``TOO_FEW_NODES``."""
+    async def order(
+        self, bucket: bytes, plain_bytes: int, policy: int = 0, *, upkeep: bool = False
+    ) -> SegmentGrant:
+        """Ask for a segment of this size under the bucket's policy.
+
+        ``upkeep``: it is for no new data. Raises ``TOO_FEW_NODES``, and ``UNPAID`` for new data of
+        a customer who may store none.
+        """
         question = OrderSegment(
             bucket=bucket,
             plain_bytes=plain_bytes,
             gateway_key=self.identity.public_key,
             policy=policy,
+            upkeep=upkeep,
         )
         return await self.control.ask(question, SegmentGrant)
 

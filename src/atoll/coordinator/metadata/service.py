@@ -388,7 +388,7 @@ class MetadataService:
         keys = sorted({key_bytes(key) for key in request.keys})
         now_ms = self._clock.now_ms()
         return await self._database.write(
-            partial(_delete, request=request, keys=keys, now_ms=now_ms)
+            partial(delete_in, request=request, keys=keys, now_ms=now_ms)
         )
 
 
@@ -535,9 +535,10 @@ def _read(connection: Connection, request: ReadObject, key: bytes) -> ObjectRead
     )
 
 
-def _delete(
+def delete_in(
     connection: Connection, request: DeleteObjects, keys: list[bytes], now_ms: int
 ) -> DeletedKeys:
+    """Remove keys, in order, within a transaction; what is locked stays."""
     if buckets.lock_bucket(connection, request.bucket) is None:
         raise no_bucket()
     if request.condition.if_match or request.condition.if_none_match:

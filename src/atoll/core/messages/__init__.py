@@ -14,6 +14,7 @@ Byte strings are ids, hashes or opaque blobs; ``*_ms`` are milliseconds since th
 from typing import Any, Union
 
 from atoll.core.messages import (
+    customers,
     market,
     metering,
     nodes,
@@ -31,6 +32,7 @@ from atoll.core.messages import (
     settlement,
     status,
     terms,
+    traffic,
     upgrades,
 )
 from atoll.core.messages.base import (
@@ -119,8 +121,10 @@ _LATER = (
     upgrades,
     market,
     metering,
+    traffic,
     settlement,
     payouts,
+    customers,
 )
 
 NODE_REQUESTS: dict[type[Message], type[Message]] = dict(nodes.NODE_REQUESTS)
@@ -130,6 +134,8 @@ CONTROL_REQUESTS: dict[type[Message], type[Message]] = {
     **status.CONTROL_REQUESTS,
 }
 """What a gateway may ask, and the answer of each."""
+OPERATOR_REQUESTS: frozenset[type[Message]] = customers.OPERATOR_REQUESTS
+"""Control requests that only the coordinator's own key may bring over the network."""
 for _topic in _LATER:
     NODE_REQUESTS.update(_topic.NODE_REQUESTS)
     CONTROL_REQUESTS.update(_topic.CONTROL_REQUESTS)
@@ -145,6 +151,7 @@ __all__ = [
     "LIST_KEYS_MAX",
     "MESSAGE_BYTES_MAX",
     "NODE_REQUESTS",
+    "OPERATOR_REQUESTS",
     "AbandonedSegment",
     "AbortUpload",
     "Answer",

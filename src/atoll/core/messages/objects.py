@@ -102,7 +102,7 @@ class PieceGrant(Message, frozen=True):
 class OrderSegment(Message, frozen=True):
     """Ask for a new segment: a scheme by size and network, and limits for its pieces.
 
-    Error: ``TOO_FEW_NODES`` with what is missing in words.
+    Errors: ``TOO_FEW_NODES`` with what is missing in words, ``UNPAID``.
     """
 
     bucket: bytes
@@ -110,6 +110,9 @@ class OrderSegment(Message, frozen=True):
     gateway_key: bytes
     policy: int = 0
     """The bucket's policy as the gateway knows it: nothing older is applied."""
+    upkeep: bool = False
+    """For what keeps stored data in order (manifests, packs, copies), not for new data: it goes on
+    when uploads are refused."""
 
 
 class SegmentGrant(Message, frozen=True):

@@ -10,6 +10,10 @@ TABLE: dict[str, tuple[int, str]] = {
     "AccessControlListNotSupported": (400, "The bucket does not allow ACLs"),
     "AccessDenied": (403, "Access Denied"),
     "AccessForbidden": (403, "CORSResponse: CORS is not enabled for this bucket."),
+    "AccountProblem": (
+        403,
+        "There is a problem with your account that prevents the operation from completing.",
+    ),
     "AuthorizationHeaderMalformed": (400, "The authorization header you provided is invalid."),
     "AuthorizationQueryParametersError": (400, "The authorization query is invalid."),
     "BadDigest": (400, "The Content-MD5 you specified did not match what we received."),
@@ -186,6 +190,7 @@ _EXPLAINED = frozenset(
         Kind.TOO_FEW_NODES,
         Kind.DATA_LOST,
         Kind.DISK_FULL,
+        Kind.UNPAID,
     }
 )
 """Kinds whose own message helps the caller. All others are this cloud's inner affair: 500."""

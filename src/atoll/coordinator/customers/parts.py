@@ -1,0 +1,59 @@
+"""The parts of customers put together: who answers, and what is done again and again."""
+
+from atoll.coordinator.customers.bank import BankDesk
+from atoll.coordinator.customers.books import Books
+from atoll.coordinator.customers.invoices import InvoiceDesk
+from atoll.coordinator.customers.model import CustomersConfig
+from atoll.coordinator.customers.removal import Removal
+from atoll.coordinator.customers.service import CustomersService
+from atoll.coordinator.market.service import MarketService
+from atoll.coordinator.part import Part, Step
+from atoll.coordinator.registry.service import RegistryService
+from atoll.core.ports import Clock, Compute, Database
+
+INVOICES_PAUSE_S = 60.0
+BOOKS_PAUSE_S = 1.0
+
+
+class CustomerLoops(Part):
+    """Brings the books up to date, judges customers, writes invoices, removes what is unpaid."""
+
+    def __init__(
+        self,
+        customers: CustomersService,
+        invoices: InvoiceDesk,
+        books: Books | None,
+        removal: Removal,
+    ) -> None:
+        """Without ``books`` nothing is charged: then only budgets are judged, and all is 0."""
+        pause_s = customers.config.pause_s
+        steps = [
+            Step("judge customers", customers.judge, pause_s),
+            Step("write invoices", invoices.write, INVOICES_PAUSE_S),
+        ]
+        if books is not None:
+            steps.append(Step("take epochs over", books.take, BOOKS_PAUSE_S))
+        if customers.config.enforced:
+            steps.append(Step("remove what is unpaid", removal.step, pause_s))
+        self.steps = steps
+
+
+def parts_of(
+    clock: Clock,
+    database: Database,
+    compute: Compute,
+    registry: RegistryService,
+    market: MarketService,
+    config: CustomersConfig,
+    *,
+    secret: bytes,
+) -> list[Part]:
+    """Return all parts; ``secret`` is the one that pseudonyms of epochs are made with."""
+    customers = CustomersService(clock, database, registry, market, config)
+    invoices = InvoiceDesk(clock, database, customers)
+    bank = BankDesk(clock, database, compute, customers)
+    books = None
+    if config.epochs is not None:
+        books = Books(database, compute, config.epochs, secret)
+    loops = CustomerLoops(customers, invoices, books, Removal(clock, database))
+    return [customers, invoices, bank, loops]
