@@ -22,7 +22,7 @@ _SECTIONS: dict[str, dict[str, Entry]] = {
     "A cloud on this machine": {
         "up": ("atoll.cli.up:up", "Start a whole cloud and keep it running."),
         "status": ("atoll.cli.status:status", "Show nodes, objects, repair and what may die."),
-        "demo": ("atoll.cli.demo:demo", "Store real data, kill nodes, read on, heal."),
+        "demo": ("atoll.cli.demo.command:demo", "Store real data, kill nodes, heal, pay."),
         "drill": ("atoll.cli.drill:drill", "Break a cloud on purpose and report."),
     },
     "Objects": {

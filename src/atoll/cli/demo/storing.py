@@ -1,40 +1,19 @@
-"""``atoll demo``: the main job on real input, told step by step; the exit code says if all held.
+"""Storing: a real directory and a large file, dead nodes, everything read back, repair."""
 
-A cloud of real processes; a real directory and a large file go in through boto3; four of twelve
-nodes are SIGKILLed, two in the middle of an upload, two in the middle of a download; everything is
-read back while they are dead and before repair, then repair brings every segment to full strength.
-"""
-
-import asyncio
 import hashlib
-import itertools
-import json
 import os
-import random
-import sys
 import sysconfig
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import click
-import psutil
-
-from atoll.cli.local_cloud import LocalCloud
-from atoll.cli.places import DATABASE
-from atoll.coordinator.metadata.model import StoredSegment
-from atoll.coordinator.metadata.store.segments import segments_after
+from atoll.cli.demo.story import NODES, Demo
 from atoll.core.errors import AtollError, Kind
-from atoll.core.messages import CloudStatus
 from atoll.runtime.control import send_order
-from atoll.runtime.database import SqlDatabase
 
 BUCKET = "demo"
-NODES = 12
 KILLED_PER_BLOW = 2
 LARGE_BYTES = 256 << 20
 LARGE_KEY = "large.bin"
@@ -44,138 +23,10 @@ TREE_BYTES_MAX = 48 << 20
 THREADS = 6
 REPAIR_TIMEOUT_S = 90.0
 POLL_S = 0.5
-PAGE = 500
-"""Segments read from the metadata at once."""
 BAR_CELLS = 24
 REPAIR_TOLD_PIECES = 60
 """Progress is told each time so many more pieces are rebuilt."""
 READ_BYTES = 1 << 20
-
-
-class Teller:
-    """Says what happens: sentences for people, one JSON object a line for machines."""
-
-    def __init__(self, as_json: bool) -> None:
-        self._as_json = as_json
-        self._began = time.monotonic()
-        self._step = 0
-        self._colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
-
-    def step(self, text: str) -> None:
-        """Begin a step."""
-        self._step += 1
-        if self._as_json:
-            self._line({"event": "step", "number": self._step, "text": text})
-        else:
-            elapsed = time.monotonic() - self._began
-            click.echo(f"\n{self._paint(f'{self._step}. {text}', '1')}  [{elapsed:.0f} s]")
-
-    def note(self, text: str, **figures: Any) -> None:
-        """Say one thing that was seen, with its figures."""
-        if self._as_json:
-            self._line({"event": "note", "text": text, **figures})
-        else:
-            click.echo(f"   {text}")
-
-    def check(self, held: bool, text: str) -> None:
-        """Say whether a comparison held."""
-        if self._as_json:
-            self._line({"event": "check", "held": held, "text": text})
-        else:
-            mark = self._paint("✓", "32") if held else self._paint("✗ FAILED:", "31;1")
-            click.echo(f"   {mark} {text}")
-
-    def result(self, facts: dict[str, Any]) -> None:
-        """Say how it ended."""
-        if self._as_json:
-            self._line({"event": "result", **facts})
-
-    def _paint(self, text: str, code: str) -> str:
-        return f"\x1b[{code}m{text}\x1b[0m" if self._colour else text
-
-    def _line(self, facts: dict[str, Any]) -> None:
-        click.echo(json.dumps(facts))
-
-
-@dataclass
-class Demo:
-    """The demo's state: what went in, what held, what it cost."""
-
-    cloud: LocalCloud
-    teller: Teller
-    expected: dict[str, tuple[str, int]] = field(default_factory=dict)
-    """Key to (SHA-256, bytes) of what was uploaded."""
-    checks: list[tuple[bool, str]] = field(default_factory=list)
-    figures: dict[str, Any] = field(default_factory=dict)
-    killed: list[str] = field(default_factory=list)
-
-    def check(self, held: bool, text: str) -> None:
-        """Record and tell one comparison."""
-        self.checks.append((held, text))
-        self.teller.check(held, text)
-
-    def status(self) -> CloudStatus:
-        """Ask the cloud how it is."""
-        from atoll.cli.status import fetch_status
-
-        return fetch_status(self.folder)
-
-    @property
-    def folder(self) -> Path:
-        """The cloud's data folder."""
-        return Path(str(self.cloud.facts["data"]))
-
-    def kill_nodes(self, count: int) -> None:
-        """SIGKILL that many nodes; the supervisor leaves them dead."""
-        for name in self.choose_victims(count):
-            send_order(self.folder, "kill", name)
-            self.killed.append(name)
-        self.teller.note(f"SIGKILL {', '.join(self.killed[-count:])}", killed=self.killed[-count:])
-
-    def choose_victims(self, count: int) -> list[str]:
-        """Choose nodes at random whose death leaves every object readable.
-
-        A tiny object has four replicas: one choice of four nodes in 495 would take it until one of
-        them returns, and among hundreds of tiny objects a blind choice often takes some object.
-        """
-        names = {f"node-{_number(node.address)}": node.alias for node in self.status().nodes}
-        dead = {names[name] for name in self.killed}
-        alive = sorted(set(names) - set(self.killed))
-        choices = list(itertools.combinations(alive, count))
-        random.SystemRandom().shuffle(choices)
-        segments = asyncio.run(_read_segments(self.folder))
-        for choice in choices:
-            gone = dead | {names[name] for name in choice}
-            if all(len(holders - gone) >= k for k, holders in segments):
-                return list(choice)
-        raise AtollError(
-            Kind.TOO_FEW_NODES, "demo", f"no {count} more nodes can die with every object readable"
-        )
-
-    def node_names(self) -> list[str]:
-        """The supervisor's names of all nodes."""
-        return [c.name for c in send_order(self.folder, "facts") if c.name.startswith("node")]
-
-
-def _number(address: str) -> int:
-    """The number of a node of a local cloud: node i listens on 127.0.i.1."""
-    return int(address.partition("//")[2].split(".")[2])
-
-
-async def _read_segments(folder: Path) -> list[tuple[int, set[int]]]:
-    """Return each segment's k and the aliases of the nodes that hold its pieces."""
-    database = SqlDatabase(f"sqlite:///{folder / DATABASE}")
-    try:
-        found: list[StoredSegment] = []
-        while True:
-            after = found[-1].serial if found else 0
-            page = await database.read(partial(segments_after, after=after, limit=PAGE))
-            found += page
-            if len(page) < PAGE:
-                break
-    finally:
-        await database.close()
-    return [(one.k, {piece.alias for piece in one.pieces}) for one in found]
 
 
 class CountedFile:
@@ -414,12 +265,6 @@ def tell_figures(demo: Demo) -> None:
     demo.teller.note("all of it on one machine: no protection against the loss of this machine")
 
 
-def _command() -> str:
-    """How this very command was called, so that the next one can be pasted."""
-    called = Path(sys.argv[0])
-    return "python -m atoll" if called.name == "__main__.py" else str(called)
-
-
 def make_large_file(folder: Path) -> Path:
     """Write a file of random bytes, so that nothing can be squeezed out of it."""
     path = folder / "demo-large.bin"
@@ -427,72 +272,3 @@ def make_large_file(folder: Path) -> Path:
         for _ in range(LARGE_BYTES >> 20):
             file.write(os.urandom(1 << 20))
     return path
-
-
-def run(demo: Demo, folder: Path) -> bool:
-    """Tell the whole story; return whether every comparison held."""
-    teller = demo.teller
-    teller.step("A real directory goes in, through boto3")
-    demo.cloud.boto3_client().create_bucket(Bucket=BUCKET)
-    upload_tree(demo, folder)
-    teller.step(f"A {LARGE_BYTES >> 20} MiB file by multipart; two nodes die in the middle")
-    large = make_large_file(demo.folder)
-    upload_large(demo, large)
-    large.unlink()
-    before = demo.status().repair.pieces_repaired
-    teller.step("The file is read back; two more nodes die in the middle")
-    download_large(demo)
-    teller.step("Everything is read while four of twelve nodes are dead")
-    teller.note("chosen at random among those whose death leaves every object enough pieces")
-    read_everything(demo, "with 4 of 12 nodes dead")
-    compare_listing(demo)
-    repaired = demo.status().repair.pieces_repaired - before
-    demo.check(repaired == 0, f"that was before repair: {repaired} pieces had been rebuilt")
-    teller.step("Repair brings every segment back to full strength")
-    watch_repair(demo)
-    read_everything(demo, "after repair")
-    teller.step("A dead node comes back")
-    restart_node(demo)
-    teller.step("Figures")
-    tell_figures(demo)
-    return all(held for held, _ in demo.checks)
-
-
-@click.command()
-@click.option(
-    "--dir",
-    "folder",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="A real directory to upload (the first 300 files, 48 MB). Default: Python's own library.",
-)
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
-def demo(folder: Path | None, as_json: bool) -> None:
-    """Store real data on a cloud of 12 nodes, kill 4, read everything, watch it heal."""
-    teller, began = Teller(as_json), time.monotonic()
-    teller.step(f"A cloud of {NODES} nodes starts on this machine")
-    # Two nodes die early in the story: with these timers nothing is repaired before all is read.
-    timers = {"ATOLL_CLOUD_PROFILE": "demo"}
-    with LocalCloud(
-        "--ephemeral", "--nodes", str(NODES), "--port", "0", environment=timers
-    ) as cloud:
-        story = Demo(cloud, teller)
-        machine = f"{psutil.cpu_count()} cores"
-        teller.note(f"S3 endpoint {cloud.endpoint}, {machine}", endpoint=cloud.endpoint)
-        held = run(story, folder or default_folder())
-    seconds = time.monotonic() - began
-    good = sum(held for held, _ in story.checks)
-    teller.result(
-        {
-            "held": held,
-            "checks": [{"held": ok, "text": text} for ok, text in story.checks],
-            "seconds": round(seconds, 1),
-            **story.figures,
-        }
-    )
-    if not as_json:
-        click.echo(f"\n{good} of {len(story.checks)} checks held in {seconds:.0f} s.")
-        if held:
-            click.echo(
-                f"Next: `{_command()} up` keeps such a cloud running; see the tour in README.md."
-            )
-    sys.exit(0 if held else 1)
