@@ -3,12 +3,12 @@
 from collections.abc import Mapping
 
 from atoll.console.model import EarningsView, Euros, Fact
-from atoll.core.messages.payouts import AllEarnings, NodeEarnings
+from atoll.core.messages.payouts import AllEarnings
 from atoll.core.money import PICO_PER_EUR
 
 DECIMALS_MIN, DECIMALS_MAX = 4, 12
-MONEY_DECIMALS = 4
-"""Of amounts that stand still."""
+MONEY_DECIMALS = ((100, 2), (1, 4))
+"""Of amounts that stand still: from so many euros on; six of smaller ones."""
 
 
 def euros_by_node(earnings: AllEarnings, now_ms: int) -> Mapping[bytes, Euros]:
@@ -58,13 +58,9 @@ def _euros(pico: int, pico_per_s: int, decimals: int) -> Euros:
     return Euros(money(pico, decimals), pico, pico_per_s, decimals)
 
 
-def money(pico: int, decimals: int = MONEY_DECIMALS) -> str:
-    """Write an amount of euros with so many decimals, rounded towards nothing."""
+def money(pico: int, decimals: int = 0) -> str:
+    """Write an amount of euros with so many decimals (0: as fits), rounded towards nothing."""
     whole, rest = divmod(abs(pico), PICO_PER_EUR)
+    decimals = decimals or next((few for least, few in MONEY_DECIMALS if whole >= least), 6)
     sign = "-" if pico < 0 else ""
     return f"{sign}{whole:,}.{f'{rest:012}'[:decimals]}"
-
-
-def total_of(one: NodeEarnings, now_ms: int) -> str:
-    """Write what a node earned until now, to the tenth of a micro-euro."""
-    return money(one.earned_by(now_ms), 7)
