@@ -107,12 +107,13 @@ async def _facts(path: Path, config: Config) -> dict[str, Any]:
         "earned_micro": 0,
         "proposals": [],
     }
-    contract = watching.watched(config)
-    if contract is None:
-        return facts
+    named = watching.watched(config) if config.watcher.contracts else None
     database = watching.open_watcher_database(path)
     try:
-        address = contract.address
+        known = await database.read(store.distributors)
+        if named is None and not known:
+            return facts
+        address = named.address if named is not None else known[0]
         cases = await database.read(lambda c: store.cases(c, address))
         facts["earned_micro"] = await database.read(
             lambda c: store.earned_micro(c, address, signer.address)

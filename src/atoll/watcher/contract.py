@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from atoll.core.errors import AtollError, Kind
-from atoll.core.ports import Chain, ChainCall, ChainLog, Clock
+from atoll.core.ports import Chain, ChainBlock, ChainCall, ChainLog, Clock
 from atoll.economy.artifacts.load import load
 from atoll.economy.chain import abi
 from atoll.economy.chain.model import ChainEvent
@@ -38,6 +38,7 @@ class Distributor:
         self._parameters = b""
         self.stable = b""
         """The stablecoin; empty before ``open``."""
+        self._head, self._head_seen = b"", 0.0
         self._topics = {abi.event_topic(self.artifact, name) for name in TOLD}
 
     async def open(self, chain: Chain) -> None:
@@ -69,15 +70,28 @@ class Distributor:
         raw = await self._ask(chain, "proposal", block=at)
         last_epoch = int(await self._ask(chain, "last_epoch", block=at))
         last_root = bytes(await self._ask(chain, "final_root", last_epoch, block=at))
-        now_s = self._clock.now_ms() // MS_PER_S if self._embedded else 0
+        now_s = self._now_s(head)
         return Snapshot(
             block=at,
-            time_s=max(head.time_s, now_s),
+            time_s=now_s,
             attempts=attempts,
             proposal=_proposal(attempts, raw),
             last_epoch=last_epoch,
             last_root=last_root,
         )
+
+    def _now_s(self, head: ChainBlock) -> int:
+        """Return the chain's time now: an embedded one makes a block only when it is told to.
+
+        Its clock may differ from this machine's, but runs as fast: so what passed since its newest
+        block was first seen passed there, too.
+        """
+        if not self._embedded:
+            return head.time_s
+        now = self._clock.monotonic()
+        if head.hash != self._head:
+            self._head, self._head_seen = head.hash, now
+        return max(self._clock.now_ms() // MS_PER_S, head.time_s + int(now - self._head_seen))
 
     async def windows(self, chain: Chain) -> Windows:
         """Return the numbers that challenges go by, as they are now."""

@@ -10,6 +10,7 @@ from atoll.watcher.model import Kept, Proposed, Strike, Verdict
 WORD_BYTES = 32
 KEPT_MAX = 100
 _READ_TO = Statement("SELECT read_to FROM watcher_scan WHERE distributor = :distributor")
+_DISTRIBUTORS = Statement("SELECT distributor FROM watcher_scan ORDER BY read_to DESC")
 _SET_READ_TO = Statement("""
     INSERT INTO watcher_scan (distributor, read_to) VALUES (:distributor, :read_to)
     ON CONFLICT (distributor) DO UPDATE SET read_to = excluded.read_to""")
@@ -75,6 +76,11 @@ def read_to(connection: Connection, distributor: bytes) -> int | None:
     """Return up to which block logs were read; None before the first."""
     found = _READ_TO.scalar(connection, distributor=distributor)
     return None if found is None else int(found)
+
+
+def distributors(connection: Connection) -> list[bytes]:
+    """Return the contracts that were watched, the one read furthest first."""
+    return [bytes(row[0]) for row in _DISTRIBUTORS.all(connection)]
 
 
 def set_read_to(connection: Connection, distributor: bytes, block: int) -> None:

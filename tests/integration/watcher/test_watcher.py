@@ -1,0 +1,177 @@
+"""A watcher in a process of its own strikes down every wrong root, and no honest one."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.fixtures.chain import new_folder, start_anvil
+from tests.fixtures.distributor import (
+    EURO_MICRO,
+    CheatTree,
+    SettledChain,
+    WatcherProcess,
+    account,
+    document_of,
+    make_chain,
+    put_document,
+    some_leaves,
+    wait_for,
+)
+
+from atoll.cli.places import WATCHER_SEED
+from atoll.economy.settlement.fraud import chunk_level, leaf_words, path_words
+from atoll.economy.settlement.sumtree import Leaf, build
+
+pytestmark = pytest.mark.xdist_group("chain")
+BOND = 100 * EURO_MICRO
+SHARE = BOND // 2
+FAULT_SUM, FAULT_ORDER, FAULT_FALLING, FAULT_WITHHELD = 1, 2, 3, 4
+ANSWER_S = 7
+"""A second more than the window to answer has on this chain."""
+ACCOUNTS = 150
+"""Three chunks."""
+
+
+@pytest.fixture(scope="module")
+def folder() -> Iterator[Path]:
+    found = new_folder()
+    yield found
+    shutil.rmtree(found, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def chain(folder: Path) -> Iterator[SettledChain]:
+    server = start_anvil(folder)
+    yield make_chain(server, folder)
+    server.kill()
+
+
+@pytest.fixture(scope="module")
+def mirror(folder: Path) -> Path:
+    return folder / "mirror"
+
+
+@pytest.fixture(scope="module")
+def watcher(chain: SettledChain, folder: Path, mirror: Path) -> Iterator[WatcherProcess]:
+    running = WatcherProcess(chain, folder / "watcher", [str(mirror)])
+    running.start()
+    wait_for((running.folder / "secrets" / WATCHER_SEED).exists)
+    chain.send(chain.proposer, "TestStable", "faucet", running.account(), 1_000 * EURO_MICRO)
+    yield running
+    running.kill()
+
+
+def honest(euro: int) -> list[Leaf]:
+    return some_leaves(ACCOUNTS, euro)
+
+
+@pytest.fixture(scope="module")
+def settled(chain: SettledChain, watcher: WatcherProcess, mirror: Path) -> list[Leaf]:
+    """The leaves of an honest epoch, which is final."""
+    leaves = honest(5)
+    attempt = propose(chain, mirror, leaves)
+    wait_for(lambda: f"attempt {attempt}: honest" in watcher.log())
+    chain.finalise()
+    assert chain.nonce(watcher.account()) == 0, "nothing was sent"
+    return leaves
+
+
+def propose(
+    chain: SettledChain,
+    mirror: Path,
+    leaves: list[Leaf],
+    tree: CheatTree | None = None,
+    published: list[Leaf] | None = None,
+) -> int:
+    """Publish leaves, then propose a tree; the same ones unless said otherwise."""
+    tree = tree or CheatTree(leaves)
+    document = document_of(published or leaves, tree, chain.epoch + 1)
+    put_document(mirror, chain.epoch + 1, document)
+    return chain.propose(tree, document.content_hash)
+
+
+def hold_back(
+    chain: SettledChain, leaves: list[Leaf], tree: CheatTree | None = None, epoch: int = 0
+) -> int:
+    """Propose a tree whose document nobody has."""
+    tree = tree or CheatTree(leaves)
+    content = document_of(leaves, tree, epoch or chain.epoch + 1).content_hash
+    return chain.propose(tree, content, epoch)
+
+
+def demanded(chain: SettledChain, attempt: int) -> list[int]:
+    return [one["chunk"] for one in chain.told("Demanded") if one["attempt"] == attempt]
+
+
+def falls(
+    chain: SettledChain, watcher: WatcherProcess, attempt: int, fault: int, before: int
+) -> None:
+    said = wait_for(lambda: chain.struck(attempt))
+    assert said["fault"] == fault
+    assert said["challenger"] == "0x" + watcher.account().hex()
+    assert said["reward_micro"] == SHARE
+    # Fees of other demands of this proposal come back a moment later.
+    wait_for(lambda: chain.balance_micro(watcher.account()) == before + SHARE)
+    assert not chain.is_open()
+
+
+def test_a_wrong_sum_is_struck_down_wherever_it_is(
+    chain: SettledChain, watcher: WatcherProcess, mirror: Path, settled: list[Leaf]
+) -> None:
+    leaves = honest(6)
+    whole = CheatTree(leaves)
+    for level, place in ((len(whole.levels) - 1, 0), (4, 3), (1, 40), (0, 77)):
+        before = chain.balance_micro(watcher.account())
+        more = whole.word_of(level, place) + (EURO_MICRO << 128)
+        attempt = propose(chain, mirror, leaves, CheatTree(leaves, {(level, place): more}))
+        falls(chain, watcher, attempt, FAULT_SUM, before)
+
+
+def test_a_double_leaf_and_disorder_are_struck_down(
+    chain: SettledChain, watcher: WatcherProcess, mirror: Path, settled: list[Leaf]
+) -> None:
+    leaves = honest(6)
+    double = [*leaves[:70], leaves[69], *leaves[70:]]
+    turned = [*leaves[:63], leaves[64], leaves[63], *leaves[65:]]
+    for wrong in (double, turned):
+        before = chain.balance_micro(watcher.account())
+        falls(chain, watcher, propose(chain, mirror, wrong), FAULT_ORDER, before)
+
+
+def test_a_falling_and_a_missing_account_are_struck_down(
+    chain: SettledChain, watcher: WatcherProcess, mirror: Path, settled: list[Leaf]
+) -> None:
+    leaves = honest(6)
+    less = Leaf(account(90), settled[90].released_micro - 1, 0)
+    falling = [*leaves[:90], less, *leaves[91:]]
+    for wrong in (falling, leaves[:90] + leaves[91:], leaves[1:], leaves[:-1]):
+        before = chain.balance_micro(watcher.account())
+        falls(chain, watcher, propose(chain, mirror, wrong), FAULT_FALLING, before)
+
+
+def test_a_root_that_its_document_does_not_make_falls_when_nobody_shows_it(
+    chain: SettledChain, watcher: WatcherProcess, mirror: Path, settled: list[Leaf]
+) -> None:
+    leaves = honest(6)
+    thief = [*leaves[:10], Leaf(account(10), 900 * EURO_MICRO, 0), *leaves[11:]]
+    twice = CheatTree(leaves)
+    up = twice.word_of(1, 4) + (EURO_MICRO << 128)
+    down = twice.word_of(2, 30) - (EURO_MICRO << 128)
+    for tree in (CheatTree(thief), CheatTree(leaves, {(1, 4): up, (2, 30): down})):
+        before = chain.balance_micro(watcher.account())
+        attempt = propose(chain, mirror, leaves, tree)
+        wait_for(lambda attempt=attempt: len(demanded(chain, attempt)) == 3)
+        chain.pass_time(ANSWER_S)
+        falls(chain, watcher, attempt, FAULT_WITHHELD, before)
+        assert watcher.show()["proposals"][0]["verdict"] == "unshown"
+
+
+def test_withheld_data_is_demanded_and_falls(
+    chain: SettledChain, watcher: WatcherProcess, settled: list[Leaf]
+) -> None:
+    before = chain.balance_micro(watcher.account())
+    attempt = hold_back(chain, honest(6))
+    wait_for(lambda: len(demanded(chain, attempt)) == 3)
+    chain.pass_time(ANSWER_S)
+    falls(chain, watcher, attempt, FAULT_WITHHELD, before)
