@@ -16,8 +16,19 @@ CUSTOMERS_MAX = 256
 FOLLOWED_ENTRIES = 200
 """Entries of the ledger that one step follows."""
 FOLLOWED_EVENTS = 500
-OPEN_MOVES_MAX = 256
-"""Acts under way at once."""
+DEPOSITS_MAX = 256
+"""Deposits under way at once."""
+WITHDRAWALS_MAX = 256
+"""Withdrawals under way at once; on a public chain each takes days."""
+POT_CUSTOMERS_MAX = 50_000
+"""Customers of one pot; the others are drawn with the next one."""
+OPEN_MOVES_MAX = DEPOSITS_MAX + WITHDRAWALS_MAX + POT_CUSTOMERS_MAX // CUSTOMERS_MAX + 16
+"""Acts under way at once, all together."""
+REVIEWED_MOVES = 64
+"""Acts done last that are looked at again: a chain that branched may have undone them."""
+REVIEW_PAUSE_S = 60.0
+FUNDED_PAUSE_S = 10.0
+"""The distributor is asked so often how it is funded, where nothing has changed."""
 FLOAT_MICRO = 1_000_000_000
 """On an embedded chain the operator's account is kept above this: a proposer's bond fits in."""
 FAUCET_MICRO_MAX = 1_000_000_000_000
@@ -57,6 +68,8 @@ class MoveState(IntEnum):
 
     OPEN = 0
     DONE = 1
+    DROPPED = 2
+    """The contract refuses it for good, so that it never happens."""
 
 
 class PotState(Enum):
@@ -67,7 +80,6 @@ class PotState(Enum):
     LOCKED = "locked"
     """All drawn; waits for the lock to be over."""
     RELEASING = "releasing"
-    ABSORBING = "absorbing"
     RECLAIMING = "reclaiming"
     """It was rejected, or expired: customers get back what was drawn."""
     RELEASED = "released"
@@ -134,9 +146,9 @@ class Customer:
         return self.paid_in_pico - self.paid_out_pico - self.charged_pico
 
     @property
-    def escrow_micro(self) -> int:
-        """What is free of his escrow on the chain, once everything under way arrived."""
-        return self.deposited_micro - self.drawn_micro - self.withdrawn_micro
+    def spent_micro(self) -> int:
+        """What was taken of his escrow."""
+        return self.drawn_micro + self.withdrawn_micro
 
     @property
     def to_deposit_micro(self) -> int:
@@ -145,15 +157,14 @@ class Customer:
 
     @property
     def to_draw_micro(self) -> int:
-        """What has to be drawn yet. Never more than ``escrow_micro`` with its deposits."""
+        """What has to be drawn yet: never more than is there with all deposits."""
         return max(0, self.charged_pico // PICO_PER_MICRO - self.drawn_micro)
 
     @property
     def to_withdraw_micro(self) -> int:
         """What has to be withdrawn yet, and is there."""
         due = self.paid_out_pico // PICO_PER_MICRO - self.withdrawn_micro
-        there = self.arrived_micro - self.drawn_micro - self.withdrawn_micro
-        return max(0, min(due, there))
+        return max(0, min(due, self.arrived_micro - self.spent_micro))
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,19 +4,75 @@ An entry of the ledger is all that is to be written: deposits and withdrawals on
 from its postings on customers' accounts, whoever posted them.
 """
 
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from sqlalchemy.engine import Connection
 
-from atoll.coordinator.funding import store
-from atoll.coordinator.funding.model import CUSTOMER_BYTES_MAX
+from atoll.coordinator.billing import store as billing_store
+from atoll.coordinator.billing.model import State
+from atoll.coordinator.billing.service import chunk_name, index_name
+from atoll.coordinator.funding import follow, rules, store
+from atoll.coordinator.funding.acts import Acts
+from atoll.coordinator.funding.books import reconcile
+from atoll.coordinator.funding.model import (
+    CUSTOMER_BYTES_MAX,
+    FOLLOWED_EVENTS,
+    FUNDED_PAUSE_S,
+    REVIEW_PAUSE_S,
+    EpochNeeds,
+    Progress,
+    Reconciliation,
+)
+from atoll.coordinator.funding.pots import Pots
+from atoll.coordinator.funding.rules import OPERATOR, Places, Told
+from atoll.coordinator.part import Part, Step
+from atoll.coordinator.settlement.service import EMBEDDED_PAUSE_S, PUBLIC_PAUSE_S, START_PAUSE_S
+from atoll.coordinator.settlement.views import PARAMETERS, Views
 from atoll.core.errors import AtollError, Kind
 from atoll.core.money import PICO_PER_MICRO
-from atoll.core.ports import Clock, Database
+from atoll.core.ports import Clock, Compute, Database, Disk
+from atoll.economy.artifacts.load import load
+from atoll.economy.chain import abi
+from atoll.economy.chain.deploy import TEST_STABLE
+from atoll.economy.chain.link import ChainLink
+from atoll.economy.chain.model import ChainEvent, Contract
+from atoll.economy.ledger import store as ledger_store
 from atoll.economy.ledger.model import Account, AccountKind, Entry, Posted, Posting
 from atoll.economy.ledger.service import post_in
+from atoll.economy.settlement.document import Figures, TotalFigures, content_hash, read_index
+from atoll.economy.settlement.wire import decode_rows
 
-OPERATOR = Account.of(AccountKind.OPERATOR)
+ROUNDS_MAX = 16
+"""Of one step: after so many it lets others go on."""
+_AWAY = frozenset({Kind.UNREACHABLE, Kind.TIMEOUT, Kind.OVERLOADED})
+
+
+@dataclass(frozen=True, slots=True)
+class OnChain:
+    """What funding needs to bring money onto a chain."""
+
+    link: ChainLink
+    secret: bytes
+    """32 bytes behind customers' names in the escrow (``model.ESCROW_SALTS``)."""
+    compute: Compute
+    documents: Disk | None = None
+    """Where epochs' documents are; None where there are no epochs."""
+
+
+@dataclass(frozen=True, slots=True)
+class _News:
+    """What is new in the database since it was looked at last."""
+
+    progress: Progress
+    entries: bool
+    document: bytes
+    """Content hash of the next epoch's document; empty while it is not published."""
+    due: bool
+    """Deposits or withdrawals are to be begun."""
 
 
 def credit_entry(
@@ -31,13 +87,29 @@ def credit_entry(
     return Entry(key, kind, evidence, postings)
 
 
-class FundingService:
+class FundingService(Part):
     """Customers' prepaid euros, in the ledger and on the chain."""
 
-    def __init__(self, clock: Clock, database: Database) -> None:
-        """Serve from a migrated database; needs no chain."""
+    def __init__(self, clock: Clock, database: Database, on_chain: OnChain | None = None) -> None:
+        """Serve from a migrated database; without a chain there is the ledger alone."""
         self._clock = clock
         self._database = database
+        self._on_chain = on_chain
+        self._reviewed = self._asked = float("-inf")
+        self._begins = clock.monotonic() + START_PAUSE_S
+        self._connected = False
+        self.waits_for = ""
+        """What money on its way to the chain waits for, in words; empty for nothing."""
+        if on_chain is None:
+            return
+        link = on_chain.link
+        self._views = Views(link)
+        self._acts = Acts(clock, database, link, self._views, on_chain.secret)
+        self._pots = Pots(database, link, self._views, self._acts)
+        pause_s = EMBEDDED_PAUSE_S if link.config.embedded else PUBLIC_PAUSE_S
+        self.steps = (Step("funding", self._paced, pause_s),)
+
+    # --- what others ask ------------------------------------------------------------------------
 
     async def credit(
         self,
@@ -111,6 +183,208 @@ class FundingService:
             return needs is not None and needs.need_micro <= now.funded_micro
 
         return await self._database.read(read)
+
+    async def escrow_key(self, customer: bytes) -> bytes:
+        """Return a customer's name in the escrow, 32 bytes: whoever deposits there credits him.
+
+        Raises ``CONFIG`` where there is no chain.
+        """
+        on_chain = self._require()
+        owner, secret = on_chain.link.operator.address, on_chain.secret
+        return await self._database.write(
+            partial(follow.key_in, owner=owner, secret=secret, customer=customer)
+        )
+
+    async def reconciliation(self) -> Reconciliation:
+        """Return the chain's sums beside those of the books.
+
+        Raises ``CONFIG`` where there is no chain, and what the chain raises.
+        """
+        on_chain = self._require()
+        return await reconcile(self._database, on_chain.link, self._views, self.waits_for)
+
+    def _require(self) -> OnChain:
+        if self._on_chain is None:
+            raise AtollError(
+                Kind.CONFIG,
+                "ask the escrow",
+                "this coordinator settles on no chain",
+                hint="set chain.url, or let `atoll up` start a chain",
+            )
+        return self._on_chain
+
+    # --- the step -------------------------------------------------------------------------------
+
+    async def _paced(self) -> None:
+        if self._clock.monotonic() >= self._begins:
+            await self.step()
+
+    async def step(self) -> int:
+        """Follow ledger, documents and chain, and act; return how much moved.
+
+        A chain that is away is no error: see ``waits_for``.
+        """
+        on_chain = self._require()
+        moved = 0
+        try:
+            for _ in range(ROUNDS_MAX):
+                found = await self._round(on_chain)
+                moved += found
+                if not found:
+                    break
+        except AtollError as error:
+            self.waits_for = str(error)
+            if error.kind not in _AWAY:
+                raise
+        return moved
+
+    async def _round(self, on_chain: OnChain) -> int:
+        news = await self._database.read(self._news)
+        owner, secret = on_chain.link.operator.address, on_chain.secret
+        moved = 0
+        if news.entries:
+            moved += await self._database.write(
+                partial(follow.follow_ledger, owner=owner, secret=secret)
+            )
+        if news.document and on_chain.documents is not None:
+            moved += await self._follow_document(on_chain, news)
+        contracts = await on_chain.link.contracts()
+        if not await self._stands(on_chain, contracts):
+            self.waits_for = "the contracts are not on the chain yet"
+            return moved
+        moved += await self._follow_events(on_chain, news.progress, contracts)
+        if news.due:
+            moved += await self._acts.begin()
+        now = self._clock.monotonic()
+        if now - self._reviewed >= REVIEW_PAUSE_S:
+            self._reviewed = now
+            moved += await self._acts.review()
+        moved += await self._acts.step()
+        moved += await self._pots.step()
+        if not self._pots.busy:
+            moved += await self._fund(now)
+        self.waits_for = self._acts.waits_for or self._pots.waits_for
+        return moved
+
+    async def _fund(self, now: float) -> bool:
+        """Ask for the distributor's funds where they may have changed, and see to them."""
+        if await self._database.read(_is_funded) and now - self._asked < FUNDED_PAUSE_S:
+            return False
+        self._asked = now
+        return await self._pots.fund()
+
+    def _news(self, connection: Connection) -> _News:
+        now = store.progress_now(connection)
+        row = billing_store.one(connection, now.epoch_known + 1)
+        published = row is not None and row.state is State.PUBLISHED
+        due = store.to_deposit(connection, 1) or store.to_withdraw(connection, 1)
+        return _News(
+            progress=now,
+            entries=ledger_store.head(connection)[0] > now.entry,
+            document=row.content if row is not None and published else b"",
+            due=bool(due),
+        )
+
+    async def _stands(self, on_chain: OnChain, contracts: Mapping[str, Contract]) -> bool:
+        """Say whether the contracts stand and are connected."""
+        stable = on_chain.link.config.stable or contracts.get(TEST_STABLE)
+        if not stable or any(name not in contracts for name in (*rules.SPEAKERS, PARAMETERS)):
+            return False
+        if not self._connected:
+            found = str(await self._views.ask(rules.ESCROW, "distributor"))
+            self._connected = bool(int(found, 16))
+        return self._connected
+
+    async def _follow_document(self, on_chain: OnChain, news: _News) -> bool:
+        epoch = news.progress.epoch_known + 1
+        assert on_chain.documents is not None
+        read = partial(_read_document, on_chain.documents, epoch, news.document)
+        released, held, result, after = await on_chain.compute.run(read)
+
+        def keep(connection: Connection) -> bool:
+            before = store.epoch(connection, epoch - 1)
+            needs = rules.needs_of(before, epoch, released, held, result, after)
+            return follow.follow_document(connection, needs)
+
+        return await self._database.write(keep)
+
+    async def _follow_events(
+        self, on_chain: OnChain, now: Progress, contracts: Mapping[str, Contract]
+    ) -> int:
+        found = await on_chain.link.watcher.events(now.event, FOLLOWED_EVENTS)
+        if not found:
+            return 0
+        addresses = {name: contracts[name].address for name in rules.SPEAKERS}
+        told = _told(found, addresses)
+        places = Places(on_chain.link.operator.address, addresses)
+        last, now_ms = found[-1].serial, self._clock.now_ms()
+        await self._database.write(
+            partial(follow.follow_events, told=told, last=last, places=places, now_ms=now_ms)
+        )
+        return len(found)
+
+
+def _is_funded(connection: Connection) -> bool:
+    now = store.progress_now(connection)
+    needs: EpochNeeds | None = store.epoch(connection, now.epoch_known)
+    return needs is None or needs.need_micro <= now.funded_micro
+
+
+def _told(found: list[ChainEvent], addresses: Mapping[str, bytes]) -> list[Told]:
+    """Read events of contracts that move money."""
+    names = {address: name for name, address in addresses.items()}
+    told = []
+    for event in found:
+        name = names.get(event.address)
+        read = abi.read_event(load(name), event) if name is not None else None
+        if name is not None and read is not None:
+            told.append(
+                Told(
+                    event.serial,
+                    name,
+                    *read,
+                    event.address,
+                    event.transaction,
+                    event.ordinal,
+                )
+            )
+    return told
+
+
+def _read_document(
+    documents: Disk, epoch: int, content: bytes
+) -> tuple[int, int, Figures, TotalFigures]:
+    """Return what an epoch's document says of released, held, result and totals. Blocks.
+
+    Raises ``CORRUPT`` where the files are not those that were published.
+    """
+    encoded = documents.read(index_name(epoch))
+    if content_hash(encoded) != content:
+        raise _broken(epoch)
+    index = read_index(encoded)
+
+    def rows(section: str, kind: type[Any]) -> Any:
+        entry = next((one for one in index.chunks if one.section == section), None)
+        body = documents.read(chunk_name(entry.sha256)) if entry is not None else b""
+        if entry is None or hashlib.sha256(body).digest() != entry.sha256:
+            raise _broken(epoch)
+        return decode_rows(body, kind)[0]
+
+    return (
+        index.released_micro,
+        index.held_micro,
+        rows("result", Figures),
+        rows("after", TotalFigures),
+    )
+
+
+def _broken(epoch: int) -> AtollError:
+    return AtollError(
+        Kind.CORRUPT,
+        "read epoch",
+        f"the files of epoch {epoch} are not those that were published",
+        hint="`atoll epoch recompute` names what differs; take them from a mirror",
+    )
 
 
 def _check(customer: bytes, amount_pico: int) -> None:

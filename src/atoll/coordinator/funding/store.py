@@ -51,6 +51,11 @@ _PUT = Statement(
         drawn_micro = excluded.drawn_micro, withdrawn_micro = excluded.withdrawn_micro""",
     columns=_CUSTOMER,
 )
+_ADD = Statement("""
+    UPDATE funding_customer SET deposited_micro = deposited_micro + :deposited,
+        arrived_micro = arrived_micro + :arrived, drawn_micro = drawn_micro + :drawn,
+        withdrawn_micro = withdrawn_micro + :withdrawn
+    WHERE customer = :customer""")
 _BY_KEY = Statement("SELECT customer FROM funding_customer WHERE escrow_key = :escrow_key")
 _KEY_OF = Statement("SELECT escrow_key FROM funding_customer WHERE customer = :customer")
 _TO_DEPOSIT = Statement(
@@ -84,12 +89,16 @@ _NEWEST_DONE = Statement(
     "SELECT {columns} FROM funding_move WHERE state = 1 ORDER BY serial DESC LIMIT :limit",
     columns=_MOVE,
 )
-_OPEN_COUNT = Statement("SELECT count(*) FROM funding_move WHERE state = 0")
+_OPEN_COUNT = Statement("SELECT act, count(*) FROM funding_move WHERE state = 0 GROUP BY act")
+_WITHDRAWING = Statement(
+    "SELECT body FROM funding_move WHERE state = 0 AND act IN ('notice', 'withdraw')"
+)
 _OF_ACT = Statement(
     "SELECT {columns} FROM funding_move WHERE act = :act ORDER BY serial DESC LIMIT 1",
     columns=_MOVE,
 )
 _DONE = Statement("UPDATE funding_move SET state = 1 WHERE serial = :serial AND state = 0")
+_DROP = Statement("UPDATE funding_move SET state = 2 WHERE serial = :serial AND state = 0")
 _AGAIN = Statement("""
     UPDATE funding_move SET attempt = attempt + 1, state = 0
     WHERE serial = :serial AND attempt = :attempt""")
@@ -180,6 +189,26 @@ def put_customer(connection: Connection, one: Customer, escrow_key: bytes) -> No
     )
 
 
+def add(
+    connection: Connection,
+    name: bytes,
+    *,
+    deposited_micro: int = 0,
+    arrived_micro: int = 0,
+    drawn_micro: int = 0,
+    withdrawn_micro: int = 0,
+) -> None:
+    """Add to what of a customer's money was given to acts on the chain."""
+    _ADD.run(
+        connection,
+        customer=name,
+        deposited=deposited_micro,
+        arrived=arrived_micro,
+        drawn=drawn_micro,
+        withdrawn=withdrawn_micro,
+    )
+
+
 def customer_by_key(connection: Connection, escrow_key: bytes) -> bytes | None:
     """Return whose key of the escrow this is; None for a stranger's."""
     found = _BY_KEY.scalar(connection, escrow_key=escrow_key)
@@ -255,9 +284,9 @@ def open_moves(connection: Connection, limit: int) -> list[Move]:
     return [_move(row) for row in _OPEN.all(connection, limit=limit)]
 
 
-def open_count(connection: Connection) -> int:
-    """Return how many acts are not done."""
-    return int(_OPEN_COUNT.scalar(connection))
+def open_counts(connection: Connection) -> dict[Act, int]:
+    """Return how many acts of each kind are not done."""
+    return {Act(act): int(count) for act, count in _OPEN_COUNT.all(connection)}
 
 
 def move(connection: Connection, serial: int) -> Move:
@@ -268,6 +297,15 @@ def move(connection: Connection, serial: int) -> Move:
 def newest_done(connection: Connection, limit: int) -> list[Move]:
     """Return the acts done last, newest first."""
     return [_move(row) for row in _NEWEST_DONE.all(connection, limit=limit)]
+
+
+def withdrawing(connection: Connection) -> set[bytes]:
+    """Return customers for whom a withdrawal is under way."""
+    bodies = (
+        msgspec.msgpack.decode(bytes(body), type=MoveBody)
+        for (body,) in _WITHDRAWING.all(connection)
+    )
+    return {body.customers[0] for body in bodies}
 
 
 def newest_of(connection: Connection, act: Act) -> Move | None:
@@ -284,6 +322,11 @@ def moves_of(connection: Connection, epoch: int, act: Act) -> list[Move]:
 def end_move(connection: Connection, serial: int) -> bool:
     """Note that an act is done; False where that is known."""
     return bool(_DONE.run(connection, serial=serial))
+
+
+def drop_move(connection: Connection, serial: int) -> bool:
+    """Note that an act never happens; False where that is known."""
+    return bool(_DROP.run(connection, serial=serial))
 
 
 def try_again(connection: Connection, one: Move) -> bool:

@@ -81,9 +81,12 @@ class ChainLink:
         self.config = config
         self.operator = Signer.derived(seed, OPERATOR)
         self.deployer = Signer.derived(seed, DEPLOYER)
-        self.outbox = Outbox(
-            clock, database, config.chain_id, [self.operator, self.deployer], config.profile
-        )
+        self.insurance = Signer.derived(seed, "insurance") if config.embedded else self.operator
+        """Who pays out of insurance's bucket, if it is one of us; the operator, on other chains."""
+        signers = [self.operator, self.deployer]
+        if config.embedded:
+            signers.append(self.insurance)
+        self.outbox = Outbox(clock, database, config.chain_id, signers, config.profile)
         self.watcher = Watcher(
             clock, database, config.chain_id, config.profile, first_block=config.first_block
         )
@@ -137,7 +140,9 @@ class ChainLink:
         chain = await self.chain()
         await check_chain(chain, self.config.chain_id)
         if self.config.embedded:
-            await fund(chain, self.operator.address, self.deployer.address)
+            await fund(
+                chain, self.operator.address, self.deployer.address, self.insurance.address
+            )
             if self.deployed is None or not self.deployed.done:
                 await self._deploy(chain)
         moved = await self.outbox.step(chain)

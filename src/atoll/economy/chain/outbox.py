@@ -115,6 +115,12 @@ class Outbox:
         """Return how an intent stands; None for an unknown key."""
         return await self._database.read(lambda c: store.intent_by_key(c, self._chain_id, key))
 
+    async def statuses(self, keys: Sequence[str]) -> list[IntentStatus | None]:
+        """Return how intents stand, at one moment; None for an unknown key."""
+        return await self._database.read(
+            lambda c: [store.intent_by_key(c, self._chain_id, key) for key in keys]
+        )
+
     async def state(self) -> OutboxState:
         """Return how the whole outbox stands."""
 
