@@ -36,6 +36,8 @@ _SECTIONS: dict[str, dict[str, Entry]] = {
             "Say where the data of a bucket may lie, and what that costs.",
         ),
         "object": ("atoll.cli.object:object_", "Look into objects."),
+        "bill": ("atoll.cli.bill:bill", "Show what this month costs, and set a budget."),
+        "invoice": ("atoll.cli.invoice:invoice", "Invoices of past months, and how to pay in."),
         "receipt": ("atoll.cli.receipt:receipt", "See what stands behind a line of an epoch."),
         "residency": (
             "atoll.cli.residency:residency",
@@ -60,6 +62,7 @@ _SECTIONS: dict[str, dict[str, Entry]] = {
             "Watch what is settled, and strike down what is wrong.",
         ),
         "epoch": ("atoll.cli.epoch:epoch", "See what was settled, and compute it again."),
+        "bank": ("atoll.cli.bank:bank", "Take over bank statements: customers are credited."),
         "chain": ("atoll.cli.chain:chain", "See and set up the chain that is settled on."),
         "genesis": ("atoll.cli.genesis:genesis", "Check who got the tokens, by file and chain."),
     },

@@ -130,7 +130,6 @@ class InvoiceDesk(Part):
         facts = [
             InvoiceFacts(
                 number=row.number,
-                account=row.account,
                 month=row.month,
                 issued=row.issued,
                 gross_eur=eur(pico_of(row.gross_cents)),
@@ -150,7 +149,7 @@ class InvoiceDesk(Part):
                 hint="`atoll invoice list` shows yours",
                 about=request.number[:40],
             )
-        return InvoiceDocument(body=row.body, open_eur=eur(pico_of(row.open_cents)))
+        return InvoiceDocument(body=row.body.decode(), open_eur=eur(pico_of(row.open_cents)))
 
 
 def _invoice(

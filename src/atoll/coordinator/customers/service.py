@@ -265,7 +265,7 @@ class CustomersService(Part):
             left_ms = end_ms - now_ms
             projected = rules.projected_pico(to_date, rate, left_ms, self.config.time_factor)
         return Bill(
-            account=account,
+            account=account.hex(),
             month=month,
             time_ms=now_ms,
             charged=self.config.charged,

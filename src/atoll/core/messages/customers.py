@@ -75,7 +75,8 @@ class GetBill(Message, frozen=True):
 class Bill(Message, frozen=True):
     """A month of a customer."""
 
-    account: bytes
+    account: str
+    """In hex."""
     month: str
     time_ms: int
     charged: bool
@@ -153,7 +154,6 @@ class InvoiceFacts(msgspec.Struct, frozen=True):
     """One invoice in a list."""
 
     number: str
-    account: bytes
     month: str
     issued: str
     gross_eur: str
@@ -183,10 +183,12 @@ class GetInvoice(Message, frozen=True):
 
 
 class InvoiceDocument(Message, frozen=True):
-    """It, as ``atoll/invoice/1`` in JSON."""
+    """It, as ``atoll/invoice/1``."""
 
-    body: bytes
+    body: str
+    """In JSON."""
     open_eur: str
+    """Still to be paid: less than it says where something was paid since."""
 
 
 class ImportStatement(Message, frozen=True):

@@ -21,6 +21,12 @@ OPERATIONS: dict[str, str] = {
     "prices": "prices:prices",
     "price-preview": "prices:preview",
     "receipt-explain": "receipt:explain",
+    "bill": "bill:bill",
+    "bill-budget": "bill:set_budget",
+    "bill-address": "bill:address",
+    "bill-address-set": "bill:set_address",
+    "invoice-list": "bill:invoices",
+    "invoice-show": "bill:invoice",
 }
 """Name in the path to where its handler is."""
 
