@@ -16,6 +16,8 @@ from atoll.coordinator.collection.rules import LIMITS
 from atoll.coordinator.collection.service import CollectionService
 from atoll.coordinator.config import CoordinatorConfig
 from atoll.coordinator.customers.parts import parts_of as customers_of
+from atoll.coordinator.funding.model import ESCROW_SALTS
+from atoll.coordinator.funding.service import FundingService, OnChain
 from atoll.coordinator.market.rules import price_of
 from atoll.coordinator.market.service import MarketService
 from atoll.coordinator.metadata.serials import SerialAllocator
@@ -50,6 +52,9 @@ from atoll.coordinator.sets.rules import PROFILES as SET_PROFILES
 from atoll.coordinator.sets.service import SetsService
 from atoll.coordinator.settlement.documents import Documents
 from atoll.coordinator.settlement.service import CHAIN_KEYS, SettlementService
+from atoll.coordinator.slashing.book import SlashBook
+from atoll.coordinator.slashing.pages import SlashPages
+from atoll.coordinator.slashing.service import SlashingService
 from atoll.coordinator.terms.service import TermsService
 from atoll.coordinator.traffic.service import TrafficService
 from atoll.coordinator.upgrade.rules import PROFILES as UPGRADE_PROFILES
@@ -153,6 +158,7 @@ class Rooms:
                 public_key=world.identity.public_key,
                 secret=world.secret(b"epoch-pseudonyms/1"),
                 providers=ProviderBook(),
+                slashes=SlashBook(world.database, world.compute),
             )
             self.parts.append(self.billing)
             self.parts.append(self._pay(world, self.billing))
@@ -160,6 +166,19 @@ class Rooms:
             self.parts.append(
                 EpochPages(world.database, world.compute, config.billing, settlements)
             )
+        self.funding = self._fund(world, config)
+        self.parts.append(self.funding)
+        self.parts += [
+            SlashingService(
+                world.clock,
+                world.database,
+                world.compute,
+                self.registry,
+                self.reputation,
+                self.settlement,
+            ),
+            SlashPages(world.database),
+        ]
         self.parts.extend(
             customers_of(
                 world.clock,
@@ -329,6 +348,18 @@ class Rooms:
             self.placement,
             proof_slot_ms=(config.proofs or PROOF_PROFILES[config.profile]).slot_ms,
         )
+
+    def _fund(self, world: World, config: CoordinatorConfig) -> FundingService:
+        """What brings customers' money onto the chain; without one, into the ledger alone."""
+        on_chain = None
+        if self.settlement is not None:
+            documents = config.billing.disk if config.billing is not None else None
+            secret = world.secret(ESCROW_SALTS)
+            on_chain = OnChain(self.settlement.link, secret, world.compute, documents)
+        funding = FundingService(world.clock, world.database, on_chain)
+        if self.settlement is not None:
+            self.settlement.use_funds(funding.funded)
+        return funding
 
     def _pay(self, world: World, billing: BillingService) -> EarningsService:
         """What shows providers their earnings."""

@@ -48,7 +48,7 @@ class Pots:
         self.waits_for = ""
         """What the next step waits for, in words."""
         self.busy = False
-        """Whether a pot was open at the last step."""
+        """Whether a pot was open before the last step."""
 
     async def step(self) -> bool:
         """Take one step; False where there was none to take. Raises what the chain raises."""
@@ -293,6 +293,8 @@ def _fund(
     now = store.progress(connection)
     open_now = store.open_counts(connection)
     if any(open_now.get(act) for act in (Act.ABSORB, Act.INSURE, Act.FUND)):
+        return False, 0
+    if store.open_pot(connection) is not None:
         return False, 0
     if uncounted_micro:
         store.put_move(connection, Act.ABSORB, MoveBody(), needs.epoch)
