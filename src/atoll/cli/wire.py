@@ -37,7 +37,7 @@ from atoll.cli.places import (
     AccessKey,
     RunningNode,
 )
-from atoll.cli.settling import payout_account, settlement_of
+from atoll.cli.settling import payout_account, settlement_of, verifier_signer
 from atoll.core.calendar import format_calendar, parse_calendar
 from atoll.core.crypto import first_account
 from atoll.core.errors import AtollError, Kind
@@ -581,6 +581,7 @@ async def _gateway_app(
     from atoll.client.objects import SegmentedObjects
     from atoll.client.packing.pack import Packer
     from atoll.client.packing.upgrade import Upgrader
+    from atoll.client.receipts import PayingTransport, ReceiptBook
     from atoll.client.recovery.control import ManifestControl
     from atoll.client.recovery.writer import ManifestWriter
     from atoll.client.segment.buffers import BufferPool
@@ -597,7 +598,9 @@ async def _gateway_app(
     identity = identity_of(folder, GATEWAY_SEED)
     buffers = BufferPool(settings.transfer_bytes_max)
     uploader = SegmentUploader(control, transport, compute, clock, identity, buffers)
-    downloader = SegmentDownloader(control, transport, compute, clock, identity.public_key, buffers)
+    paying = PayingTransport(transport, ReceiptBook(identity, transport, clock, rng))
+    stack.push_async_callback(paying.book.close)
+    downloader = SegmentDownloader(control, paying, compute, clock, identity.public_key, buffers)
     stack.push_async_callback(downloader.close)
     keyring = Keyring(root_key(folder), rng)
     manifests = ManifestWriter(control, keyring, uploader, clock, rng)
@@ -605,7 +608,7 @@ async def _gateway_app(
     stack.callback(writing.cancel)
     domains = (settings.domain, "localhost") if settings.domain else ("localhost",)
     objects = SegmentedObjects(keyring, uploader, downloader)
-    locks = ObjectLocks(control, keyring, objects, transport, clock, identity.public_key)
+    locks = ObjectLocks(control, keyring, objects, paying, clock, identity.public_key)
     signing = asyncio.create_task(locks.run(), name="sign locks")
     stack.callback(signing.cancel)
     gateway = Gateway(
@@ -809,6 +812,7 @@ async def run_verifier(folder: Folder, config: Config, disguise: "Disguise | Non
                 coordinators=(address_of(settings.coordinator, settings.fingerprint),),
                 keep_bytes=settings.keep_bytes,
             ),
+            verifier_signer(identity_of(folder.path, VERIFIER_SEED)),
         )
         # What was said before is read before anybody can ask for more.
         await service.start()

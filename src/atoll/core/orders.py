@@ -48,10 +48,15 @@ VERIFIED_BATCHES_MAX = 1024
 """Batches whose signature was verified lately in this process; the oldest is forgotten first."""
 
 _LIMIT = struct.Struct(">BBBxQQQQQ32s16s16s16s32s")
+_NODE_START = 4 + 5 * 8
+_SERIAL_START = _NODE_START + NODE_ID_BYTES + SHORT_ID_BYTES
+_TAG_START = _SERIAL_START + SHORT_ID_BYTES
+_TAG_END = _TAG_START + SHORT_ID_BYTES
 _BATCH = struct.Struct(">32sHHB")
 _SIGNED = struct.Struct(">H32s")
 _RECEIPT = struct.Struct(">BBxxQ16s16s32s32s")
 LIMIT_BYTES = _LIMIT.size
+_BATCH_START = LIMIT_BYTES
 LINK_KEY_BYTES = 32
 LINK_MAC_BYTES = 16
 SIGNED_ORDER_BYTES_MAX = (
@@ -149,15 +154,34 @@ def _link_mac(key: bytes, order: bytes) -> bytes:
     return hmac.digest(key, order, hashlib.sha256)[:LINK_MAC_BYTES]
 
 
+def _settlement_tag(key: bytes, limit: bytes) -> bytes:
+    rest = limit[:_TAG_START] + limit[_TAG_END:]
+    return hmac.digest(key, rest, hashlib.sha256)[:SHORT_ID_BYTES]
+
+
+def issued_with(settlement_key: bytes, limit: bytes) -> bool:
+    """Say whether an encoded limit is of a batch that was signed with this settlement key.
+
+    A coordinator recognises its own orders by it at a twentieth of a signature's price.
+    """
+    if len(limit) != LIMIT_BYTES:
+        return False
+    tag = limit[_TAG_START:_TAG_END]
+    return hmac.compare_digest(_settlement_tag(settlement_key, limit), tag)
+
+
 def sign_orders(
     identity: Identity,
     limits: Sequence[OrderLimit],
     link_keys: Mapping[bytes, bytes] | None = None,
+    settlement_key: bytes = b"",
 ) -> list[bytes]:
     """Return one signed order per limit, at the cost of one signature.
 
-    Orders for nodes whose id is in ``link_keys`` carry a MAC under that key as well. Raises
-    ``BAD_REQUEST`` for fields out of range or more than ``BATCH_LIMITS_MAX`` limits.
+    Orders for nodes whose id is in ``link_keys`` carry a MAC under that key as well. With
+    ``settlement_key`` (32 bytes, the coordinator's own secret) payer tags are replaced by tags that
+    only who has the key can make (``issued_with``). Raises ``BAD_REQUEST`` for fields out of range
+    or more than ``BATCH_LIMITS_MAX`` limits.
     """
     count = len(limits)
     if not count:
@@ -167,6 +191,11 @@ def sign_orders(
             Kind.BAD_REQUEST, "sign order", f"a batch has at most {BATCH_LIMITS_MAX} limits"
         )
     encoded = [_encode_limit(limit) for limit in limits]
+    if settlement_key:
+        encoded = [
+            limit[:_TAG_START] + _settlement_tag(settlement_key, limit) + limit[_TAG_END:]
+            for limit in encoded
+        ]
     levels = tree_levels([_leaf(limit) for limit in encoded])
     signature = identity.sign(ORDER_PURPOSE, _SIGNED.pack(count, levels[-1][0]))
     signed = []
@@ -195,7 +224,10 @@ def _batch_holds(coordinator_key: bytes, message: bytes, signature: bytes) -> bo
 
 
 def parse_order(signed: bytes) -> OrderLimit:
-    """Read a signed order **without** checking who signed it. Raises ``BAD_REQUEST``."""
+    """Read a signed order, or a limit, **without** checking who signed it.
+
+    Raises ``BAD_REQUEST``, ``NEWER_FORMAT``.
+    """
     if len(signed) < LIMIT_BYTES:
         raise _malformed("it is cut short")
     fields = _LIMIT.unpack_from(signed)
@@ -231,6 +263,24 @@ def parse_order(signed: bytes) -> OrderLimit:
 
 def _malformed(message: str) -> AtollError:
     return AtollError(Kind.BAD_REQUEST, "check order", f"the order is malformed: {message}")
+
+
+def is_customers_read(signed: bytes) -> bool:
+    """Say whether these bytes are meant as an order that is settled by receipts: a ``GET``."""
+    return len(signed) > _BATCH_START and signed[0] == ORDER_VERSION and signed[1] == Action.GET
+
+
+def serial_of(signed: bytes) -> bytes:
+    """Return the serial of an order or an encoded limit, unchecked."""
+    return signed[_SERIAL_START:_TAG_START]
+
+
+def parties_of(signed: bytes) -> tuple[bytes, bytes]:
+    """Return node id and coordinator's key of a signed order, unchecked."""
+    return (
+        signed[_NODE_START : _NODE_START + NODE_ID_BYTES],
+        signed[_BATCH_START : _BATCH_START + PUBLIC_KEY_BYTES],
+    )
 
 
 def check_order(

@@ -44,6 +44,8 @@ from atoll.node.orders import (
 )
 from atoll.node.owner_access import OwnerAccess
 from atoll.node.part import Route
+from atoll.node.receipts.model import OpenOrder
+from atoll.node.receipts.service import ReceiptKeeper
 from atoll.node.store.model import Row
 from atoll.node.store.store import PieceReader, PieceStore
 from atoll.node.traffic import TrafficMeter
@@ -86,6 +88,10 @@ class _Progress:
     """How much of a download went out."""
 
     sent: int = 0
+    order: OpenOrder | None = None
+    """The order that it is settled under, if it is."""
+    counted: int = 0
+    """Bytes counted under the order."""
 
 
 class NodeApp:
@@ -99,8 +105,13 @@ class NodeApp:
         clock: Clock,
         desk: OrderDesk,
         meter: TrafficMeter | None = None,
+        receipts: ReceiptKeeper | None = None,
     ) -> None:
-        """Serve ``store``, which is open, under this identity."""
+        """Serve ``store``, which is open, under this identity.
+
+        With ``receipts``, customers' reads go on as long as receipts come for them.
+        """
+        self._receipts = receipts
         self._store = store
         self._identity = identity
         self._node_id = identity.node_id
@@ -232,6 +243,8 @@ class NodeApp:
         self._desk.charge(limit, charged)
         progress = _Progress()
         try:
+            if self._receipts is not None and charged and limit.action is Action.GET:
+                progress.order = await self._receipts.open(limit, signed)
             async with self._gate.hold(min(length, READ_CHUNK_BYTES)):
                 with self._store.reading(row) as reader:
                     if limit.index == ANY_INDEX:
@@ -243,6 +256,8 @@ class NodeApp:
             raise
         finally:
             self._desk.refund(limit, max(0, charged - progress.sent))
+            if self._receipts is not None and progress.order is not None:
+                self._receipts.ended(progress.order, progress.counted, progress.sent)
 
     async def _get_owned(
         self, scope: Scope, receive: Receive, send: Send, asked: tuple[bytes, bytes]
@@ -271,6 +286,7 @@ class NodeApp:
     ) -> None:
         start, length = span
         data = await reader.read(start, min(length, READ_CHUNK_BYTES))
+        await self._count(progress, len(data))
         await http.send_head(send, 200, http.BYTES, length)
         await self._send_part(send, data, more=len(data) < length)
         progress.sent = len(data)
@@ -281,10 +297,17 @@ class NodeApp:
             while progress.sent < length and not gone.done():
                 left = length - progress.sent
                 data = await reader.read(start + progress.sent, min(left, READ_CHUNK_BYTES))
+                await self._count(progress, len(data))
                 await self._send_part(send, data, more=len(data) < left)
                 progress.sent += len(data)
         finally:
             gone.cancel()
+
+    async def _count(self, progress: "_Progress", count: int) -> None:
+        """Count bytes under the order they are settled under. Raises ``UNPAID``."""
+        if self._receipts is not None and progress.order is not None:
+            await self._receipts.send_on(progress.order, count)
+            progress.counted += count
 
     async def _send_part(self, send: Send, data: bytes, *, more: bool) -> None:
         await self._meter.goes_out(len(data))

@@ -36,6 +36,7 @@ from atoll.node.part import NodePart, Step
 from atoll.node.pressure import CalmHost
 from atoll.node.prover.service import Prover
 from atoll.node.prover.time import BeaconTime
+from atoll.node.receipts.service import ReceiptKeeper
 from atoll.node.repairs import RepairWorker
 from atoll.node.retention import NodeRetention
 from atoll.node.sets.service import SetKeeper
@@ -106,7 +107,17 @@ class NodeService:
         self._memory = NodeMemory()
         desk = OrderDesk(identity.node_id, self._coordinators, clock, config.order_skew_ms)
         self.meter = TrafficMeter(clock)
-        self._app = NodeApp(self.store, identity, config, clock, desk, self.meter)
+        self.receipts = ReceiptKeeper(
+            identity=identity,
+            clock=clock,
+            disk=disk,
+            compute=compute,
+            coordinators=self._coordinators,
+            links=self.links,
+            ask=self._ask_part,
+            stall_s=config.body_stall_s,
+        )
+        self._app = NodeApp(self.store, identity, config, clock, desk, self.meter, self.receipts)
         self._app.owners.coordinators = self._coordinators
         self.retention = NodeRetention(self.store, identity, clock, config.body_stall_s)
         self.sets = SetKeeper(
@@ -151,6 +162,7 @@ class NodeService:
             self.prover,
             self.retention,
             self.repairs,
+            self.receipts,
             self._app.owners,
             self.sets,
             *self.terms.parts,

@@ -13,6 +13,7 @@ from atoll.client.locking import ObjectLocks
 from atoll.client.objects import SegmentedObjects
 from atoll.client.packing.pack import Packer
 from atoll.client.packing.upgrade import Upgrader
+from atoll.client.receipts import PayingTransport, ReceiptBook
 from atoll.client.recovery.control import ManifestControl
 from atoll.client.recovery.writer import ManifestWriter
 from atoll.client.remote import RemoteControl
@@ -228,6 +229,7 @@ class GatewayMachine(Machine):
         self.objects: SegmentedObjects | None = None
         self.packer: Packer | None = None
         self.locks: ObjectLocks | None = None
+        self.paying: PayingTransport | None = None
 
     async def _begin(self, life: Incarnation) -> None:
         clock = SimClock(life)
@@ -239,8 +241,11 @@ class GatewayMachine(Machine):
         self.control = control
         keyring = Keyring(self.root, rng)
         uploader = SegmentUploader(control, transport, compute, clock, self.identity, buffers)
+        self.paying = PayingTransport(
+            transport, ReceiptBook(self.identity, transport, clock, rng)
+        )
         downloader = SegmentDownloader(
-            control, transport, compute, clock, self.identity.public_key, buffers
+            control, self.paying, compute, clock, self.identity.public_key, buffers
         )
         if self.world.scenario.recoverable:
             writer = ManifestWriter(control, keyring, uploader, clock, rng)
@@ -254,7 +259,7 @@ class GatewayMachine(Machine):
             upgrader = Upgrader(control, keyring, uploader, downloader, clock, rng)
             self.upgrading = asyncio.create_task(self._upgrade(upgrader))
         self.locks = ObjectLocks(
-            control, keyring, self.objects, transport, clock, self.identity.public_key
+            control, keyring, self.objects, self.paying, clock, self.identity.public_key
         )
         door = Gateway(
             control=control,

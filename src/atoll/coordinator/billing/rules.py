@@ -93,7 +93,7 @@ def inputs_of(
         nodes=nodes,
         customers=[],
         storage=[line for line in metered.storage if line.node in paid],
-        egress=[],
+        egress=[line for line in metered.egress if line.node in paid],
         repairs=[line for line in metered.repairs if line.worker in paid],
         proofs=[line for line in metered.proofs if line.node in paid],
         slashes=[],

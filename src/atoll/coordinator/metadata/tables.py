@@ -166,12 +166,14 @@ GARBAGE = Table(
 )
 
 # Ids of segments collected within the last day. A commit that comes again (its first answer was
-# lost on the way) must not bring back a segment whose pieces are being deleted.
+# lost on the way) must not bring back a segment whose pieces are being deleted. ``account``: whose
+# it was, for reads that are settled afterwards.
 SPENT = Table(
     "spent",
     SCHEMA,
     Column("segment", Bytes, primary_key=True),
     Column("since_ms", Big, nullable=False, index=True),
+    Column("account", Bytes, nullable=True),
     sqlite_with_rowid=False,
 )
 

@@ -29,11 +29,12 @@ from atoll.coordinator.metering.model import (
 from atoll.coordinator.part import Part, Step
 from atoll.coordinator.registry.model import NodeView
 from atoll.coordinator.registry.service import RegistryService
+from atoll.coordinator.traffic.service import TrafficService
 from atoll.core.errors import AtollError, Kind
 from atoll.core.messages import Message
 from atoll.core.messages.metering import ExplainReceipt, Receipt
 from atoll.core.ports import Clock, Database
-from atoll.economy.settlement.model import ProofLine, RepairLine, StorageLine
+from atoll.economy.settlement.model import EgressLine, ProofLine, RepairLine, StorageLine
 
 log = logging.getLogger("atoll.coordinator.metering")
 
@@ -58,6 +59,7 @@ class Metered:
 
     epoch: ClosedEpoch
     storage: tuple[StorageLine, ...]
+    egress: tuple[EgressLine, ...]
     repairs: tuple[RepairLine, ...]
     proofs: tuple[ProofLine, ...]
 
@@ -94,8 +96,10 @@ class MeteringService(Part):
         *,
         price_of: PriceOf,
         slot_ms: int,
+        traffic: TrafficService | None = None,
     ) -> None:
-        """``slot_ms``: the length of the audit's slots."""
+        """``slot_ms``: length of the audit's slots; ``traffic``: what was read, if that counts."""
+        self._traffic = traffic
         self._clock = clock
         self._database = database
         self._registry = registry
@@ -184,6 +188,8 @@ class MeteringService(Part):
                 connection,
                 [(line, line.evidence(node_ids.get(line.place.alias, b""))) for line in fixed],
             )
+            if self._traffic is not None:
+                self._traffic.settle(connection, epoch, node_ids)
             return closed
 
         closed = await self._database.write(write)
@@ -206,7 +212,8 @@ class MeteringService(Part):
             storage = _storage_lines(store.lines_of(connection, epoch), node_ids)
             proofs = _proof_lines(store.proofs_of(connection, epoch), node_ids)
             repairs = _repair_lines(store.repairs_of(connection, epoch), node_ids)
-            return Metered(closed, storage, repairs, proofs)
+            egress = self._egress_lines(connection, epoch, node_ids)
+            return Metered(closed, storage, egress, repairs, proofs)
 
         return await self._database.read(load)
 
@@ -234,6 +241,7 @@ class MeteringService(Part):
             metered = Metered(
                 epoch=epoch,
                 storage=_storage_lines(ended, node_ids),
+                egress=self._egress_lines(connection, 0, node_ids),
                 repairs=_repair_lines(store.repairs_of(connection, 0), node_ids),
                 proofs=_proof_lines([proofs[alias] for alias in sorted(proofs)], node_ids),
             )
@@ -252,6 +260,17 @@ class MeteringService(Part):
             return SoFar(metered, stored)
 
         return await self._database.read(load)
+
+    def _egress_lines(
+        self, connection: Connection, epoch: int, node_ids: Mapping[int, bytes]
+    ) -> tuple[EgressLine, ...]:
+        """Return what was read in a closed epoch, or (0) since the last one was closed."""
+        lines = self._traffic.lines(connection, epoch) if self._traffic is not None else []
+        return tuple(
+            EgressLine(node_ids[line.alias], line.account, line.byte_count, line.evidence)
+            for line in lines
+            if line.alias in node_ids
+        )
 
     def note_repair(
         self,

@@ -56,6 +56,7 @@ TLV_ALLOWANCE_BYTES = 8 << 10
 """Room a PUT order leaves above the bare record for TLVs (capsules, tags, retention)."""
 SIZES_KEPT_MAX = 4096
 PAYERS_KEPT_MAX = 65_536
+SETTLEMENT_PURPOSE = b"order-settlement-key/1"
 POOLS_KEPT_MAX = 1024
 READ_PIECES_MAX = 255
 NODES_AT_ONCE_MAX = 256
@@ -161,6 +162,8 @@ class PlacementService:
         self._link_secret = link_secret
         self._link_keys: dict[bytes, bytes] = {}
         self._payer_secret = hashlib.sha256(identity.sign(b"payer-tag-key/1", b"")).digest()
+        self.settlement_key = hashlib.sha256(identity.sign(SETTLEMENT_PURPOSE, b"")).digest()
+        """By which this coordinator knows its own read orders again."""
         self._payers: dict[bytes, PayerTag] = {}
         self._record_bytes: dict[tuple[int, int, int], int] = {}
         self._pools: dict[tuple[int, int], Pool] = {}
@@ -422,7 +425,10 @@ class PlacementService:
         payer: PayerTag,
         retention_until_ms: int = 0,
     ) -> list[PieceGrant]:
-        """Sign one batch of limits and address each to its node; in the order of ``items``."""
+        """Sign one batch of limits and address each to its node; in the order of ``items``.
+
+        Read limits carry a settlement tag in place of the payer: receipts of them come back.
+        """
         if not items:
             return []
         now_ms = self._clock.now_ms()
@@ -448,6 +454,7 @@ class PlacementService:
                 for place, item in enumerate(items)
             ],
             self._link_keys,
+            self.settlement_key if action is Action.GET else b"",
         )
         return [
             PieceGrant(

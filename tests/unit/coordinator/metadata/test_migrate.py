@@ -13,6 +13,7 @@ from tests.unit.coordinator.metadata.world import Metadata
 
 from atoll.coordinator.audit import tables as audit_tables
 from atoll.coordinator.billing import tables as billing_tables
+from atoll.coordinator.customers import tables as customer_tables
 from atoll.coordinator.funding import tables as funding_tables
 from atoll.coordinator.market import tables as market_tables
 from atoll.coordinator.metadata import migrate as migrations
@@ -26,8 +27,10 @@ from atoll.coordinator.repair import tables as repair_tables
 from atoll.coordinator.reputation import tables as reputation_tables
 from atoll.coordinator.sets import tables as set_tables
 from atoll.coordinator.settlement import tables as settlement_tables
+from atoll.coordinator.slashing import tables as slashing_tables
 from atoll.coordinator.sql import SCHEMA
 from atoll.coordinator.terms import tables as terms_tables
+from atoll.coordinator.traffic import tables as traffic_tables
 from atoll.coordinator.upgrade import tables as upgrade_tables
 from atoll.core.errors import AtollError, Kind
 from atoll.core.messages import GetBucket
@@ -56,8 +59,8 @@ async def test_the_declared_tables_are_the_migrated_ones(database: SqlDatabase) 
     assert reputation_tables.REPUTATION.metadata is SCHEMA
     assert repair_tables.REPAIR_DAY.metadata is SCHEMA
     assert set_tables.NODE_SET.metadata is SCHEMA
-    assert terms_tables.DEPARTURE.metadata is SCHEMA
-    assert upgrade_tables.UPGRADE_OFFER.metadata is SCHEMA
+    assert terms_tables.DEPARTURE.metadata is SCHEMA is slashing_tables.SLASH_CASE.metadata
+    assert upgrade_tables.UPGRADE_OFFER.metadata is SCHEMA is traffic_tables.READ_ORDER.metadata
     assert market_tables.MARKET_CLASS.metadata is SCHEMA is metering_tables.METER_LINE.metadata
     assert billing_tables.BILLING_EPOCH.metadata is SCHEMA is funding_tables.FUNDING_POT.metadata
     assert settlement_tables.SETTLEMENT_EPOCH.metadata is SCHEMA is payout_tables.PAYOUT.metadata

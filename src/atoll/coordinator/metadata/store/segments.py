@@ -35,7 +35,8 @@ _INSERT = Statement("""
         :wrapped_key, :policy, :pieces, :now_ms, 0
     WHERE NOT EXISTS (SELECT 1 FROM spent WHERE segment = :segment)""")
 _SPEND = Statement("""
-    INSERT INTO spent (segment, since_ms) VALUES (:segment, :now_ms)
+    INSERT INTO spent (segment, since_ms, account)
+    VALUES (:segment, :now_ms, (SELECT account FROM bucket WHERE bucket = :bucket))
     ON CONFLICT (segment) DO NOTHING""")
 _FORGET_SPENT = Statement("DELETE FROM spent WHERE since_ms < :before_ms")
 _SEGMENT_EXISTS = Statement("SELECT 1 FROM segment WHERE segment = :segment")
@@ -456,7 +457,10 @@ def _let_go(
         connection,
         [_piece_row(segment.serial, piece) for segment in gone for piece in segment.pieces],
     )
-    _SPEND.many(connection, [{"segment": one.segment, "now_ms": now_ms} for one in gone])
+    _SPEND.many(
+        connection,
+        [{"segment": one.segment, "bucket": one.bucket, "now_ms": now_ms} for one in gone],
+    )
     add_garbage(
         connection,
         [_garbage(segment, piece, since_ms) for segment in gone for piece in segment.pieces],
@@ -477,7 +481,7 @@ def discard_segments(
     for record in records:
         if _SEGMENT_EXISTS.first(connection, segment=record.segment) is not None:
             continue
-        _SPEND.run(connection, segment=record.segment, now_ms=now_ms)
+        _SPEND.run(connection, segment=record.segment, bucket=bucket, now_ms=now_ms)
         add_garbage(
             connection,
             (

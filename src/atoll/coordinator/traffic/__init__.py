@@ -1,0 +1,1 @@
+"""Traffic: what customers read at nodes, by receipts that gateways and nodes signed."""
