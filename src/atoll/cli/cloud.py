@@ -27,6 +27,7 @@ from atoll.cli.places import (
     AccessKey,
     Running,
 )
+from atoll.cli.settling import keep_accounts
 from atoll.core.errors import AtollError, Kind
 from atoll.core.identity import SEED_BYTES, Identity
 from atoll.core.ports import Rng
@@ -380,7 +381,7 @@ def prepare(
 
 def _make_verifiers(cloud: Cloud, count: int, rng: Rng, now_ms: int) -> None:
     """Make the verifiers' folders; their keys are those that the coordinator trusts."""
-    keys = []
+    identities = []
     for number in range(1, count + 1):
         folder = open_folder(cloud.verifier_folder(number), "verifier", now_ms)
         try:
@@ -396,10 +397,11 @@ def _make_verifiers(cloud: Cloud, count: int, rng: Rng, now_ms: int) -> None:
             )
         finally:
             folder.close()
-        keys.append(Identity(seed).public_key)
+        identities.append(Identity(seed))
+    keep_accounts(cloud.folder.path, identities)
     trusted = cloud.folder.path / TRUSTED_VERIFIERS
     known = trusted.read_text().split() if trusted.exists() else []
-    lines = list(dict.fromkeys([*known, *(key.hex() for key in keys)]))
+    lines = list(dict.fromkeys([*known, *(one.public_key.hex() for one in identities)]))
     write_file(trusted, "".join(f"{line}\n" for line in lines).encode())
 
 

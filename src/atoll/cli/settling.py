@@ -1,16 +1,22 @@
 """Which chain a coordinator settles on, as its folder and its settings say."""
 
 import hashlib
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+from atoll.cli.places import VERIFIER_ACCOUNTS
 from atoll.coordinator.settlement.service import CHAIN_KEYS, SettlementConfig
 from atoll.core.errors import AtollError, Kind
 from atoll.core.identity import Identity
+from atoll.core.ids import node_id_of
 from atoll.core.ports import Chain, Compute
 from atoll.economy.chain.embedded import TIME_DIVISOR
 from atoll.economy.chain.link import LinkConfig, profile_of
 from atoll.economy.chain.rpc import RpcChain
 from atoll.economy.chain.signer import Signer, parse_address
+from atoll.economy.keccak import keccak_256
 from atoll.runtime.config import ChainSettings
 from atoll.runtime.folder import SECRETS, read_secret, write_file
 
@@ -19,10 +25,12 @@ CHAIN_URL = "chain.url"
 BOOK_MODE = 0o644
 PAYOUT = "payout"
 """Role of the key that a node's pay goes to."""
+VERIFIER = "verifier"
+"""Role of the key that a verifier signs epochs with."""
 
 
 def chain_seed(identity: Identity) -> bytes:
-    """Return the seed of a coordinator's keys of the chain, as its rooms derive it."""
+    """Return the seed of an identity's keys of the chain, as a coordinator's rooms derive it."""
     return hashlib.sha256(identity.sign(CHAIN_KEYS, b"")).digest()
 
 
@@ -37,6 +45,52 @@ def payout_account(identity: Identity) -> bytes:
         if error.kind is not Kind.CONFIG:
             raise
         return b""
+
+
+def verifier_signer(identity: Identity) -> Signer | None:
+    """Return the key that a verifier signs epochs with: it follows from its identity.
+
+    None where the libraries of the chain are not installed.
+    """
+    try:
+        return Signer.derived(chain_seed(identity), VERIFIER)
+    except AtollError as error:
+        if error.kind is not Kind.CONFIG:
+            raise
+        return None
+
+
+def keep_accounts(folder: Path, verifiers: Iterable[Identity]) -> None:
+    """Write down which accounts verifiers sign with, beside those that are written down."""
+    path = folder / VERIFIER_ACCOUNTS
+    known = path.read_text().splitlines() if path.exists() else []
+    lines = []
+    for identity in verifiers:
+        signer = verifier_signer(identity)
+        if signer is not None:
+            lines.append(f"{identity.public_key.hex()} {signer.address.hex()}")
+    write_file(path, "".join(f"{one}\n" for one in dict.fromkeys([*known, *lines])).encode())
+
+
+def court_values(folder: Path) -> dict[str, Any]:
+    """Return the court's first verifiers, and whose bonds answer for them: the verifiers' own.
+
+    A bond's name is that of ``NodeRegistry``: its owner is the verifier's account. Raises
+    ``CONFIG`` for a file that cannot be read.
+    """
+    path = folder / VERIFIER_ACCOUNTS
+    keys: list[bytes] = []
+    nodes: list[bytes] = []
+    for line in path.read_text().splitlines() if path.exists() else []:
+        try:
+            public_key, account = (bytes.fromhex(word) for word in line.split())
+        except ValueError as cause:
+            raise AtollError(
+                Kind.CONFIG, "read verifiers", f"a line of {path} is no key and account"
+            ) from cause
+        keys.append(account)
+        nodes.append(keccak_256(node_id_of(public_key) + account.rjust(32, b"\0")))
+    return {"SlashCourt.keys": keys, "SlashCourt.nodes": nodes} if keys else {}
 
 
 def chain_url(folder: Path, settings: ChainSettings) -> str:
@@ -78,7 +132,10 @@ def settlement_of(
         # Public, unlike most of the folder: others check epochs by it.
         await compute.run(_write_book, folder / book_name(settings.id), content)
 
-    return SettlementConfig(open_chain, link_config(settings), publish)
+    config = link_config(settings)
+    if config.embedded:
+        config = replace(config, values={**config.values, **court_values(folder)})
+    return SettlementConfig(open_chain, config, publish)
 
 
 def book_name(chain_id: int) -> str:

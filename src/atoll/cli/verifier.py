@@ -50,6 +50,8 @@ def run(data: Path | None, config_file: Path | None, **given: object) -> None:
 def show(data: Path | None, config_file: Path | None, as_json: bool) -> None:
     """Show a verifier's key and address, and, while it runs, what it judged."""
     from atoll.cli import wire
+    from atoll.cli.settling import verifier_signer
+    from atoll.economy.chain.signer import checksum_address
     from atoll.runtime.folder import read_marker
 
     path = data or default_folder("verifier")
@@ -63,8 +65,11 @@ def show(data: Path | None, config_file: Path | None, as_json: bool) -> None:
         )
     settings = load_here(path, config_file).config.verifier
     host, port = wire.advertised(settings)
+    identity = wire.identity_of(path, VERIFIER_SEED)
+    signer = verifier_signer(identity)
     facts: dict[str, object] = {
-        "key": wire.identity_of(path, VERIFIER_SEED).public_key.hex(),
+        "key": identity.public_key.hex(),
+        "account": checksum_address(signer.address) if signer is not None else "",
         "host": host,
         "port": port,
         "operator": settings.operator,
@@ -79,6 +84,9 @@ def show(data: Path | None, config_file: Path | None, as_json: bool) -> None:
     if isinstance(running, dict):
         click.echo(f"{'judged':10} {running['proofs']} proofs, {running['failed']} with failures")
         click.echo(f"{'slot':10} {running['slot']}")
+        click.echo(f"{'epochs':10} {running['epochs_signed']} signed")
+        for one in running["epochs_refused"]:
+            click.echo(f"{'refused':10} {one}")
         click.echo(f"{'liars':10} {', '.join(running['liars']) or 'none'}")
     else:
         click.echo(f"{'running':10} no")

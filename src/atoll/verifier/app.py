@@ -25,6 +25,7 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 PROOFS_PATH = "/v1/proofs"
 BODIES_AT_ONCE_MAX = 32
 """Bodies being received: each may have 8 MiB."""
+REFUSALS_SHOWN_MAX = 20
 _BODIES = msgspec.msgpack.Decoder(list[bytes])
 
 
@@ -41,6 +42,12 @@ class Facts(msgspec.Struct, frozen=True):
     evidence: int
     coordinators: list[str]
     liars: list[str]
+    account: str = ""
+    """Of the chain, with which it signs epochs; empty where it has none."""
+    epochs_signed: int = 0
+    """Signatures since the start."""
+    epochs_refused: list[str] = []
+    """Why others were refused, the newest last."""
 
 
 class VerifierApp:
@@ -111,6 +118,9 @@ class VerifierApp:
             evidence=sum(len(desk.evidence) for desk in service.desks),
             coordinators=[desk.key.hex() for desk in service.desks],
             liars=sorted({key.hex() for desk in service.desks for key in desk.liars}),
+            account="0x" + service.epochs.account.hex() if service.epochs else "",
+            epochs_signed=service.epochs.signed if service.epochs else 0,
+            epochs_refused=service.epochs.refusals[-REFUSALS_SHOWN_MAX:] if service.epochs else [],
         )
 
     def _proof(self, node: str, slot: str) -> bytes:

@@ -11,8 +11,11 @@ from dataclasses import dataclass
 import msgspec
 
 from atoll.core.errors import AtollError, Kind
+from atoll.core.ids import node_id_of
 from atoll.core.ports import Disk, DiskFile
 from atoll.core.proofs.signed import Signed
+from atoll.core.proofs.verdicts import read_verdict
+from atoll.verifier.epochs_rules import OwnVerdict
 
 FOLDER = "slots"
 RECORD_BYTES_MAX = 16 << 20
@@ -35,6 +38,8 @@ class _SlotFile:
     size: int
     places: dict[bytes, tuple[int, int]]
     """Node key to (offset, length) of its record's body."""
+    found: dict[bytes, tuple[bytes, int, int]]
+    """Node key to the coordinator's key, samples, and how many of them failed."""
 
 
 class Record:
@@ -57,18 +62,21 @@ class Record:
 
     def _scan(self, file: DiskFile) -> _SlotFile:
         places: dict[bytes, tuple[int, int]] = {}
+        found: dict[bytes, tuple[bytes, int, int]] = {}
         offset, size = 0, file.size()
         while offset + _HEAD.size <= size:
             length, crc = _HEAD.unpack(file.read_at(offset, _HEAD.size))
             body = file.read_at(offset + _HEAD.size, length) if length <= RECORD_BYTES_MAX else b""
             if len(body) != length or zlib.crc32(body) != crc:
                 break
-            places[_decode(body).node_key] = (offset + _HEAD.size, length)
+            said = _decode(body)
+            places[said.node_key] = (offset + _HEAD.size, length)
+            found[said.node_key] = _found_in(said)
             offset += _HEAD.size + length
         if offset < size:
             file.truncate(offset)
             file.sync()
-        return _SlotFile(file, offset, places)
+        return _SlotFile(file, offset, places, found)
 
     def slots(self) -> list[int]:
         """Return the slots of which something is kept."""
@@ -85,7 +93,7 @@ class Record:
         if found is None:
             file = self._disk.open(f"{FOLDER}/{slot}.log", create=True)
             self._disk.sync_folder(FOLDER)
-            found = self._slots[slot] = _SlotFile(file, 0, {})
+            found = self._slots[slot] = _SlotFile(file, 0, {}, {})
         parts: list[bytes] = []
         places: dict[bytes, tuple[int, int]] = {}
         offset = found.size
@@ -98,6 +106,20 @@ class Record:
         found.file.sync()
         found.size = offset
         found.places.update(places)
+        found.found.update((one.node_key, _found_in(one)) for one in said)
+
+    def own(self, coordinator_key: bytes, first: int, end: int) -> dict[bytes, list[OwnVerdict]]:
+        """Return what was found in slots ``first`` … ``end - 1``, by node id, as far as kept."""
+        by_node: dict[bytes, list[OwnVerdict]] = {}
+        for slot in range(first, end):
+            kept = self._slots.get(slot)
+            if kept is None:
+                continue
+            for node_key, (key, samples, failed) in kept.found.items():
+                if key == coordinator_key:
+                    verdict = OwnVerdict(slot, samples, failed)
+                    by_node.setdefault(node_id_of(node_key), []).append(verdict)
+        return by_node
 
     def get(self, slot: int, node_key: bytes) -> Said | None:
         """Return what was said of a node in a slot."""
@@ -123,6 +145,14 @@ class Record:
         for slot in self._slots.values():
             slot.file.close()
         self._slots.clear()
+
+
+def _found_in(said: Said) -> tuple[bytes, int, int]:
+    try:
+        verdict = read_verdict(said.verdict.body)
+    except AtollError:
+        return b"", 0, 0  # of another version: it is shown as it was said, and counts nowhere
+    return verdict.coordinator_key, verdict.samples, len(verdict.failed)
 
 
 def _decode(body: bytes) -> Said:

@@ -29,8 +29,10 @@ from atoll.core.proofs.verdicts import (
     read_verdict,
     sign_verdict,
 )
+from atoll.economy.chain.signer import Signer
 from atoll.verifier.config import VerifierConfig
 from atoll.verifier.desk import MEMORY_FILE, Desk
+from atoll.verifier.epochs import EpochSigner
 from atoll.verifier.record import Record, Said
 
 _LOG = logging.getLogger(__name__)
@@ -77,8 +79,9 @@ class VerifierService:
         transport: PieceTransport,
         identity: Identity,
         config: VerifierConfig,
+        signer: Signer | None = None,
     ) -> None:
-        """Touch nothing yet."""
+        """Touch nothing yet. ``signer``: its key of the chain; without one no epoch is signed."""
         self._clock = clock
         self._disk = disk
         self._compute = compute
@@ -87,6 +90,11 @@ class VerifierService:
         self.config = config
         self.desks = [Desk(address, identity) for address in config.coordinators]
         self.record = Record(disk, config.keep_bytes)
+        self.epochs: EpochSigner | None = None
+        if signer is not None:
+            self.epochs = EpochSigner(
+                clock, disk, compute, transport, identity, signer, self.record.own
+            )
         self._memory = VerifierMemory()
         self._remembering = asyncio.Lock()
         self._queue: asyncio.Queue[tuple[int, Said, asyncio.Future[None]]] = asyncio.Queue(
@@ -106,6 +114,8 @@ class VerifierService:
         """Read memory and record; then ask coordinators."""
         self._memory = await self._compute.run(_read_memory, self._disk)
         await self._compute.run(self.record.open)
+        if self.epochs is not None:
+            await self.epochs.open()
         for desk in self.desks:
             desk.key = self._memory.coordinators.get(str(desk.address), b"")
         self._tasks = [
@@ -116,6 +126,8 @@ class VerifierService:
                 for d in self.desks
             ),
         ]
+        if self.epochs is not None:
+            self._tasks.append(asyncio.create_task(self._repeat("sign", self._sign, TELL_S)))
 
     async def stop(self) -> None:
         """Say nothing more; close the record."""
@@ -124,6 +136,8 @@ class VerifierService:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks.clear()
         self.record.close()
+        if self.epochs is not None:
+            self.epochs.close()
 
     async def _repeat(self, name: str, run: Step, pause_s: float) -> None:
         while True:
@@ -318,6 +332,15 @@ class VerifierService:
         except AtollError as error:
             # It hears of it from the coordinator, or not at all: two thirds are enough.
             _LOG.debug("verifier %s: %s", place.key.hex()[:16], error)
+
+    async def _sign(self) -> None:
+        """Sign what coordinators ask for and what is right, each by itself."""
+        assert self.epochs is not None
+        for desk in self.desks:
+            try:
+                await self.epochs.step(desk)
+            except AtollError as error:
+                _LOG.info("signing for %s: %s", desk.address, error)
 
     # --- coordinators -----------------------------------------------------------------------
 

@@ -12,8 +12,6 @@ PROOFS_LABEL = b"atoll/meter-proofs/1\0"
 REPAIR_LABEL = b"atoll/meter-repair/1\0"
 NOBODY = 0
 """In place of an alias: the piece that was rebuilt lay nowhere any more."""
-SLOTS_SETTLED_AFTER = 3
-"""A slot counts in an epoch that ends so many slots later: its verdicts are in by then."""
 EPOCH_MS_MAX = MONTH_MS
 
 

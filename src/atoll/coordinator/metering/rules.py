@@ -9,7 +9,6 @@ from itertools import groupby
 from atoll.coordinator.metering.model import (
     NOBODY,
     PROOFS_LABEL,
-    SLOTS_SETTLED_AFTER,
     Count,
     Line,
     NodeProofs,
@@ -17,6 +16,7 @@ from atoll.coordinator.metering.model import (
     RepairWork,
     SlotResult,
 )
+from atoll.economy.settlement.slots import slots_end_of as slots_end_of
 
 MISSED = "missed"
 """The audit's word for a slot without a proof."""
@@ -95,11 +95,6 @@ def repair_work(
         RepairWork(task, worker, failed, count * piece_bytes, now_ms, shown)
         for failed, count in sorted(counts.items())
     ]
-
-
-def slots_end_of(until_ms: int, slot_ms: int) -> int:
-    """Return the first slot that is too young to count in an epoch that ends then."""
-    return max(0, until_ms // slot_ms - SLOTS_SETTLED_AFTER)
 
 
 def proofs_of(results: Sequence[SlotResult]) -> list[NodeProofs]:
