@@ -1,6 +1,6 @@
 """The nouns of billing: how far an epoch is, what it is frozen as, what is made of it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
@@ -10,7 +10,14 @@ from sqlalchemy.engine import Connection
 
 from atoll.core.ports import Disk
 from atoll.economy.settlement.document import Index, Published
-from atoll.economy.settlement.model import REAL_TIME, EpochInputs, EpochResult, TakeParameters
+from atoll.economy.settlement.model import (
+    REAL_TIME,
+    EpochInputs,
+    EpochResult,
+    EpochTotals,
+    Slash,
+    TakeParameters,
+)
 from atoll.economy.tariff.model import Tariff
 
 PART_BYTES = 1 << 20
@@ -132,6 +139,24 @@ class Providers(Protocol):
 
     def settle(self, connection: Connection, until_ms: int, result: EpochResult) -> None:
         """Take down what an epoch that ended then brought each node."""
+
+
+class Slashes(Protocol):
+    """What billing asks of whoever knows which nodes lost data."""
+
+    async def due(
+        self,
+        before: EpochTotals,
+        inputs: EpochInputs,
+        tariff: Tariff,
+        parameters: TakeParameters,
+    ) -> list[Slash]:
+        """Return what an epoch takes from them; payers by their true ids, as in ``inputs``."""
+
+    def settle(
+        self, connection: Connection, epoch: int, slashes: Sequence[Slash], result: EpochResult
+    ) -> None:
+        """Take down, in the epoch's transaction, that it settled these."""
 
 
 @dataclass(frozen=True, slots=True)

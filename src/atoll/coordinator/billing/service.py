@@ -20,6 +20,7 @@ from atoll.coordinator.billing.model import (
     Frozen,
     Made,
     Providers,
+    Slashes,
     SoFar,
     State,
 )
@@ -65,6 +66,7 @@ class BillingService(Part):
         public_key: bytes,
         secret: bytes,
         providers: Providers | None = None,
+        slashes: Slashes | None = None,
     ) -> None:
         """``public_key``: the coordinator's; ``secret``: 32 bytes for pseudonyms."""
         self._clock = clock
@@ -77,6 +79,7 @@ class BillingService(Part):
         self._public_key = public_key
         self._secret = secret
         self._providers = providers
+        self._slashes = slashes
         self._ledger = LedgerService(clock, database)
         self._begun_s = clock.monotonic()
         self._made: Made | None = None
@@ -156,10 +159,15 @@ class BillingService(Part):
     ) -> EpochInputs:
         """Return inputs with the limits that customers' balances set now."""
         before = await self._totals(epoch - 1)
-        balances = await self._balances(line.payer for line in inputs.storage)
-        return await self._compute.run(
+        payers = {line.payer for line in inputs.storage} | {line.payer for line in inputs.egress}
+        balances = await self._balances(payers)
+        inputs = await self._compute.run(
             rules.with_limits, before, inputs, tariff, parameters, balances
         )
+        if self._slashes is None:
+            return inputs
+        slashes = await self._slashes.due(before, inputs, tariff, parameters)
+        return msgspec.structs.replace(inputs, slashes=slashes)
 
     async def _balances(self, payers: Iterable[bytes]) -> dict[bytes, int]:
         """Return what customers have prepaid."""
@@ -206,6 +214,9 @@ class BillingService(Part):
             post_in(connection, entries, now_ms)
             if self._providers is not None:
                 self._providers.settle(connection, row.until_ms, made.result)
+            if self._slashes is not None:
+                taken = frozen.inputs.slashes
+                self._slashes.settle(connection, row.epoch, taken, made.result)
             return True
 
         try:
