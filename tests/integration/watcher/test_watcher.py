@@ -26,6 +26,7 @@ from atoll.economy.settlement.sumtree import Leaf, build
 pytestmark = pytest.mark.xdist_group("chain")
 BOND = 100 * EURO_MICRO
 SHARE = BOND // 2
+FEE = EURO_MICRO
 FAULT_SUM, FAULT_ORDER, FAULT_FALLING, FAULT_WITHHELD = 1, 2, 3, 4
 ANSWER_S = 7
 """A second more than the window to answer has on this chain."""
@@ -56,7 +57,7 @@ def mirror(folder: Path) -> Path:
 def watcher(chain: SettledChain, folder: Path, mirror: Path) -> Iterator[WatcherProcess]:
     running = WatcherProcess(chain, folder / "watcher", [str(mirror)])
     running.start()
-    wait_for((running.folder / "secrets" / WATCHER_SEED).exists)
+    wait_for(lambda: running.alive() and (running.folder / "secrets" / WATCHER_SEED).exists())
     chain.send(chain.proposer, "TestStable", "faucet", running.account(), 1_000 * EURO_MICRO)
     yield running
     running.kill()
@@ -175,3 +176,104 @@ def test_withheld_data_is_demanded_and_falls(
     wait_for(lambda: len(demanded(chain, attempt)) == 3)
     chain.pass_time(ANSWER_S)
     falls(chain, watcher, attempt, FAULT_WITHHELD, before)
+
+
+def answer(chain: SettledChain, tree: CheatTree, attempt: int) -> None:
+    """Show every chunk that was demanded, as a proposer does who has the leaves."""
+    known = build(tree.leaves, ordered=False)
+    for chunk in demanded(chain, attempt):
+        opening = known.open(chunk_level(known.count), chunk)
+        shown = [leaf_words(leaf) for leaf in opening.leaves]
+        chain.send(
+            chain.proposer, "EpochDistributor", "answer", chunk, shown, path_words(opening.path)
+        )
+
+
+def test_what_was_shown_instead_of_the_document_is_judged_too(
+    chain: SettledChain, watcher: WatcherProcess, mirror: Path, settled: list[Leaf]
+) -> None:
+    leaves = honest(6)
+    robbed = [*leaves[:90], Leaf(account(90), settled[90].released_micro - 1, 0), *leaves[91:]]
+    before = chain.balance_micro(watcher.account())
+    tree = CheatTree(robbed)
+    attempt = propose(chain, mirror, leaves, tree)
+    wait_for(lambda: len(demanded(chain, attempt)) == 3)
+    answer(chain, tree, attempt)
+    # Three fees went to whoever answered, half of the bond to whoever read the answers.
+    falls(chain, watcher, attempt, FAULT_FALLING, before - 3 * FEE)
+
+
+def test_an_honest_root_whose_document_is_hidden_is_demanded_and_stands(
+    chain: SettledChain, watcher: WatcherProcess, settled: list[Leaf]
+) -> None:
+    leaves = honest(5)
+    tree = CheatTree(leaves)
+    attempt = hold_back(chain, leaves, tree)
+    wait_for(lambda: len(demanded(chain, attempt)) == 3)
+    answer(chain, tree, attempt)
+    wait_for(lambda: f"attempt {attempt}: shown" in watcher.log())
+    chain.finalise()
+    assert chain.struck(attempt) is None
+
+
+def test_a_lying_source_makes_nobody_challenge_an_honest_root(
+    chain: SettledChain, watcher: WatcherProcess, folder: Path, settled: list[Leaf]
+) -> None:
+    """One source has another document under the number, another one broken bytes."""
+    watcher.kill()  # it knows none of these sources and would ask
+    leaves, others = honest(5), honest(7)
+    epoch = chain.epoch + 1
+    good = document_of(leaves, None, epoch)
+    liar, vandal, mirror = folder / "liar", folder / "vandal", folder / "good mirror"
+    put_document(liar, epoch, document_of(others, None, epoch))
+    put_document(vandal, epoch, good)
+    for path in (vandal / "chunks").iterdir():
+        path.write_bytes(bytes(reversed(path.read_bytes())))
+    put_document(mirror, epoch, good)
+    one = WatcherProcess(chain, folder / "careful", [str(liar), str(vandal), str(mirror)])
+    one.start()
+    try:
+        attempt = chain.propose(CheatTree(leaves), good.content_hash)
+        wait_for(lambda: f"attempt {attempt}: honest" in one.log())
+        chain.finalise()
+        assert chain.struck(attempt) is None
+        assert chain.nonce(one.account()) == 0, "nothing was sent"
+    finally:
+        one.kill()
+        watcher.start()
+
+
+def test_a_watcher_shows_what_a_proposer_who_is_away_does_not(
+    chain: SettledChain, watcher: WatcherProcess, mirror: Path, settled: list[Leaf]
+) -> None:
+    """Otherwise demands alone would bring down honest roots."""
+    before = chain.balance_micro(watcher.account())
+    attempt = propose(chain, mirror, honest(5))
+    wait_for(lambda: f"attempt {attempt}: honest" in watcher.log())
+    chain.send(chain.proposer, "EpochDistributor", "demand", 1)
+    wait_for(lambda: [one for one in chain.told("Answered") if one["attempt"] == attempt])
+    assert chain.balance_micro(watcher.account()) == before + FEE
+    chain.finalise()
+    assert chain.struck(attempt) is None
+
+
+@pytest.mark.parametrize("moment", ["before it reads", "after it demanded"])
+def test_a_watcher_that_is_killed_goes_on(
+    chain: SettledChain, watcher: WatcherProcess, settled: list[Leaf], moment: str
+) -> None:
+    before = chain.balance_micro(watcher.account())
+    if moment == "before it reads":
+        watcher.kill()
+    attempt = hold_back(chain, honest(6))
+    if moment == "after it demanded":
+        wait_for(lambda: len(demanded(chain, attempt)) == 3)
+        watcher.kill()
+    watcher.start()
+    wait_for(lambda: len(demanded(chain, attempt)) == 3)
+    nonce = chain.nonce(watcher.account())
+    watcher.kill()
+    watcher.start()
+    chain.pass_time(ANSWER_S)
+    falls(chain, watcher, attempt, FAULT_WITHHELD, before)
+    sent = chain.nonce(watcher.account()) - nonce
+    assert sent <= 1 + 2, "one rejection, two fees that came back; nothing was sent twice"
