@@ -30,9 +30,11 @@ from atoll.core.proofs.verdicts import (
     sign_verdict,
 )
 from atoll.economy.chain.signer import Signer
+from atoll.economy.settlement.statement import StatementKind
 from atoll.verifier.config import VerifierConfig
 from atoll.verifier.desk import MEMORY_FILE, Desk
 from atoll.verifier.epochs import EpochSigner
+from atoll.verifier.losses import LossJudge
 from atoll.verifier.record import Record, Said
 
 _LOG = logging.getLogger(__name__)
@@ -95,6 +97,8 @@ class VerifierService:
             self.epochs = EpochSigner(
                 clock, disk, compute, transport, identity, signer, self.record.own
             )
+            losses = LossJudge(transport, compute)
+            self.epochs.judges[int(StatementKind.VERDICT)] = losses.judge
         self._memory = VerifierMemory()
         self._remembering = asyncio.Lock()
         self._queue: asyncio.Queue[tuple[int, Said, asyncio.Future[None]]] = asyncio.Queue(

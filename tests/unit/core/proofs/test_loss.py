@@ -132,11 +132,11 @@ def test_a_flipped_byte_is_noticed_anywhere() -> None:
 def test_a_run_is_chosen_that_shows_the_loss_where_there_is_one(
     steps: list[tuple[int, int]],
 ) -> None:
+    plain = read_verdict(verdict_on(PROVIDER, 70, 6).body)
     slot, verdicts = 10, []
     for gap, failed in steps:
         slot += 1 + gap
-        signed = verdict_on(PROVIDER, slot, failed, signers=VERIFIERS[:1])
-        verdicts.append(read_verdict(signed.body))
+        verdicts.append(msgspec.structs.replace(plain, slot=slot, failed=plain.failed[:failed]))
     end = max((i for i, one in enumerate(verdicts) if one.failed), default=-1) + 1
     possible = [
         first
