@@ -100,7 +100,7 @@ class NodeConfig:
     transfer_memory_bytes: int = 24 * MIB
     """What pieces on their way in and out may hold in memory; more wait their turn."""
     transfers_waiting_max: int = 1024
-    transfer_wait_s: float = 5.0
+    transfer_wait_s: float = 8.0
     """A transfer that finds no turn within this time is refused as ``OVERLOADED``."""
     deletes_max: int = 8
     """Requests for deletion worked on at the same time; more are refused as ``OVERLOADED``."""

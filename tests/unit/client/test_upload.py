@@ -5,6 +5,7 @@ import asyncio
 import pytest
 from tests.unit.client.cluster import BUCKET, Cluster, cut_up, pattern
 
+from atoll.client.transfer.hedges import HedgeBudget
 from atoll.client.transfer.upload import UploadLimits
 from atoll.core.errors import AtollError, Kind
 from atoll.core.messages import OrderSegment, ReplaceGrants
@@ -140,6 +141,23 @@ async def test_several_nodes_that_hang_get_rivals(size: int) -> None:
     assert len(segments[0].pieces) >= RS_4_8.commit
     assert await cluster.get(segments) == data
     assert cluster.puts_running == 0
+
+
+@pytest.mark.parametrize("hedges", [0, 20])
+async def test_slow_nodes_are_doubled_only_as_far_as_a_worker_can_afford(hedges: int) -> None:
+    cluster = Cluster(
+        16,
+        scheme=RS_4_8,
+        upload=UploadLimits(piece_timeout_s=60, tail_s_min=0.02, lag_s=0.05, late_s_min=0.2),
+    )
+    cluster.uploader.hedges = HedgeBudget(hedges)
+    for node in cluster.nodes[:2]:
+        node.stalls_after_bytes = 10_000
+    async with asyncio.timeout(10):
+        for _ in range(4):
+            await cluster.put(pattern(LARGE))
+    asked = sum(node.puts for node in cluster.nodes)
+    assert (asked > 4 * RS_4_8.n) == bool(hedges)
 
 
 async def test_a_stalled_node_holds_back_neither_the_source_nor_the_others() -> None:

@@ -302,7 +302,7 @@ class PieceFetcher:
         for one in pending.values():
             if one.late or one.late_s > now:
                 continue
-            if self._stats.may_hedge():
+            if self._stats.hedges.take():
                 one.late = True
                 self._slow.add(one.index)
                 self._stats.answered(self._grants[one.index].alias, now - one.started_s)
@@ -334,7 +334,7 @@ class PieceFetcher:
         task = asyncio.create_task(self._get(index, first, end, room))
         late_s = now + self._stats.hedge_after_s(self._grants[index].alias)
         pending[task] = _Pending(index, first, end, now, late_s)
-        self._stats.asked()
+        self._stats.hedges.asked()
 
     async def _get(self, index: int, first: int, end: int, room: memoryview | None) -> Rows | None:
         """Return rows of one piece; ``None`` if its node fails, and then it is asked no more."""

@@ -2,6 +2,7 @@
 
 from collections import OrderedDict
 
+from atoll.client.transfer.hedges import HedgeBudget
 from atoll.client.transfer.report import TransferReport
 
 NODES_MAX = 10_000
@@ -14,8 +15,6 @@ FAILURE_S = 5.0
 """A failure counts like so many seconds of latency and is forgotten by later successes."""
 HEDGE_S_MIN = 0.050
 HEDGE_S_MAX = 2.0
-HEDGE_SHARE = 0.1
-HEDGE_BURST = 20.0
 
 
 def _smoothed(known: tuple[float, float], latency_s: float) -> tuple[float, float]:
@@ -38,7 +37,7 @@ class NodeStats:
         """``report`` tells the coordinator what reads meet; None tells nobody."""
         self.report = report
         self._nodes: OrderedDict[int, tuple[float, float]] = OrderedDict()
-        self._hedge_tokens = HEDGE_BURST
+        self.hedges = HedgeBudget()
         self._all = (LATENCY_S_UNKNOWN, LATENCY_DEVIATION_S_UNKNOWN)
 
     def answered(self, alias: int, latency_s: float) -> None:
@@ -61,20 +60,6 @@ class NodeStats:
         """Return after which time an answer counts as late."""
         known = self._nodes.get(alias, self._all)
         return min(max(known[0] + 4 * known[1], HEDGE_S_MIN), HEDGE_S_MAX)
-
-    def asked(self) -> None:
-        """Note a read that was not a hedge: ten of them pay for one hedge."""
-        self._hedge_tokens = min(self._hedge_tokens + HEDGE_SHARE, HEDGE_BURST)
-
-    def may_hedge(self) -> bool:
-        """Say whether one more request beside a late one is affordable, and take it.
-
-        Bounded so that a worker that is late itself does not double its own load.
-        """
-        if self._hedge_tokens < 1:
-            return False
-        self._hedge_tokens -= 1
-        return True
 
     def _note(self, alias: int, mean_s: float, deviation_s: float) -> None:
         self._nodes[alias] = (mean_s, deviation_s)

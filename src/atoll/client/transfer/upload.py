@@ -18,6 +18,7 @@ from typing_extensions import Buffer
 from atoll.client.segment.buffers import BufferPool
 from atoll.client.segment.encode import RowGroup, SegmentEncoder, rows_per_group
 from atoll.client.segment.source import PlainSource
+from atoll.client.transfer.hedges import HedgeBudget
 from atoll.client.transfer.report import TransferReport
 from atoll.client.transfer.send import PieceSend
 from atoll.client.transfer.signal import Signal
@@ -106,6 +107,7 @@ class SegmentUploader:
         self.limits = limits or UploadLimits()
         self.turns = asyncio.Semaphore(self.limits.uploads_max)
         self.report = TransferReport(control, clock)
+        self.hedges = HedgeBudget()
         self._receipts = 0
 
     async def order(
@@ -289,6 +291,7 @@ class SegmentUpload:
 
     def _start_all(self) -> None:
         for index in range(self._grant.n):
+            self._uploader.hedges.asked()
             self._start(index, self._grant.grants[index])
 
     def _complete(self) -> None:
@@ -476,7 +479,7 @@ class SegmentUpload:
             behind = send.next_group < groups or bool(self.trailers)
             if not (behind and self._spares and self.window.replayable):
                 continue
-            if send.index not in self._doubled:
+            if send.index not in self._doubled and self._uploader.hedges.take():
                 self._doubled.add(send.index)
                 self._start(send.index, self._spares.pop(0))
 
