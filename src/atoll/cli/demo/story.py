@@ -15,11 +15,12 @@ from typing import Any
 import click
 
 from atoll.cli.local_cloud import LocalCloud
+from atoll.cli.output import table
 from atoll.cli.places import DATABASE
 from atoll.coordinator.metadata.model import StoredSegment
 from atoll.coordinator.metadata.store.segments import segments_after
 from atoll.core.errors import AtollError, Kind
-from atoll.core.messages import CloudStatus
+from atoll.core.messages import CloudStatus, NodeStatus
 from atoll.runtime.control import send_order
 from atoll.runtime.database import SqlDatabase
 
@@ -61,6 +62,16 @@ class Teller:
             mark = self._paint("✓", "32") if held else self._paint("✗ FAILED:", "31;1")
             click.echo(f"   {mark} {text}")
 
+    def table(
+        self, rows: list[list[str]], *, right: frozenset[int] = frozenset(), **figures: Any
+    ) -> None:
+        """Show rows under their heads; ``right``: columns of figures."""
+        if self._as_json:
+            self._line({"event": "table", "rows": rows, **figures})
+            return
+        for place, line in enumerate(table(rows, right=right)):
+            click.echo(f"   {self._paint(line, '2') if not place else line}")
+
     def result(self, facts: dict[str, Any]) -> None:
         """Say how it ended."""
         if self._as_json:
@@ -84,6 +95,8 @@ class Demo:
     checks: list[tuple[bool, str]] = field(default_factory=list)
     figures: dict[str, Any] = field(default_factory=dict)
     killed: list[str] = field(default_factory=list)
+    spared: frozenset[str] = frozenset()
+    """Nodes that must not be killed: the story still needs them."""
 
     def check(self, held: bool, text: str) -> None:
         """Record and tell one comparison."""
@@ -114,9 +127,9 @@ class Demo:
         A tiny object has four replicas: one choice of four nodes in 495 would take it until one of
         them returns, and among hundreds of tiny objects a blind choice often takes some object.
         """
-        names = {f"node-{_number(node.address)}": node.alias for node in self.status().nodes}
+        names = {self.name_of(node): node.alias for node in self.status().nodes}
         dead = {names[name] for name in self.killed}
-        alive = sorted(set(names) - set(self.killed))
+        alive = sorted(set(names) - set(self.killed) - self.spared)
         choices = list(itertools.combinations(alive, count))
         random.SystemRandom().shuffle(choices)
         segments = asyncio.run(_read_segments(self.folder))
@@ -128,14 +141,9 @@ class Demo:
             Kind.TOO_FEW_NODES, "demo", f"no {count} more nodes can die with every object readable"
         )
 
-    def node_names(self) -> list[str]:
-        """The supervisor's names of all nodes."""
-        return [c.name for c in send_order(self.folder, "facts") if c.name.startswith("node")]
-
-
-def _number(address: str) -> int:
-    """The number of a node of a local cloud: node i listens on 127.0.i.1."""
-    return int(address.partition("//")[2].split(".")[2])
+    def name_of(self, node: NodeStatus) -> str:
+        """The supervisor's name of a node: node i of a local cloud listens on 127.0.i.1."""
+        return f"node-{int(node.address.partition('//')[2].split('.')[2])}"
 
 
 async def _read_segments(folder: Path) -> list[tuple[int, set[int]]]:

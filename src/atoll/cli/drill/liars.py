@@ -58,6 +58,10 @@ LIES = {
     "lying-figures": "tells of room that it does not have, and that it holds nothing",
 }
 """What a node may lie about."""
+DROPS_LIE = "drops-data"
+"""A node that throws a part of its data away, and says nothing of it, when it is told to."""
+DROP_FILE = "drop"
+"""It is told by a file of this name in its folder."""
 VERIFIER_LIE = "vouches"
 """A verifier that sees nothing wrong with liars, and slanders some of the honest."""
 SLANDERED_ONE_IN = 4
@@ -91,9 +95,10 @@ def liars_of_environment() -> dict[str, str]:
 class Disguise:
     """What a liar changes on the way out of and into an honest node."""
 
-    def __init__(self, lie: str, identity: Identity) -> None:
+    def __init__(self, lie: str, identity: Identity, folder: Path) -> None:
         self._lie = lie
         self._identity = identity
+        self._folder = folder
 
     def transport(self, honest: "HttpPieceTransport") -> "HttpPieceTransport":
         """Return the network with the lies in what is sent."""
@@ -117,9 +122,10 @@ class Disguise:
 
     def disk(self, honest: "FolderDisk") -> "FolderDisk":
         """Return the disk with a part of the logs lost."""
-        if self._lie != "lost-data":
+        if self._lie not in ("lost-data", DROPS_LIE):
             return honest
-        return _LosingDisk(honest)  # type: ignore[return-value]
+        told = self._folder / DROP_FILE if self._lie == DROPS_LIE else None
+        return _LosingDisk(honest, told)  # type: ignore[return-value]
 
     def _tell(self, path: str, body: bytes) -> bytes:
         """Return what a lying node says instead."""
@@ -218,23 +224,26 @@ class _LyingTransport:
 class _LosingDisk:
     """A disk on which some blocks of the logs read as zeros."""
 
-    def __init__(self, honest: "FolderDisk") -> None:
+    def __init__(self, honest: "FolderDisk", told: Path | None) -> None:
+        """``told``: they do only once this file is there."""
         self._honest = honest
+        self._told = told
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._honest, name)
 
     def open(self, name: str, *, create: bool = False) -> Any:
         file = self._honest.open(name, create=create)
-        return _LosingFile(file, name) if name.startswith("logs/") else file
+        return _LosingFile(file, name, self._told) if name.startswith("logs/") else file
 
 
 class _LosingFile:
     """A file of which some blocks are gone; which ones never changes."""
 
-    def __init__(self, honest: "DiskFile", name: str) -> None:
+    def __init__(self, honest: "DiskFile", name: str, told: Path | None) -> None:
         self._honest = honest
         self._name = name
+        self._told = told
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._honest, name)
@@ -250,6 +259,8 @@ class _LosingFile:
         return count
 
     def _lose(self, offset: int, data: memoryview) -> None:
+        if self._told is not None and not self._told.exists():
+            return
         first, last = offset // LOST_BLOCK_BYTES, (offset + len(data)) // LOST_BLOCK_BYTES
         for block in range(first, last + 1):
             draw = hashlib.sha256(f"{self._name}/{block}".encode()).digest()[0]
@@ -293,7 +304,7 @@ def _flipping(send: Send) -> Send:
 
 
 @click.command(hidden=True)
-@click.option("--lie", type=click.Choice([*LIES, VERIFIER_LIE]), required=True)
+@click.option("--lie", type=click.Choice([*LIES, DROPS_LIE, VERIFIER_LIE]), required=True)
 @data_option("The node's or verifier's data folder.")
 @config_option
 def liar(lie: str, data: Path, config_file: Path | None) -> None:
@@ -310,7 +321,7 @@ def liar(lie: str, data: Path, config_file: Path | None) -> None:
         small = replace(config.node, capacity_bytes=BOASTER_BYTES, log_bytes=40 << 20)
         config = replace(config, node=small)
     folder = open_folder(data, kind, SystemClock().now_ms())
-    disguise = Disguise(lie, wire.identity_of(folder.path, seed))
+    disguise = Disguise(lie, wire.identity_of(folder.path, seed), folder.path)
     run = wire.run_verifier if verifier else wire.run_node
     wire.run(config, run(folder, config, disguise))
 

@@ -1,0 +1,301 @@
+"""Money: what is stored and proven is charged, published, settled and paid; what is dropped is not.
+
+One node is run by somebody who throws a part of its data away and says nothing of it. What he earns
+falls with what he can prove, the customer has the rest back in the same epoch, and what was held of
+him goes to those he harmed.
+"""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import TypeVar
+
+from atoll.cli.demo.settled import Settled, earned_of, settlement_state, slash_of
+from atoll.cli.demo.story import Demo
+from atoll.cli.drill.liars import DROP_FILE
+from atoll.coordinator.billing.model import EpochFacts, State
+from atoll.core.money import MICRO_PER_EUR, PICO_PER_MICRO
+from atoll.economy.settlement.document import Document
+from atoll.economy.settlement.lines import line_amounts
+
+TIME_FACTOR = 31_536_000
+"""A second of storage costs as much as a year."""
+PATIENCE_S = 75.0
+POLL_S = 0.3
+CLAIMED = "claimed"
+PAYING = (CLAIMED, "final")
+"""States of an epoch of which something may have been paid."""
+Found = TypeVar("Found")
+
+
+@dataclass(slots=True)
+class Money:
+    """The money's part of the demo."""
+
+    demo: Demo
+    dropper: str
+    """Name of the node that will drop data."""
+    settled: Settled
+    dropped_ms: int = 0
+    """When it did."""
+    names: dict[bytes, str] = field(default_factory=dict)
+    """Names of nodes by their ids."""
+
+    @property
+    def dropper_id(self) -> bytes:
+        """Id of the node that drops data."""
+        return next(node for node, name in self.names.items() if name == self.dropper)
+
+    def meet(self) -> None:
+        """Learn the nodes' names."""
+        self.names = {one.node_id: self.demo.name_of(one) for one in self.demo.status().nodes}
+
+    def published(self) -> list[EpochFacts]:
+        """Return published epochs, oldest first."""
+        found = [one for one in self.settled.epochs() if one.state == State.PUBLISHED.value]
+        return found[::-1]
+
+    def wait(self, look: Callable[[], Found | None], what: str) -> Found | None:
+        """Look again and again; a failed check where it takes too long."""
+        deadline = time.monotonic() + PATIENCE_S
+        while time.monotonic() < deadline:
+            found = look()
+            if found is not None:
+                return found
+            time.sleep(POLL_S)
+        self.demo.check(False, f"{what}: not within {PATIENCE_S:.0f} s")
+        return None
+
+
+def begin(money: Money) -> None:
+    """Tell on which terms the demo charges and pays."""
+    note = money.demo.teller.note
+    note(
+        f"so that amounts can be seen, a second of storage costs as much as a year "
+        f"(time factor {TIME_FACTOR:,}); prices are the usual ones",
+        time_factor=TIME_FACTOR,
+    )
+    note(f"{money.dropper} is run by somebody who will drop data", dropper=money.dropper)
+
+
+def drop_data(money: Money) -> None:
+    """Have the dishonest provider throw a fifth of his data away."""
+    number = money.dropper.removeprefix("node-")
+    (money.demo.folder / "nodes" / number / DROP_FILE).touch()
+    money.dropped_ms = time.time_ns() // 1_000_000
+    money.demo.teller.note(f"{money.dropper} drops a fifth of its data and says nothing of it")
+
+
+def watch_pay(money: Money) -> None:
+    """Follow epochs until those in which the dropper lost are paid on the chain."""
+    money.meet()
+    slashed = money.wait(lambda: _first(money, _slashed), f"{money.dropper} is slashed")
+    if slashed is None:
+        return
+    check_slash(money, slashed)
+    fallen = money.wait(lambda: _first(money, _failed), f"{money.dropper} is paid less")
+    if fallen is None:
+        return
+    check_fall(money, fallen)
+    last = max(slashed, fallen, key=lambda one: one.epoch)
+    tell_epochs(money, last)
+    if money.wait(lambda: _claimed(money, last), f"epoch {last.epoch} is settled") is not None:
+        compare_balances(money, last)
+
+
+def _first(money: Money, holds: Callable[[Document, bytes], bool]) -> EpochFacts | None:
+    """Return the first epoch that ended after the drop and of which something holds."""
+    for facts in money.published():
+        if facts.until_ms > money.dropped_ms and holds(
+            money.settled.document(facts), money.dropper_id
+        ):
+            return facts
+    return None
+
+
+def _failed(document: Document, node: bytes) -> bool:
+    return any(one.node == node and one.failed for one in document.content.inputs.proofs)
+
+
+def _slashed(document: Document, node: bytes) -> bool:
+    return slash_of(document, node) is not None
+
+
+def _claimed(money: Money, wanted: EpochFacts) -> EpochFacts | None:
+    """Return the newest epoch that is paid in full, if it is that one or a later one."""
+    for facts in money.settled.epochs():
+        if settlement_state(facts) == CLAIMED:
+            return facts if facts.epoch >= wanted.epoch else None
+    return None
+
+
+def check_fall(money: Money, fallen: EpochFacts) -> None:
+    """See that the dropper earned only what it proved, and that the customer has the rest."""
+    demo, node = money.demo, money.dropper_id
+    content = money.settled.document(fallen).content
+    lines = list(line_amounts(content.inputs, content.tariff, content.parameters))
+    own = [line for line in lines if line.node == node]
+    charged, back = sum(line.charge_pico for line in own), sum(line.refund_pico for line in own)
+    earned = sum(line.earned_pico for line in own)
+    proven = next(one for one in content.inputs.proofs if one.node == node)
+    returned = sum(one.refund_pico for one in content.result.customers)
+    demo.figures["fall"] = {
+        "epoch": fallen.epoch,
+        "node": node.hex(),
+        "samples": proven.samples,
+        "failed": proven.failed,
+        "charged_pico": charged,
+        "returned_pico": back,
+        "earned_pico": earned,
+    }
+    demo.check(
+        proven.failed > 0 and 0 < back <= charged,
+        f"epoch {fallen.epoch}: {proven.failed:,} of {proven.samples:,} samples of {money.dropper} "
+        f"failed; of {euro(charged)} charged for it it earned {euro(earned)}",
+    )
+    demo.check(
+        returned == sum(line.refund_pico for line in lines) >= back,
+        f"the customer has the unproven {euro(back)} back in the same epoch",
+    )
+
+
+def check_slash(money: Money, slashed: EpochFacts) -> None:
+    """See that what was held of the dropper went to those it harmed, in their order."""
+    demo = money.demo
+    document = money.settled.document(slashed)
+    parts = slash_of(document, money.dropper_id)
+    assert parts is not None
+    demo.figures["slash"] = {"epoch": slashed.epoch, **asdict(parts)}
+    demo.check(
+        parts.whole and parts.taken_pico > 0,
+        f"epoch {slashed.epoch}: {euro(parts.taken_pico)} held of {money.dropper} are gone: "
+        f"repair {euro(parts.repair_pico)}, customer {euro(parts.customers_pico)}, "
+        f"reporter {euro(parts.reporter_pico)}, insurance {euro(parts.insurance_pico)}",
+    )
+
+
+def tell_epochs(money: Money, until: EpochFacts) -> None:
+    """Show epochs in which somebody earned, one a row."""
+    head = ["epoch", "customer paid", "had back", f"{money.dropper} earned", "others, each"]
+    rows, figures = [head], []
+    for facts in money.published():
+        if facts.epoch > until.epoch:
+            break
+        document = money.settled.document(facts)
+        earned = dict(earned_of(document))
+        own = earned.pop(money.dropper_id, 0)
+        others = [amount for amount in earned.values() if amount]
+        if not others:
+            continue
+        customers = document.content.result.customers
+        back = sum(one.refund_pico + one.credit_pico for one in customers)
+        paid = sum(one.charge_pico - one.refund_pico for one in customers)
+        each = sum(others) // len(others)
+        rows.append([str(facts.epoch), euro(paid), euro(back), euro(own), euro(each)])
+        figures.append(
+            {
+                "epoch": facts.epoch,
+                "paid_pico": paid,
+                "back_pico": back,
+                "dropper_pico": own,
+                "others_pico": each,
+            }
+        )
+    money.demo.figures["epochs"] = figures
+    money.demo.teller.table(rows, right=frozenset(range(5)), epochs=figures)
+
+
+def compare_balances(money: Money, wanted: EpochFacts) -> None:
+    """Compare what the published epoch says with what the chain has, account by account."""
+    demo = money.demo
+    found = money.wait(lambda: _at_rest(money, wanted), "balances at rest")
+    if found is None:
+        return
+    facts, chain = found
+    document = money.settled.document(facts)
+    published = {leaf.account: leaf for leaf in document.content.leaves}
+    rows = [["node", "account", "published", "on the chain", "held back"]]
+    figures = []
+    owners = {one.account: one.node for one in document.content.inputs.nodes}
+    for account, leaf in sorted(published.items(), key=lambda one: _order(money, owners, one[0])):
+        name = money.names.get(owners.get(account, b""), "reporter")
+        said, has = leaf.released_micro, chain[account]
+        rows.append([name, "0x" + account.hex(), *(micro(x) for x in (said, has, leaf.held_micro))])
+        figures.append(
+            {
+                "node": name,
+                "account": "0x" + account.hex(),
+                "published_micro": said,
+                "chain_micro": has,
+                "held_micro": leaf.held_micro,
+            }
+        )
+    demo.teller.table(rows, right=frozenset((2, 3, 4)))
+    equal = sum(one["published_micro"] == one["chain_micro"] for one in figures)
+    total = sum(chain.values())
+    demo.figures["settled"] = {
+        "epoch": facts.epoch,
+        "content": facts.content,
+        "root": facts.root,
+        "released_micro": document.index.released_micro,
+        "held_micro": document.index.held_micro,
+        "balances": figures,
+    }
+    demo.check(
+        equal == len(figures) and total == document.index.released_micro > 0,
+        f"{equal} of {len(figures)} accounts have on the chain what epoch {facts.epoch} says, "
+        f"to the unit of 0.000001 EUR; together {micro(total)}",
+    )
+    recompute(money, facts)
+
+
+def _at_rest(money: Money, wanted: EpochFacts) -> tuple[EpochFacts, dict[bytes, int]] | None:
+    """Return the newest settled epoch and the balances, read while no other one was settled."""
+    before = _claimed(money, wanted)
+    if before is None:
+        return None
+    leaves = money.settled.document(before).content.leaves
+    balances = money.settled.balances([leaf.account for leaf in leaves])
+    moving = [
+        one.epoch
+        for one in money.settled.epochs()
+        if one.epoch > before.epoch and settlement_state(one) in PAYING
+    ]
+    return None if moving else (before, balances)
+
+
+def _order(money: Money, owners: dict[bytes, bytes], account: bytes) -> tuple[int, bytes]:
+    name = money.names.get(owners.get(account, b""), "")
+    number = name.removeprefix("node-")
+    return (int(number) if number.isdigit() else 1 << 10, account)
+
+
+def recompute(money: Money, facts: EpochFacts) -> None:
+    """Let the program that anybody has compute the epoch again."""
+    demo = money.demo
+    command = [sys.executable, "-m", "atoll", "epoch", "recompute", str(facts.epoch)]
+    ended = subprocess.run(
+        [*command, "--data", str(demo.folder), "--json"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    said = json.loads(ended.stdout) if ended.stdout else {"agrees": False}
+    demo.figures["recompute"] = said
+    demo.check(
+        ended.returncode == 0 and said["agrees"] and said["content"] == facts.content,
+        f"`atoll epoch recompute {facts.epoch}` agrees: {facts.content[:16]}…",
+    )
+
+
+def euro(amount_pico: int) -> str:
+    """Show an amount of the ledger as far as the chain has decimals."""
+    return micro(amount_pico // PICO_PER_MICRO)
+
+
+def micro(amount_micro: int) -> str:
+    """Show an amount of the chain, exactly."""
+    return f"{amount_micro // MICRO_PER_EUR}.{amount_micro % MICRO_PER_EUR:06d} EUR"
