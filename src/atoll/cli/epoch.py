@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import click
 
+from atoll.cli.epoch_options import chain_options
 from atoll.cli.options import data_option, json_option
 from atoll.cli.output import emit, paint, say, table
 from atoll.cli.places import EPOCHS, cloud_folder, read_running
@@ -19,6 +20,7 @@ from atoll.core.money import PICO_PER_MICRO, show_euro
 from atoll.core.ports import Address, PieceTransport
 
 if TYPE_CHECKING:
+    from atoll.cli.epoch_chain import ChainOutcome
     from atoll.coordinator.billing.model import EpochFacts
     from atoll.economy.settlement.document import ChunkEntry, Document, Index
 
@@ -325,16 +327,32 @@ class _Outcome:
     metavar="HASH",
     help="Content hash (64 hex digits) that it must have, from elsewhere.",
 )
+@chain_options
 @_source_options
 def recompute(
-    number: int, expected: str | None, place: str | None, data: Path | None, as_json: bool
+    number: int,
+    expected: str | None,
+    chain_only: bool,
+    url: str | None,
+    contracts: str | None,
+    place: str | None,
+    data: Path | None,
+    as_json: bool,
 ) -> int:
     """Compute epoch N again from its lines; fail if one figure or one byte differs.
 
     It must also begin where the epoch before ended. Whether the lines themselves are true is shown
     by their evidence: `atoll receipt explain`.
+
+    With --from-chain-only nobody is believed but the chain: root, content hash, parameters and the
+    epoch that went before come from there, documents are bytes that must fit them.
     """
     wanted = _hash(expected)
+    if chain_only:
+        from atoll.cli.epoch_chain import recompute_from_chain
+
+        ask = recompute_from_chain(number, url, contracts, data, _recompute)
+        return _report_chain(number, _run(place, data, ask), as_json)
     found = _run(place, data, lambda source: _recompute(source, number, wanted))
     agrees = not found.differences
     if as_json:
@@ -356,6 +374,24 @@ def recompute(
             click.echo(f"epoch {number} comes out as published: {found.content}")
         else:
             say(f"epoch {number} is not what it says: {len(found.differences)} differences")
+    return 0 if agrees else meaning_of(Kind.CORRUPT).exit_code
+
+
+def _report_chain(number: int, found: "ChainOutcome", as_json: bool) -> int:
+    agrees = not found.differences
+    if as_json:
+        facts = {name: getattr(found, name) for name in found.__dataclass_fields__}
+        emit({"epoch": number, "agrees": agrees} | facts)
+    else:
+        for one in found.differences:
+            click.echo(paint(one, fg="red"))
+        for one in found.unseen:
+            say(one)
+        said = f"content {found.content}, root {found.root}, {found.state} on the chain"
+        if agrees:
+            click.echo(f"epoch {number} comes out as it was settled: {said}")
+        else:
+            say(f"epoch {number} is not what was settled: {said}")
     return 0 if agrees else meaning_of(Kind.CORRUPT).exit_code
 
 

@@ -8,6 +8,7 @@ from atoll.core.ports import Chain, ChainBlock, ChainCall, ChainLog, Clock
 from atoll.economy.artifacts.load import load
 from atoll.economy.chain import abi
 from atoll.economy.chain.model import ChainEvent
+from atoll.economy.settlement.model import TakeParameters
 from atoll.economy.settlement.sumtree import sums_of
 from atoll.watcher.model import Demand, Proposal, Proposed, Snapshot, Strike, Windows
 
@@ -95,12 +96,23 @@ class Distributor:
 
     async def windows(self, chain: Chain) -> Windows:
         """Return the numbers that challenges go by, as they are now."""
-        found = []
-        for name in ("challenge_window_s", "answer_window_s", "demand_fee_micro"):
-            call = ChainCall(self._parameters, abi.call_data(self._parameters_artifact, name))
-            answer = await chain.call(call)
-            found.append(int(abi.read_answer(self._parameters_artifact, name, answer)))
-        return Windows(*found)
+        names = ("challenge_window_s", "answer_window_s", "demand_fee_micro")
+        return Windows(*[int(await self._parameter(chain, name)) for name in names])
+
+    async def take_parameters(self, chain: Chain, block: int | None) -> TakeParameters:
+        """Return the numbers that govern epochs, as they were at a block; None: as they are."""
+        return TakeParameters(
+            take_bps=int(await self._parameter(chain, "take_bps", block)),
+            shares_bps=tuple(await self._parameter(chain, "split_bps", block)),
+            top_up_bps=int(await self._parameter(chain, "top_up_bps", block)),
+            discount_bps_max=int(await self._parameter(chain, "discount_bps_max", block)),
+            reporter_bps_max=int(await self._parameter(chain, "reporter_bps_max", block)),
+        )
+
+    async def _parameter(self, chain: Chain, name: str, block: int | None = None) -> Any:
+        call = ChainCall(self._parameters, abi.call_data(self._parameters_artifact, name))
+        answer = await chain.call(call, block)
+        return abi.read_answer(self._parameters_artifact, name, answer)
 
     async def demand(
         self, chain: Chain, attempt: int, chunk: int, answered_by: bytes = b""
