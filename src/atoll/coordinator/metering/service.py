@@ -32,7 +32,7 @@ from atoll.coordinator.registry.service import RegistryService
 from atoll.coordinator.traffic.service import TrafficService
 from atoll.core.errors import AtollError, Kind
 from atoll.core.messages import Message
-from atoll.core.messages.metering import ExplainReceipt, Receipt
+from atoll.core.messages.metering import ExplainReceipt, Receipt, SignedRead
 from atoll.core.ports import Clock, Database
 from atoll.economy.settlement.model import EgressLine, ProofLine, RepairLine, StorageLine
 
@@ -293,18 +293,66 @@ class MeteringService(Part):
         return await self._database.read(store.last_epoch)
 
     async def _explain(self, request: ExplainReceipt) -> Message:
-        found = await self.explain(request.evidence)
+        """Answer with the line that an evidence stands for, of whatever kind it is."""
+        for kind in (self._explain_read, self._explain_repair):
+            found = await kind(request.evidence)
+            if found is not None:
+                return found
+        line = await self.explain(request.evidence)
         return Receipt(
-            evidence=found.evidence,
-            epoch=found.line.epoch,
-            node_id=found.node_id,
-            bucket=found.line.place.bucket,
-            account=found.line.account,
-            piece_bytes=found.line.piece_bytes,
-            from_ms=found.line.from_ms,
-            until_ms=found.line.until_ms,
-            price_pico=found.line.price_pico,
-            head=found.line.head,
+            evidence=line.evidence,
+            epoch=line.line.epoch,
+            node_id=line.node_id,
+            bucket=line.line.place.bucket,
+            account=line.line.account,
+            piece_bytes=line.line.piece_bytes,
+            from_ms=line.line.from_ms,
+            until_ms=line.line.until_ms,
+            price_pico=line.line.price_pico,
+            head=line.line.head,
+        )
+
+    async def _explain_read(self, evidence: bytes) -> Receipt | None:
+        found = await self._traffic.explain(evidence) if self._traffic is not None else None
+        if found is None:
+            return None
+        epoch, line, node_id, receipts = found
+        return Receipt(
+            evidence=evidence,
+            epoch=epoch,
+            node_id=node_id,
+            account=line.account,
+            piece_bytes=line.byte_count,
+            kind="egress",
+            reads=[
+                SignedRead(
+                    receipt=one.receipt,
+                    node_key=one.node_key,
+                    signature=one.signature,
+                    byte_count=one.byte_count,
+                )
+                for one in receipts
+            ],
+        )
+
+    async def _explain_repair(self, evidence: bytes) -> Receipt | None:
+        found = await self._database.read(partial(store.repair_by_evidence, evidence=evidence))
+        if found is None:
+            return None
+        epoch, work = found
+        await self._registry.fresh()
+        node_ids = self._node_ids()
+        return Receipt(
+            evidence=evidence,
+            epoch=epoch,
+            node_id=node_ids.get(work.worker, b""),
+            account=b"",
+            piece_bytes=work.piece_bytes,
+            kind="repair",
+            until_ms=work.done_ms,
+            failed=node_ids.get(work.failed, b""),
+            task=work.task,
+            pieces=work.receipts,
         )
 
     async def explain(self, evidence: bytes) -> Explained:

@@ -65,14 +65,17 @@ _HEADS = Statement("""
         SELECT alias, max(epoch) AS epoch FROM tree_head GROUP BY alias
     ) newest ON newest.alias = h.alias AND newest.epoch = h.epoch""")
 _ADD_REPAIR = Statement("""
-    INSERT INTO meter_repair (task, failed, worker, piece_bytes, done_ms, epoch, receipts)
-    VALUES (:task, :failed, :worker, :piece_bytes, :done_ms, 0, :receipts)
+    INSERT INTO meter_repair (task, failed, worker, piece_bytes, done_ms, epoch, receipts, evidence)
+    VALUES (:task, :failed, :worker, :piece_bytes, :done_ms, 0, :receipts, :evidence)
     ON CONFLICT (task, failed) DO NOTHING""")
 _SETTLE_REPAIRS = Statement("""
     UPDATE meter_repair SET epoch = :epoch WHERE epoch = 0 AND done_ms <= :until_ms""")
 _REPAIRS = Statement("""
     SELECT task, worker, failed, piece_bytes, done_ms, receipts FROM meter_repair
     WHERE epoch = :epoch ORDER BY done_ms, task, failed""")
+_REPAIR_BY_EVIDENCE = Statement("""
+    SELECT epoch, task, worker, failed, piece_bytes, done_ms, receipts FROM meter_repair
+    WHERE evidence = :evidence AND epoch > 0 LIMIT 1""")
 _LAST = Statement("""
     SELECT epoch, from_ms, until_ms, slots_end FROM meter_epoch ORDER BY epoch DESC LIMIT 1""")
 _EPOCH = Statement("""
@@ -300,6 +303,7 @@ def add_repairs(connection: Connection, works: Iterable[RepairWork]) -> None:
                 "piece_bytes": work.piece_bytes,
                 "done_ms": work.done_ms,
                 "receipts": work.receipts,
+                "evidence": work.evidence(),
             }
             for work in works
         ],
@@ -317,6 +321,18 @@ def repairs_of(connection: Connection, epoch: int) -> list[RepairWork]:
         RepairWork(bytes(task), int(worker), int(failed), int(size), int(done_ms), bytes(receipts))
         for task, worker, failed, size, done_ms, receipts in _REPAIRS.all(connection, epoch=epoch)
     ]
+
+
+def repair_by_evidence(connection: Connection, evidence: bytes) -> tuple[int, RepairWork] | None:
+    """Return epoch and work that an evidence stands for."""
+    row = _REPAIR_BY_EVIDENCE.first(connection, evidence=evidence)
+    if row is None:
+        return None
+    epoch, task, worker, failed, size, done_ms, receipts = row
+    work = RepairWork(
+        bytes(task), int(worker), int(failed), int(size), int(done_ms), bytes(receipts)
+    )
+    return int(epoch), work
 
 
 def results(connection: Connection, first: int, slots_end: int) -> list[SlotResult]:

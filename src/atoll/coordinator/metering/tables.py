@@ -52,6 +52,7 @@ METER_REPAIR = Table(
     Column("done_ms", Big, nullable=False),
     Column("epoch", Big, nullable=False, index=True),
     Column("receipts", Bytes, nullable=False),
+    Column("evidence", Bytes, nullable=True, index=True),
     sqlite_with_rowid=False,
 )
 

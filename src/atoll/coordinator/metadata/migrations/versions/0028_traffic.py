@@ -1,4 +1,4 @@
-"""Receipts of reads: orders settled, newest receipts, lines; whose a removed segment was.
+"""Receipts of reads: orders settled, newest receipts, lines; what finds a line by its evidence.
 
 Revision ID: 0028
 """
@@ -15,6 +15,8 @@ depends_on = None
 def upgrade() -> None:
     """Make the tables of traffic."""
     op.add_column("spent", sa.Column("account", sa.LargeBinary(), nullable=True))
+    op.add_column("meter_repair", sa.Column("evidence", sa.LargeBinary(), nullable=True))
+    op.create_index(op.f("meter_repair_by_evidence"), "meter_repair", ["evidence"])
     op.create_table(
         "read_order",
         sa.Column("alias", sa.Integer(), nullable=False, autoincrement=False),
@@ -54,4 +56,6 @@ def downgrade() -> None:
     """Drop the tables; what was read is forgotten."""
     for table in ("line", "receipt", "order"):
         op.drop_table(f"read_{table}")
+    op.drop_index(op.f("meter_repair_by_evidence"), "meter_repair")
+    op.drop_column("meter_repair", "evidence")
     op.drop_column("spent", "account")
