@@ -18,6 +18,7 @@ from atoll.cli.drill.liars import liars_of_environment
 from atoll.cli.places import (
     ACCESS,
     COORDINATOR_SEED,
+    EPOCHS,
     GATEWAY_SEED,
     NODE_SEED,
     ROOT_KEY,
@@ -27,10 +28,11 @@ from atoll.cli.places import (
     AccessKey,
     Running,
 )
-from atoll.cli.settling import keep_accounts
+from atoll.cli.settling import book_name, keep_accounts
 from atoll.core.errors import AtollError, Kind
 from atoll.core.identity import SEED_BYTES, Identity
 from atoll.core.ports import Rng
+from atoll.economy.chain.model import EMBEDDED_CHAIN_ID
 from atoll.runtime.config import (
     FILE_NAME,
     CloudSettings,
@@ -278,6 +280,7 @@ class Cloud:
             specs.append(self._spec(f"verifier-{number}", words, place, _STAGE_NODE))
         specs += self._relays()
         specs += self._chain()
+        specs += self._watchers()
         for number in range(1, self.settings.workers + 1):
             words = ("gateway", "run", "--data", root)
             specs.append(self._spec(f"gateway-{number}", words, shared, _STAGE_GATEWAY))
@@ -296,6 +299,26 @@ class Cloud:
         place = {"ATOLL_CHAIN_HOST": CHAIN_HOST, "ATOLL_CHAIN_PORT": str(self.ports.node)}
         words = ("chain", "run", "--data", str(self.folder.path / CHAIN))
         return [self._spec(CHAIN, words, place, _STAGE_NODE)]
+
+    def _watchers(self) -> list[ChildSpec]:
+        """Return who watches what is proposed: nobody where nothing is settled."""
+        if not self.own_chain or not self.billing.get("epoch_s"):
+            return []
+        folder = self.folder.path
+        place = {
+            "ATOLL_CHAIN_URL": self.chain,
+            "ATOLL_WATCHER_CONTRACTS": str(folder / book_name(EMBEDDED_CHAIN_ID)),
+            "ATOLL_WATCHER_SOURCES": f"{self.coordinator},{folder / EPOCHS}",
+        }
+        return [
+            self._spec(
+                f"watcher-{number}",
+                ("watcher", "run", "--data", str(folder / "watchers" / str(number))),
+                place,
+                _STAGE_NODE,
+            )
+            for number in range(1, self.settings.watchers + 1)
+        ]
 
     def _relays(self) -> list[ChildSpec]:
         if not self.settings.relayed_nodes:

@@ -22,7 +22,7 @@ from atoll.core.errors import AtollError, Kind
 
 READY_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 30.0
-_KIND = re.compile(r"(coordinator|gateway|node|verifier) run")
+_KIND = re.compile(r"(coordinator|gateway|node|verifier|watcher) run")
 
 
 @dataclass(frozen=True, slots=True)

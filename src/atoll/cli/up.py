@@ -174,7 +174,7 @@ class _Up:
         say(paint(event.text, err=True, fg="yellow"))
         if self._ready or self._failed is None or self._failed.done():
             return
-        if event.name == "chain":
+        if event.name == "chain" or event.name.startswith("watcher-"):
             return  # a cloud stands that too: settlement catches up
         if event.name.startswith("node-"):
             # A cloud stands the loss of nodes, at its start as later.

@@ -58,6 +58,9 @@ class CloudSettings:
     verifiers: int = _setting(
         3, "Verifier processes: two thirds must agree. 0: nothing is proven.", least=0, most=4
     )
+    watchers: int = _setting(
+        1, "Watcher processes, where epochs are settled on a chain of its own.", least=0, most=4
+    )
     relayed_nodes: int = _setting(
         0, "Nodes, the last ones, that are reached through two relays, run as well.", least=0
     )
