@@ -16,6 +16,7 @@ from atoll.coordinator.door import Door, SpentProofs
 from atoll.coordinator.metadata.store import buckets, packs, reports, segments
 from atoll.coordinator.part import Guard, Handler, NodeHandler, PageHandler, Step
 from atoll.coordinator.registry.model import TIMERS
+from atoll.coordinator.settlement import store as settlement
 from atoll.core.crypto import NONCE_BYTES, open_secret, seal_secret
 from atoll.core.errors import AtollError, Kind
 from atoll.core.identity import Identity, check_request
@@ -285,11 +286,13 @@ class Coordinator(Rooms):
         newest = await self._database.read(billing.newest)
         if newest is None or not newest.epoch:
             return EpochsStatus()
+        settled = await self._database.read(settlement.last_settled)
         config = self._config.billing
         return EpochsStatus(
             epoch=newest.epoch,
             state=newest.state.value,
             until_ms=newest.until_ms,
+            epoch_final=settled.epoch if settled is not None else 0,
             time_factor=config.time_factor if config is not None else REAL_TIME,
         )
 
