@@ -17,12 +17,15 @@ from atoll.economy.chain.link import LinkConfig, profile_of
 from atoll.economy.chain.rpc import RpcChain
 from atoll.economy.chain.signer import Signer, parse_address
 from atoll.economy.keccak import keccak_256
+from atoll.node.config import PayoutAccess
 from atoll.runtime.config import ChainSettings
 from atoll.runtime.folder import SECRETS, read_secret, write_file
 
 CHAIN_URL = "chain.url"
 """The server's URL where it holds a password."""
 BOOK_MODE = 0o644
+PAYOUT_IBAN = "payout.iban"
+"""In a node's folder: the bank account that its earnings may go to. A secret."""
 PAYOUT = "payout"
 """Role of the key that a node's pay goes to."""
 VERIFIER = "verifier"
@@ -91,6 +94,24 @@ def court_values(folder: Path) -> dict[str, Any]:
         keys.append(account)
         nodes.append(keccak_256(node_id_of(public_key) + account.rjust(32, b"\0")))
     return {"SlashCourt.keys": keys, "SlashCourt.nodes": nodes} if keys else {}
+
+
+def payout_access(folder: Path, identity: Identity) -> PayoutAccess | None:
+    """Return how a node lets go what is paid out; None without the libraries of the chain."""
+    try:
+        signer = Signer.derived(chain_seed(identity), PAYOUT)
+    except AtollError as error:
+        if error.kind is not Kind.CONFIG:
+            raise
+        return None
+    return PayoutAccess(signer.address, signer.sign_digest, lambda: read_payout_iban(folder))
+
+
+def read_payout_iban(folder: Path) -> str:
+    """Return the bank account that a node's provider named last; empty for none."""
+    if not (folder / SECRETS / PAYOUT_IBAN).exists():
+        return ""
+    return read_secret(folder, PAYOUT_IBAN).decode()
 
 
 def chain_url(folder: Path, settings: ChainSettings) -> str:

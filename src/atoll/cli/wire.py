@@ -37,7 +37,7 @@ from atoll.cli.places import (
     AccessKey,
     RunningNode,
 )
-from atoll.cli.settling import payout_account, settlement_of, verifier_signer
+from atoll.cli.settling import payout_access, payout_account, settlement_of, verifier_signer
 from atoll.core.calendar import format_calendar, parse_calendar
 from atoll.core.crypto import first_account
 from atoll.core.errors import AtollError, Kind
@@ -690,6 +690,7 @@ async def run_node(folder: Folder, config: Config, disguise: "Disguise | None" =
                 node_config(settings, tls, local=folder.marker.kind == "node" and supervised()),
                 certificates=carried(folder.path),
                 payout_account=payout_account(identity_of(folder.path, NODE_SEED)),
+                payout=payout_access(folder.path, identity_of(folder.path, NODE_SEED)),
             ),
             SystemHost(folder.path),
         )

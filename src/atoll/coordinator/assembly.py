@@ -28,8 +28,11 @@ from atoll.coordinator.metering.service import MeteringService
 from atoll.coordinator.packing.rules import PROFILES as PACKING_PROFILES
 from atoll.coordinator.packing.service import PackingService
 from atoll.coordinator.part import Part
+from atoll.coordinator.payouts.bank import PayoutBank
+from atoll.coordinator.payouts.desk import PayoutDesk
 from atoll.coordinator.payouts.earnings import EarningsService, ProviderBook
 from atoll.coordinator.payouts.seal import Seal
+from atoll.coordinator.payouts.till import Till
 from atoll.coordinator.placement.service import PlacementService
 from atoll.coordinator.placement.sources import BucketPolicies, KnownNodes
 from atoll.coordinator.policy.service import PolicyService
@@ -53,6 +56,7 @@ from atoll.coordinator.sets.service import SetsService
 from atoll.coordinator.settlement.documents import Documents
 from atoll.coordinator.settlement.service import CHAIN_KEYS, SettlementService
 from atoll.coordinator.slashing.book import SlashBook
+from atoll.coordinator.slashing.entries import EntryService
 from atoll.coordinator.slashing.pages import SlashPages
 from atoll.coordinator.slashing.service import SlashingService
 from atoll.coordinator.terms.service import TermsService
@@ -161,7 +165,7 @@ class Rooms:
                 slashes=SlashBook(world.database, world.compute),
             )
             self.parts.append(self.billing)
-            self.parts.append(self._pay(world, self.billing))
+            self.parts += self._pay(world, config, self.billing)
             settlements = self.settlement.facts if self.settlement is not None else None
             self.parts.append(
                 EpochPages(world.database, world.compute, config.billing, settlements)
@@ -179,6 +183,12 @@ class Rooms:
             ),
             SlashPages(world.database),
         ]
+        if self.settlement is not None:
+            self.parts.append(
+                EntryService(
+                    world.clock, world.database, self.registry, self.reputation, self.settlement
+                )
+            )
         self.parts.extend(
             customers_of(
                 world.clock,
@@ -361,10 +371,24 @@ class Rooms:
             self.settlement.use_funds(funding.funded)
         return funding
 
-    def _pay(self, world: World, billing: BillingService) -> EarningsService:
-        """What shows providers their earnings."""
+    def _pay(self, world: World, config: CoordinatorConfig, billing: BillingService) -> list[Part]:
+        """What shows providers their earnings, and pays them."""
+        clock, database = world.clock, world.database
         seal = Seal(world.secret(b"bank-accounts/1"), world.rng)
-        return EarningsService(world.clock, world.database, self.registry, billing, seal)
+        till = Till(self.settlement) if self.settlement is not None else None
+        invoices = config.customers.invoices
+        return [
+            EarningsService(clock, database, self.registry, billing, seal),
+            PayoutDesk(clock, world.rng, database, world.identity, self.registry, seal, till),
+            PayoutBank(
+                clock,
+                database,
+                world.compute,
+                seal,
+                lambda: invoices.account if invoices is not None else None,
+                on_chain=till is not None,
+            ),
+        ]
 
     def _prove(self, world: World, config: CoordinatorConfig) -> AuditService:
         """What proves possession."""

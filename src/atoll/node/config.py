@@ -1,5 +1,6 @@
 """What a node's operator decides, with defaults that suit a home server."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from atoll.core.ports import Address
@@ -8,6 +9,19 @@ KIB = 1 << 10
 MIB = 1 << 20
 GIB = 1 << 30
 DAY_MS = 24 * 3600 * 1000
+
+
+@dataclass(frozen=True, slots=True)
+class PayoutAccess:
+    """What a node may use to let its earnings go."""
+
+    account: bytes
+    """On the chain, 20 bytes."""
+    sign: Callable[[bytes], bytes]
+    """Signs 32 bytes with that account's key."""
+    iban: Callable[[], str]
+    """The bank account that the provider named last, from the node's own folder; blocks. Empty:
+    nothing is let go."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +98,8 @@ class NodeConfig:
     payout_account: bytes = b""
     """Account on the settlement chain (20 bytes); empty where the chain's libraries are not there:
     the node earns nothing."""
+    payout: PayoutAccess | None = None
+    """How the node lets go what is paid out in euros; None where it cannot."""
     coordinators: tuple[Address, ...] = ()
     yields_level_max: int = 3
     """How far it gives way to other work on the machine (``node.pressure``): 0 not at all, 2 with

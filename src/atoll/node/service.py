@@ -25,14 +25,16 @@ from atoll.core.messages import (
     encode,
 )
 from atoll.core.messages.nodes import RelayPlace
+from atoll.core.messages.payouts import GetPayoutOrders, PayoutOrders, PayoutTaken
 from atoll.core.ports import Address, Clock, Compute, Disk, Host, PieceTransport, Rng
 from atoll.node.app import NodeApp
-from atoll.node.config import NodeConfig
+from atoll.node.config import NodeConfig, PayoutAccess
 from atoll.node.http import Receive, Scope, Send, send_failure
 from atoll.node.link import Link
 from atoll.node.orders import OrderDesk
 from atoll.node.owner import ProviderDoor, make_door
 from atoll.node.part import NodePart, Step
+from atoll.node.payouts import PayoutSigner
 from atoll.node.pressure import CalmHost
 from atoll.node.prover.service import Prover
 from atoll.node.prover.time import BeaconTime
@@ -158,7 +160,9 @@ class NodeService:
             ask=self._ask_part,
             time=self.beacon_time,
         )
+        self.payouts = self._make_payouts(config.payout)
         self.parts: list[NodePart] = [
+            *self.payouts,
             self.prover,
             self.retention,
             self.repairs,
@@ -174,6 +178,23 @@ class NodeService:
         self._requests = 0
         self._idle = asyncio.Event()
         self._serving = False
+
+    def _make_payouts(self, access: PayoutAccess | None) -> list[PayoutSigner]:
+        """Put together what lets the provider's earnings go, where it can."""
+        if access is None:
+            return []
+        return [
+            PayoutSigner(
+                self._clock,
+                self._compute,
+                self._disk,
+                self._identity,
+                self.links,
+                access,
+                lambda link: self._ask_part(link, GetPayoutOrders(), PayoutOrders),
+                lambda link, permit: self._ask_part(link, permit, PayoutTaken),
+            )
+        ]
 
     def _make_terms(self, host: Host) -> ProviderDoor:
         """Put together what keeps to the provider's terms."""

@@ -9,6 +9,14 @@ from atoll.economy.payments.accounts import BankAccount
 from atoll.economy.payments.payouts.model import Progress
 
 DAY_MS = 86_400_000
+MICRO_PER_CENT = 10_000
+SIGN_MS_MAX = 7 * DAY_MS
+"""A node that has not signed by then is asked anew, with the next file."""
+PAYOUT_BYTES = 16
+FILE_PAYOUTS_MAX = 5_000
+"""Of one file: banks take twice as many, a message of ours does not."""
+ORDERS_AT_ONCE = 500
+"""Payouts that one look takes on."""
 DAY_PICO_MAX = 1 << 62
 """What a column holds: 4.6 million euro of one node and day. A larger figure is shown as this."""
 
@@ -35,13 +43,18 @@ class OrderState(Enum):
     FILED = "filed"
     """It stands in a file for the bank."""
     FAILED = "failed"
-    """The bank did not pay it, or it came back: it is in the provider's balance again."""
+    """The bank did not pay it, or it came back: it is in the provider's balance again, and on
+    its way to his account on the chain."""
+    GIVEN_BACK = "given_back"
+    """As before, and it is there."""
     DROPPED = "dropped"
     """It never was set aside: not signed in time, or refused by the chain."""
 
 
 OPEN = (OrderState.ASKED, OrderState.SIGNED)
 """Nothing was taken yet."""
+TAKEN = (OrderState.SET_ASIDE, OrderState.FILED, OrderState.FAILED)
+"""What it is worth is not at the provider's account on the chain."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,8 +132,10 @@ class Order:
     state: OrderState
     to: BankAccount
     created_ms: int
+    end_to_end: str = ""
+    """What banks know it by."""
     statement: bytes = b""
-    """What the coordinator signed for it: an encoded ``SignedPayout``."""
+    """What the coordinator signed for it, an encoded ``SignedPayout``; empty without a chain."""
     permit: bytes = b""
     """The node's signature, 65 bytes; empty until it signed, or where no chain is."""
     file: int = 0
@@ -128,3 +143,16 @@ class Order:
     progress: Progress | None = None
     """What the bank said; None before it stands in a file."""
     changed_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class FileRow:
+    """A file for the bank: with its payouts enough to write the same bytes again."""
+
+    number: int
+    execution_date: str
+    version: str
+    message: str
+    batch: str
+    debtor: BankAccount
+    created_ms: int

@@ -15,6 +15,7 @@ from typing import Any, Union
 
 from atoll.core.messages import (
     customers,
+    entries,
     market,
     metering,
     nodes,
@@ -125,6 +126,7 @@ _LATER = (
     settlement,
     payouts,
     customers,
+    entries,
 )
 
 NODE_REQUESTS: dict[type[Message], type[Message]] = dict(nodes.NODE_REQUESTS)
@@ -134,7 +136,9 @@ CONTROL_REQUESTS: dict[type[Message], type[Message]] = {
     **status.CONTROL_REQUESTS,
 }
 """What a gateway may ask, and the answer of each."""
-OPERATOR_REQUESTS: frozenset[type[Message]] = customers.OPERATOR_REQUESTS
+OPERATOR_REQUESTS: frozenset[type[Message]] = (
+    customers.OPERATOR_REQUESTS | payouts.OPERATOR_REQUESTS
+)
 """Control requests that only the coordinator's own key may bring over the network."""
 for _topic in _LATER:
     NODE_REQUESTS.update(_topic.NODE_REQUESTS)

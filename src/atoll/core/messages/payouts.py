@@ -3,6 +3,10 @@
 Amounts are pico-euro (1e-12 EUR); a message holds at most 18 million euro of a node.
 """
 
+import hashlib
+
+import msgspec
+
 from atoll.core.messages.base import Message
 from atoll.core.money import MONTH_MS
 
@@ -114,7 +118,261 @@ class AllEarnings(Message, frozen=True):
     more: bool = False
 
 
-NODE_REQUESTS: dict[type[Message], type[Message]] = {GetEarnings: NodeEarnings}
+# --- how a provider is paid ----------------------------------------------------------------------
+
+ORDER_PURPOSE = b"payout-order/1"
+"""What a coordinator signs an encoded ``PayoutOrder`` for."""
+BANK_LABEL = b"atoll/payout-bank/1\0"
+ORDERS_SHOWN_MAX = 100
+FILE_BYTES_MAX = 4 << 20
+"""Of a bank's file that is taken over, and of one that is written."""
+STATEMENT_PAGE_MAX = 1_000
+
+
+def bank_digest(payout: bytes, iban: str) -> bytes:
+    """Return what stands for a bank account in one order: 32 bytes that tell others nothing."""
+    return hashlib.sha256(BANK_LABEL + payout + iban.encode()).digest()
+
+
+class SetPayout(Message, frozen=True):
+    """A node: pay me like this. Errors: ``BAD_REQUEST``, ``NOT_FOUND`` (access key), ``REPLAYED``.
+
+    A bank account that is left out stays as it is.
+    """
+
+    method: str
+    """``euro``, ``credit`` or ``mix``."""
+    credit_bps: int = 0
+    """For ``mix``: the share that is spent on storage, 1 … 9,999."""
+    name: str = ""
+    """Of the bank account's holder."""
+    iban: str = ""
+    bic: str = ""
+    access_key: str = ""
+    """Whose storage: any S3 access key of that customer. Empty: as before."""
+
+    def __repr__(self) -> str:
+        return f"SetPayout({self.method})"
+
+
+class GetPayoutTerms(Message, frozen=True):
+    """A node: how am I paid, and what was paid lately?"""
+
+
+class PayoutFacts(msgspec.Struct, frozen=True):
+    """One payout."""
+
+    payout: bytes
+    node_id: bytes
+    created_ms: int
+    amount_cents: int
+    state: str
+    """``asked``, ``signed``, ``set_aside``, ``filed``, ``failed``, ``given_back``, ``dropped``."""
+    bank_state: str
+    """The bank's word: ``sent``, ``accepted``, ``paid``, ``rejected``, ``returned``; or empty."""
+    file: int
+    reason: str
+    conflict: str
+    """What the bank said that contradicts itself: for a person."""
+
+
+class PayoutTerms(Message, frozen=True):
+    """How a node is paid."""
+
+    method: str
+    credit_bps: int
+    bank: str
+    """Country and last four characters of the IBAN; empty for none."""
+    customer: bytes
+    """Whose storage it is spent on; empty for nobody's."""
+    problem: str
+    payouts: list[PayoutFacts]
+    """The newest first."""
+
+
+class PayoutOrder(Message, frozen=True):
+    """What a coordinator promises: this goes to that bank account, for exactly this permit."""
+
+    payout: bytes
+    node_id: bytes
+    account: bytes
+    """The node's on the chain: what is paid out is there."""
+    amount_cents: int
+    bank_sha256: bytes
+    """``bank_digest`` of the IBAN."""
+    created_ms: int
+    domain: bytes
+    """The stablecoin's EIP-712 domain separator."""
+    spender: bytes
+    amount_micro: int
+    """Exactly the cents."""
+    nonce: int
+    deadline_s: int
+
+
+class SignedPayout(Message, frozen=True):
+    """An encoded ``PayoutOrder`` and the coordinator's signature: the provider's evidence."""
+
+    order: bytes
+    signature: bytes
+
+
+class GetPayoutOrders(Message, frozen=True):
+    """A node: what am I to let go?"""
+
+
+class PayoutOrders(Message, frozen=True):
+    """What waits for the node's signature."""
+
+    orders: list[SignedPayout]
+
+
+class SignPayout(Message, frozen=True):
+    """A node: here is the permit. Errors: ``NOT_FOUND``, ``BAD_REQUEST``."""
+
+    payout: bytes
+    permit: bytes
+    """r, s and v: 65 bytes (EIP-2612)."""
+
+
+class PayoutTaken(Message, frozen=True):
+    """How the payout stands now."""
+
+    state: str
+
+
+class GetStatement(Message, frozen=True):
+    """A node: my receipts and payments above a number, oldest first."""
+
+    after: int = 0
+
+
+class StatementEntry(msgspec.Struct, frozen=True):
+    """One receipt or payment."""
+
+    number: int
+    time_ms: int
+    kind: str
+    amount_pico: int
+    """Below nothing for what left."""
+    evidence: str
+
+
+class StatementPage(Message, frozen=True):
+    """A page of a node's statement; the first also has what was spent on storage, by day."""
+
+    entries: list[StatementEntry]
+    more: bool
+    days: list[EarningsDay] = []
+
+
+# --- the operator --------------------------------------------------------------------------------
+
+
+class OpenPayouts(Message, frozen=True):
+    """The operator: let everybody who is owed a cent be paid. The same again asks nobody twice."""
+
+
+class PayoutsOpened(Message, frozen=True):
+    """What is on its way to the next file."""
+
+    opened: int
+    waiting: int
+    """Not signed yet, or not arrived."""
+    waiting_cents: int
+    ready: int
+    """May stand in a file."""
+    ready_cents: int
+    skipped: int
+    """Nodes that are owed something and cannot be paid: no bank account, or one that failed."""
+
+
+class WritePayoutFile(Message, frozen=True):
+    """The operator: write what is ready into a file for the bank.
+
+    Errors: ``NOT_FOUND`` where nothing is ready, ``PRECONDITION_FAILED`` without ``[bank]``.
+    """
+
+    execution_date: str = ""
+    """ISO; empty: today."""
+    version: str = ""
+    """Of pain.001; empty: the newest."""
+
+
+class GetPayoutFile(Message, frozen=True):
+    """The operator: the same bytes again. Errors: ``NOT_FOUND``."""
+
+    number: int
+
+
+class PayoutFileWritten(Message, frozen=True):
+    """A file for the bank (pain.001)."""
+
+    number: int
+    data: bytes
+    payouts: int
+    amount_cents: int
+    execution_date: str
+    more: int
+    """Payouts that are ready and did not fit."""
+
+    def __repr__(self) -> str:
+        return f"PayoutFileWritten({self.number})"
+
+
+class ListPayouts(Message, frozen=True):
+    """The operator: payouts, the newest first."""
+
+    before_ms: int = 0
+    """0: from now."""
+
+
+class PayoutList(Message, frozen=True):
+    """At most ``ORDERS_SHOWN_MAX`` payouts."""
+
+    payouts: list[PayoutFacts]
+
+
+class TakeBankWords(Message, frozen=True):
+    """The operator: what the bank says of payouts (pain.002, camt.053).
+
+    Errors: ``BAD_REQUEST``, ``TOO_LARGE``, ``NOT_FOUND`` for a report about no file of ours.
+    """
+
+    data: bytes
+
+    def __repr__(self) -> str:
+        return "TakeBankWords()"
+
+
+class BankWordsTaken(Message, frozen=True):
+    """What came of it."""
+
+    kind: str
+    """``pain.002`` or ``camt.053``."""
+    words: int
+    """What it said of payouts of ours."""
+    changed: list[PayoutFacts]
+    """Payouts that stand otherwise now; none where it was all known."""
+
+
+NODE_REQUESTS: dict[type[Message], type[Message]] = {
+    GetEarnings: NodeEarnings,
+    SetPayout: PayoutTerms,
+    GetPayoutTerms: PayoutTerms,
+    GetPayoutOrders: PayoutOrders,
+    SignPayout: PayoutTaken,
+    GetStatement: StatementPage,
+}
 """Requests of nodes of this family and their answers."""
-CONTROL_REQUESTS: dict[type[Message], type[Message]] = {GetAllEarnings: AllEarnings}
-"""Requests of gateways of this family and their answers."""
+CONTROL_REQUESTS: dict[type[Message], type[Message]] = {
+    GetAllEarnings: AllEarnings,
+    OpenPayouts: PayoutsOpened,
+    WritePayoutFile: PayoutFileWritten,
+    GetPayoutFile: PayoutFileWritten,
+    ListPayouts: PayoutList,
+    TakeBankWords: BankWordsTaken,
+}
+"""Requests of gateways and of the operator of this family and their answers."""
+OPERATOR_REQUESTS: frozenset[type[Message]] = frozenset(CONTROL_REQUESTS)
+"""All of them: what providers earn, and their bank accounts, are no customer's affair."""

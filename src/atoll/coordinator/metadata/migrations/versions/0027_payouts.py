@@ -45,6 +45,7 @@ def upgrade() -> None:
         sa.Column("payout", sa.LargeBinary(), nullable=False),
         sa.Column("node", sa.LargeBinary(), nullable=False),
         sa.Column("account", sa.LargeBinary(), nullable=False),
+        sa.Column("end_to_end", sa.String(), nullable=False),
         sa.Column("amount_cents", sa.BigInteger(), nullable=False),
         sa.Column("state", sa.String(), nullable=False),
         sa.Column("sealed", sa.LargeBinary(), nullable=False),
@@ -59,6 +60,7 @@ def upgrade() -> None:
         sa.Column("created_ms", sa.BigInteger(), nullable=False),
         sa.Column("changed_ms", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("payout", name=op.f("payout_key")),
+        sa.UniqueConstraint("end_to_end", name=op.f("payout_one_end_to_end")),
         sqlite_with_rowid=False,
     )
     op.create_index(op.f("payout_by_node"), "payout", ["node"])
@@ -71,9 +73,11 @@ def upgrade() -> None:
         sa.Column("execution_date", sa.String(), nullable=False),
         sa.Column("version", sa.String(), nullable=False),
         sa.Column("message", sa.String(), nullable=False),
+        sa.Column("batch", sa.String(), nullable=False),
         sa.Column("sealed", sa.LargeBinary(), nullable=False),
         sa.Column("created_ms", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("number", name=op.f("payout_file_key")),
+        sa.UniqueConstraint("batch", name=op.f("payout_file_one_batch")),
         sa.UniqueConstraint("message", name=op.f("payout_file_one_message")),
         sqlite_with_rowid=False,
     )
