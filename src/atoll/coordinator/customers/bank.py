@@ -138,6 +138,8 @@ class BankDesk(Part):
         dry_run: bool,
     ) -> StatementTaken:
         """Write what a file says; or, as a trial, only tell."""
+        if not dry_run:
+            store.lock_bank(connection)
         told: list[MovementFacts] = []
         credited = known = 0
         accounts: dict[bytes, None] = {}
@@ -185,6 +187,7 @@ class BankDesk(Part):
         prices, now_ms = await self._customers.prices(), self._clock.now_ms()
 
         def write(connection: Connection) -> MovementFacts:
+            store.lock_bank(connection)
             row = store.movement(connection, request.key)
             owner = store.owner_of(connection, request.account)
             if row is None or owner is None:

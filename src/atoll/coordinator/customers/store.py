@@ -24,6 +24,7 @@ _CUSTOMER = (
     " refused, reserved_micro, address, sequence"
 )
 _ONE = Statement("SELECT {columns} FROM customer WHERE account = :account", _CUSTOMER)
+_LOCK_BANK = Statement("SELECT id FROM customer_clock WHERE id = 1 FOR UPDATE")
 _HELD = Statement("SELECT {columns} FROM customer WHERE account = :account FOR UPDATE", _CUSTOMER)
 _ALL = Statement(
     "SELECT {columns} FROM customer WHERE account > :after ORDER BY account LIMIT :limit", _CUSTOMER
@@ -123,9 +124,7 @@ _PUT_SERIES = Statement("""
     ON CONFLICT (series) DO UPDATE SET number = excluded.number, issued = excluded.issued""")
 
 _MOVEMENT = "key, seen_ms, booked, amount_cents, verdict, account, note, certain, file, waiting"
-_FIND_MOVEMENT = Statement(
-    "SELECT {columns} FROM bank_movement WHERE key = :key FOR UPDATE", _MOVEMENT
-)
+_FIND_MOVEMENT = Statement("SELECT {columns} FROM bank_movement WHERE key = :key", _MOVEMENT)
 _WAITING = Statement(
     "SELECT {columns} FROM bank_movement WHERE waiting = 1 ORDER BY booked, key LIMIT :limit",
     _MOVEMENT,
@@ -417,8 +416,14 @@ def _movement(row: Any) -> MovementRow:
     )
 
 
+def lock_bank(connection: Connection) -> None:
+    """Keep others from taking statements over until the transaction ends."""
+    _CLOCK_START.run(connection)
+    _LOCK_BANK.run(connection)
+
+
 def movement(connection: Connection, key: bytes) -> MovementRow | None:
-    """Return a movement that a statement told of, locked until the transaction ends."""
+    """Return a movement that a statement told of."""
     row = _FIND_MOVEMENT.first(connection, key=key)
     return None if row is None else _movement(row)
 
