@@ -29,6 +29,7 @@ from atoll.core.messages.payouts import GetPayoutOrders, PayoutOrders, PayoutTak
 from atoll.core.ports import Address, Clock, Compute, Disk, Host, PieceTransport, Rng
 from atoll.node.app import NodeApp
 from atoll.node.config import NodeConfig, PayoutAccess
+from atoll.node.entry import ChainEntry
 from atoll.node.http import Receive, Scope, Send, send_failure
 from atoll.node.link import Link
 from atoll.node.orders import OrderDesk
@@ -179,11 +180,19 @@ class NodeService:
         self._idle = asyncio.Event()
         self._serving = False
 
-    def _make_payouts(self, access: PayoutAccess | None) -> list[PayoutSigner]:
-        """Put together what lets the provider's earnings go, where it can."""
+    def _make_payouts(self, access: PayoutAccess | None) -> list[NodePart]:
+        """Put together what signs with the key of the account that earns, where it is there."""
         if access is None:
             return []
         return [
+            ChainEntry(
+                self._clock,
+                self._identity,
+                access.account,
+                access.sign,
+                self.links,
+                self._ask_part,
+            ),
             PayoutSigner(
                 self._clock,
                 self._compute,
@@ -193,7 +202,7 @@ class NodeService:
                 access,
                 lambda link: self._ask_part(link, GetPayoutOrders(), PayoutOrders),
                 lambda link, permit: self._ask_part(link, permit, PayoutTaken),
-            )
+            ),
         ]
 
     def _make_terms(self, host: Host) -> ProviderDoor:
