@@ -4,6 +4,7 @@ Nothing here waits for the chain: what is wanted while it is away is kept, and c
 it is back.
 """
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -78,6 +79,7 @@ class ChainLink:
         self._database = database
         self._open = open_chain
         self._chain: Chain | None = None
+        self._opening = asyncio.Lock()
         self.config = config
         self.operator = Signer.derived(seed, OPERATOR)
         self.deployer = Signer.derived(seed, DEPLOYER)
@@ -117,9 +119,10 @@ class ChainLink:
 
     async def chain(self) -> Chain:
         """Return the chain's server. Raises ``CONFIG``."""
-        if self._chain is None:
-            self._chain = await self._open()
-        return self._chain
+        async with self._opening:  # asked by several at once, it is opened once
+            if self._chain is None:
+                self._chain = await self._open()
+            return self._chain
 
     async def step(self) -> int:
         """Catch up; return how much moved. A chain that is away is no error: see ``problem``.
@@ -140,9 +143,7 @@ class ChainLink:
         chain = await self.chain()
         await check_chain(chain, self.config.chain_id)
         if self.config.embedded:
-            await fund(
-                chain, self.operator.address, self.deployer.address, self.insurance.address
-            )
+            await fund(chain, self.operator.address, self.deployer.address, self.insurance.address)
             if self.deployed is None or not self.deployed.done:
                 await self._deploy(chain)
         moved = await self.outbox.step(chain)
