@@ -317,6 +317,7 @@ def billing_of(folder: Path, config: Config) -> "BillingConfig | None":
         FolderDisk(folder / EPOCHS),
         length_max_ms=settings.epoch_max_s * 1000,
         time_factor=settings.time_factor,
+        mirror=FolderDisk(Path(settings.mirror).expanduser()) if settings.mirror else None,
     )
 
 

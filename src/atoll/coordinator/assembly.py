@@ -10,6 +10,7 @@ from atoll.coordinator.audit.model import PROFILES as PROOF_PROFILES
 from atoll.coordinator.audit.reads import DisguisedReads
 from atoll.coordinator.audit.service import AuditService
 from atoll.coordinator.billing.allowance import AllowanceService
+from atoll.coordinator.billing.mirror import EpochMirror
 from atoll.coordinator.billing.pages import EpochPages
 from atoll.coordinator.billing.service import BillingService
 from atoll.coordinator.collection.rules import LIMITS
@@ -170,6 +171,12 @@ class Rooms:
             self.parts.append(
                 EpochPages(world.database, world.compute, config.billing, settlements)
             )
+            if config.billing.mirror is not None:
+                self.parts.append(
+                    EpochMirror(
+                        world.database, world.compute, config.billing, config.billing.mirror
+                    )
+                )
         self.funding = self._fund(world, config)
         self.parts.append(self.funding)
         self.parts += [

@@ -163,6 +163,9 @@ class CoordinatorSettings:
         "and deletion (enforced).",
         choices=("open", "enforced"),
     )
+    mirror: str = _setting(
+        "", "Folder that documents of epochs are copied to, best on another disk; empty: none."
+    )
     operator: str = _setting("", "Who runs it; policies of buckets may ask.")
     country: str = _setting("", "Country it runs in, two letters; empty: not said.")
     parent_country: str = _setting(

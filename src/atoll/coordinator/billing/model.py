@@ -79,6 +79,8 @@ class BillingConfig:
     """So many times longer is stored bytes' time for fees; more than 1 in demonstrations only."""
     pause_s: float = 1.0
     """Between two looks whether there is anything to do."""
+    mirror: Disk | None = None
+    """Where documents are copied to beside it; None for nowhere."""
 
 
 @dataclass(frozen=True, slots=True)
