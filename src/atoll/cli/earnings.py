@@ -7,12 +7,14 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import msgspec
 
+from atoll.cli.node.door import node_options
 from atoll.cli.options import json_option
 from atoll.cli.output import emit, paint, say, table
 from atoll.cli.places import cloud_folder, read_coordinator, read_running
@@ -23,9 +25,15 @@ from atoll.core.messages.payouts import (
     AllEarnings,
     EarningsDay,
     GetEarnings,
+    GetStatement,
     NodeEarnings,
+    StatementEntry,
+    StatementPage,
 )
 from atoll.core.money import PICO_PER_EUR
+
+if TYPE_CHECKING:
+    from atoll.economy.payments.earnings import EarningsMovement
 
 TIMEOUT_S = 5.0
 PAGE_BYTES_MAX = 64 << 20
@@ -290,3 +298,87 @@ def _watch(source: Callable[[int], Found]) -> None:
         say()
     finally:
         click.echo(_END, nl=False)
+
+
+# --- the statement -------------------------------------------------------------------------------
+
+
+@earnings.command()
+@node_options
+@click.option("--csv", "as_csv", is_flag=True, help="As CSV (RFC 4180), the usual.")
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Into this file.")
+@json_option
+def statement(
+    data: Path | None, number: int | None, as_csv: bool, out: Path | None, as_json: bool
+) -> None:
+    """Write a node's receipts and payments with the cost basis of each.
+
+    Every receipt counts with its euro value at that time; what leaves takes from the oldest receipts
+    (FIFO). Which method holds for your taxes is yours to know.
+    """
+    from atoll.cli.node.door import node_folder as folder_of
+    from atoll.economy.payments.earnings import csv_of
+
+    if as_csv and as_json:
+        raise AtollError(Kind.BAD_REQUEST, "write statement", "CSV or JSON: not both")
+    movements = movements_of(*_statement_of(folder_of(data, number)))
+    if as_json:
+        for one in movements:
+            emit(
+                {
+                    "time_ms": one.time_ms,
+                    "kind": one.kind,
+                    "amount_pico": one.units,
+                    "evidence": one.evidence,
+                }
+            )
+        return
+    text = csv_of(movements)
+    if out is None:
+        click.echo(text, nl=False)
+    else:
+        out.write_bytes(text.encode())
+        say(f"{len(movements)} movements in {out}")
+
+
+def _statement_of(folder: Path) -> tuple[list[StatementEntry], list[EarningsDay]]:
+    """Ask for all of a node's statement, page by page."""
+    from atoll.cli.node.ask import ask_as_node
+
+    async def ask() -> tuple[list[StatementEntry], list[EarningsDay]]:
+        entries: list[StatementEntry] = []
+        days: list[EarningsDay] = []
+        while True:
+            after = entries[-1].number if entries else 0
+            page = await ask_as_node(folder, GetStatement(after=after), StatementPage)
+            entries += page.entries
+            days += page.days
+            if not page.more or not page.entries:
+                return entries, days
+
+    return asyncio.run(ask())
+
+
+def movements_of(
+    entries: Sequence[StatementEntry], days: Sequence[EarningsDay]
+) -> "list[EarningsMovement]":
+    """Return a statement's movements in the order of time. Pure.
+
+    What was spent on own storage was received and left at once, at the end of its day.
+    """
+    from atoll.economy.payments.earnings import Asset, EarningsMovement
+
+    euro = Asset("EUR", 12)
+
+    def movement(time_ms: int, kind: str, pico: int, evidence: str) -> EarningsMovement:
+        return EarningsMovement(time_ms, kind, euro, pico, abs(pico), evidence)
+
+    found = [movement(one.time_ms, one.kind, one.amount_pico, one.evidence) for one in entries]
+    for day in days:
+        if not day.credited_pico:
+            continue
+        end = datetime.fromisoformat(day.day).replace(tzinfo=UTC) + timedelta(days=1)
+        end_ms = int(end.timestamp() * 1000) - 1
+        found.append(movement(end_ms, "epoch", day.credited_pico, day.day))
+        found.append(movement(end_ms, "own storage", -day.credited_pico, day.day))
+    return sorted(found, key=lambda one: one.time_ms)

@@ -52,6 +52,7 @@ _SECTIONS: dict[str, dict[str, Entry]] = {
         "join": ("atoll.cli.join:join", "Offer this machine's disk to a coordinator."),
         "node": ("atoll.cli.node:node", "Run a storage node."),
         "earnings": ("atoll.cli.earnings:earnings", "Show what nodes have earned."),
+        "payout": ("atoll.cli.payout:payout", "Say how nodes are paid; pay them by bank."),
         "gateway": ("atoll.cli.gateway:gateway", "Run an S3 gateway."),
         "coordinator": ("atoll.cli.coordinator:coordinator", "Run a coordinator."),
         "proof": ("atoll.cli.proof:proof", "Show, take home and check what nodes prove."),
