@@ -33,6 +33,7 @@ from atoll.core.errors import AtollError, Kind
 from atoll.core.identity import SEED_BYTES, Identity
 from atoll.core.ports import Rng
 from atoll.economy.chain.model import EMBEDDED_CHAIN_ID
+from atoll.economy.settlement.source import MIRROR_NAME
 from atoll.runtime.config import (
     FILE_NAME,
     CloudSettings,
@@ -283,7 +284,9 @@ class Cloud:
         specs += self._watchers()
         for number in range(1, self.settings.workers + 1):
             words = ("gateway", "run", "--data", root)
-            specs.append(self._spec(f"gateway-{number}", words, shared, _STAGE_GATEWAY))
+            first = number == 1 and self.billing.get("epoch_s")
+            bucket = {"ATOLL_GATEWAY_EPOCH_BUCKET": MIRROR_NAME if first else ""}
+            specs.append(self._spec(f"gateway-{number}", words, shared | bucket, _STAGE_GATEWAY))
         return [_disguised(spec, liars_of_environment()) for spec in specs]
 
     def _reach(self, number: int) -> dict[str, str]:

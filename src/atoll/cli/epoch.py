@@ -6,25 +6,22 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from atoll.cli.epoch_options import chain_options
+from atoll.cli.epoch_sources import Source, open_source
 from atoll.cli.options import data_option, json_option
 from atoll.cli.output import emit, paint, say, table
-from atoll.cli.places import EPOCHS, cloud_folder, read_running
 from atoll.core.errors import AtollError, Kind, meaning_of
 from atoll.core.ids import show_node
 from atoll.core.money import PICO_PER_MICRO, show_euro
-from atoll.core.ports import Address, PieceTransport
 
 if TYPE_CHECKING:
     from atoll.cli.epoch_chain import ChainOutcome
-    from atoll.coordinator.billing.model import EpochFacts
     from atoll.economy.settlement.document import ChunkEntry, Document, Index
 
-FETCH_TIMEOUT_S = 30.0
 ROWS_MAX = 50
 """Nodes that ``show`` lists; with --json all."""
 CHUNKS_SAID = 50
@@ -33,112 +30,13 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 Answer = TypeVar("Answer")
 
 
-class Source(Protocol):
-    """Where documents are read: a coordinator's door or a folder."""
-
-    async def epochs(self) -> "list[EpochFacts]":
-        """Return what there is, newest first."""
-
-    async def index(self, epoch: int) -> bytes:
-        """Return a document's index. Raises ``NOT_FOUND``."""
-
-    async def chunk(self, sha256: bytes) -> bytes:
-        """Return a chunk, unchecked. Raises ``NOT_FOUND``."""
-
-
-class FolderSource:
-    """A folder of documents, as a coordinator keeps them and mirrors copy them."""
-
-    def __init__(self, folder: Path) -> None:
-        """Read below ``folder``."""
-        self._folder = folder
-
-    async def epochs(self) -> "list[EpochFacts]":
-        """Return what there is, newest first. Their content hashes are those of the files."""
-        from atoll.coordinator.billing.model import EpochFacts, State
-        from atoll.economy.settlement.document import content_hash, read_index
-
-        numbers = sorted(
-            (int(one.parent.name) for one in self._folder.glob("[0-9]*/index")), reverse=True
-        )
-        found = []
-        for number in numbers:
-            body = await self.index(number)
-            index = read_index(body)
-            state, content = State.PUBLISHED.value, content_hash(body).hex()
-            found.append(
-                EpochFacts(number, state, index.from_ms, index.until_ms, content, index.root.hex())
-            )
-        return found
-
-    async def index(self, epoch: int) -> bytes:
-        """Return a document's index. Raises ``NOT_FOUND``."""
-        return self._read(self._folder / str(epoch) / "index", f"epoch {epoch}")
-
-    async def chunk(self, sha256: bytes) -> bytes:
-        """Return a chunk, unchecked. Raises ``NOT_FOUND``."""
-        return self._read(self._folder / "chunks" / sha256.hex(), f"chunk {sha256.hex()}")
-
-    def _read(self, path: Path, what: str) -> bytes:
-        from atoll.economy.settlement.document import INDEX_BYTES_MAX
-
-        try:
-            with path.open("rb") as file:
-                return file.read(INDEX_BYTES_MAX + 1)
-        except OSError as cause:
-            raise AtollError(
-                Kind.NOT_FOUND, "read epoch", f"{what} is not in {self._folder}"
-            ) from cause
-
-
-class DoorSource:
-    """A coordinator's public pages."""
-
-    def __init__(self, transport: PieceTransport, address: Address) -> None:
-        """Ask over the network."""
-        self._transport = transport
-        self._address = address
-
-    async def epochs(self) -> "list[EpochFacts]":
-        """Return the newest hundred."""
-        import msgspec
-
-        from atoll.coordinator.billing.model import EpochFacts
-
-        try:
-            return msgspec.json.decode(await self._get(""), type=list[EpochFacts])
-        except msgspec.MsgspecError as cause:
-            raise AtollError(Kind.CORRUPT, "list epochs", f"no list of epochs: {cause}") from cause
-
-    async def index(self, epoch: int) -> bytes:
-        """Return a document's index. Raises ``NOT_FOUND``."""
-        return await self._get(f"/{epoch}/index")
-
-    async def chunk(self, sha256: bytes) -> bytes:
-        """Return a chunk, unchecked. Raises ``NOT_FOUND``."""
-        return await self._get(f"/chunks/{sha256.hex()}")
-
-    async def _get(self, path: str) -> bytes:
-        reply = await self._transport.call(
-            self._address, "GET", f"/v1/epochs{path}", {}, b"", FETCH_TIMEOUT_S
-        )
-        if reply.status != 200:
-            raise AtollError(
-                Kind.NOT_FOUND,
-                "read epoch",
-                f"the coordinator has nothing at /v1/epochs{path}",
-                hint="`atoll epoch list` shows what there is; coordinator.epoch_s asks for epochs",
-            )
-        return bytes(reply.body)
-
-
 def _source_options(function: Function) -> Function:
     options = (
         click.option(
             "--from",
             "place",
-            metavar="URL|DIR",
-            help="https://HOST:PORT#FINGERPRINT of a coordinator, or a folder of documents.",
+            metavar="URL|DIR|s3://…",
+            help="https://HOST:PORT#FINGERPRINT of a coordinator, a folder, or s3://BUCKET.",
         ),
         data_option("Folder of the cloud. Default: that of `atoll up`."),
         json_option,
@@ -155,32 +53,9 @@ def _run(
 
     async def run() -> Answer:
         async with AsyncExitStack() as stack:
-            return await ask(_open(place, data, stack))
+            return await ask(await open_source(place, data, stack))
 
     return asyncio.run(run())
-
-
-def _open(place: str | None, data: Path | None, stack: AsyncExitStack) -> Source:
-    from atoll.cli.wire import address_of
-    from atoll.runtime.transport import HttpPieceTransport
-
-    url = place if place is not None and "://" in place else ""
-    if place is not None and not url:
-        return FolderSource(Path(place))
-    folder = cloud_folder(data)
-    running = None if url else read_running(folder)
-    if not url and running is None:
-        if (folder / EPOCHS).is_dir():
-            return FolderSource(folder / EPOCHS)
-        raise AtollError(
-            Kind.UNREACHABLE,
-            "find epochs",
-            f"no cloud runs in {folder}, and none was settled there",
-            hint="name a coordinator or a folder of documents with --from",
-        )
-    transport = HttpPieceTransport()
-    stack.push_async_callback(transport.close)
-    return DoorSource(transport, address_of(url or (running.coordinator if running else ""), ""))
 
 
 @click.group()
@@ -304,6 +179,36 @@ async def _document(source: Source, number: int, expected: bytes | None = None) 
     index = await source.index(number)
     entries = read_index(index, expected).chunks
     return read(index, [await source.chunk(one.sha256) for one in entries], expected)
+
+
+# --- mirror --------------------------------------------------------------------------------------
+
+
+@epoch.command()
+@click.option(
+    "--to",
+    "targets",
+    metavar="DIR|s3://BUCKET",
+    multiple=True,
+    required=True,
+    help="Where to copy documents to. May be repeated.",
+)
+@click.option("--follow", is_flag=True, help="Go on copying what comes, until interrupted.")
+@_source_options
+def mirror(
+    targets: tuple[str, ...], follow: bool, place: str | None, data: Path | None, as_json: bool
+) -> None:
+    """Copy documents of epochs to folders and buckets; what is there already is left.
+
+    All is checked by its hash, so a mirror is as good as the coordinator: name it with --from.
+    """
+    from atoll.cli.epoch_mirror import keep_mirror
+
+    done = asyncio.run(keep_mirror(place, data, targets, follow=follow))
+    if as_json:
+        emit({"epochs": done.epochs, "files": done.files})
+    else:
+        click.echo(f"{done.epochs} epochs are there, {done.files} files were written")
 
 
 # --- recompute -----------------------------------------------------------------------------------

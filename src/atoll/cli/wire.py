@@ -553,6 +553,11 @@ async def run_gateway(folder: Folder, config: Config) -> None:
         await stack.enter_async_context(
             _serving(app, settings.host, settings.port, shared=True, tls=_gateway_tls(settings))
         )
+        if settings.epoch_bucket:
+            from atoll.cli.epoch_mirror import fill_bucket
+
+            filling = asyncio.create_task(fill_bucket(folder.path, config), name="mirror epochs")
+            stack.callback(filling.cancel)
         await until_asked()
 
 

@@ -195,6 +195,10 @@ class GatewaySettings:
     parent_country: str = _setting(
         "", "Country whose law binds the operator's parent; empty: the same country."
     )
+    epoch_bucket: str = _setting(
+        "",
+        "Bucket of the owner that documents of epochs are put into, if it is there; empty: none.",
+    )
     transfer_bytes_max: int = _setting(
         96 << 20, "Buffers for bodies on their way, per process.", least=16 << 20
     )
