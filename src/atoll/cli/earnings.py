@@ -313,8 +313,8 @@ def statement(
 ) -> None:
     """Write a node's receipts and payments with the cost basis of each.
 
-    Every receipt counts with its euro value at that time; what leaves takes from the oldest receipts
-    (FIFO). Which method holds for your taxes is yours to know.
+    Every receipt counts with its euro value at that time; what leaves takes from the oldest
+    receipts (FIFO). Which method holds for your taxes is yours to know.
     """
     from atoll.cli.node.door import node_folder as folder_of
     from atoll.economy.payments.earnings import csv_of

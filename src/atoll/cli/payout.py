@@ -194,7 +194,7 @@ def _show(terms: PayoutTerms, as_json: bool) -> None:
         ["bank account", terms.bank or "none"],
         [
             "on own storage",
-            f"{share} for {terms.customer.hex()}" if terms.credit_bps else "nothing",
+            share if terms.credit_bps else "nothing",
         ],
     ]
     click.echo("\n".join(table(rows)))
