@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from atoll.cli.epoch_open import open_source
 from atoll.cli.epoch_options import chain_options
-from atoll.cli.epoch_sources import Source, open_source
+from atoll.cli.epoch_sources import Source
 from atoll.cli.options import data_option, json_option
 from atoll.cli.output import emit, paint, say, table
 from atoll.core.errors import AtollError, Kind, meaning_of

@@ -323,7 +323,7 @@ def billing_of(folder: Path, config: Config) -> "BillingConfig | None":
 
 def customers_of(folder: Path, config: Config, *, loops: bool) -> "CustomersConfig":
     """Return how customers are billed. Raises ``CONFIG`` for an account that cannot be."""
-    from atoll.coordinator.customers.model import PROFILES, CustomersConfig
+    from atoll.coordinator.customers.model import PROFILES, CustomersConfig, Times
     from atoll.runtime.disk import FolderDisk
 
     settings = config.coordinator
@@ -335,8 +335,14 @@ def customers_of(folder: Path, config: Config, *, loops: bool) -> "CustomersConf
             "coordinator.prepaid is enforced, but nothing is charged",
             hint="set coordinator.epoch_s as well, or leave coordinator.prepaid open",
         )
+    usual = PROFILES[settings.profile]
+    times = Times(
+        settings.prepaid_notice_s * 1000 or usual.notice_ms,
+        settings.prepaid_read_only_s * 1000 or usual.read_only_ms,
+        settings.prepaid_grace_s * 1000 or usual.grace_ms,
+    )
     return CustomersConfig(
-        times=PROFILES[settings.profile],
+        times=times,
         enforced=settings.prepaid == "enforced",
         charged=charged,
         epochs=FolderDisk(folder / EPOCHS) if loops and charged else None,
@@ -554,9 +560,14 @@ async def run_gateway(folder: Folder, config: Config) -> None:
             _serving(app, settings.host, settings.port, shared=True, tls=_gateway_tls(settings))
         )
         if settings.epoch_bucket:
-            from atoll.cli.epoch_mirror import fill_bucket
+            from atoll.cli.epoch_bucket import fill_bucket
 
-            filling = asyncio.create_task(fill_bucket(folder.path, config), name="mirror epochs")
+            near = config.coordinator
+            door = settings.coordinator or f"http://{near.host}:{near.port}"
+            filling = asyncio.create_task(
+                fill_bucket(folder.path, config, address_of(door, settings.fingerprint)),
+                name="mirror epochs",
+            )
             stack.callback(filling.cancel)
         await until_asked()
 
