@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from atoll.cli.output import paint
 from atoll.core.money import PICO_PER_EUR
 
-DECIMALS_MAX = 12
+DECIMALS_MIN, DECIMALS_MAX = 2, 12
 _STEPS = ((1, 2), (100, 4), (10_000, 6), (1_000_000, 8), (100_000_000, 10))
 """From 1/n EUR on so many decimals."""
 BAR_CELLS = 24
@@ -36,7 +36,9 @@ def show(amount_pico: int, decimals: int) -> str:
 
 def show_one(amount_pico: int) -> str:
     """Write one amount by itself, with its currency."""
-    return f"{show(amount_pico, decimals_for((amount_pico,)))} EUR"
+    text = show(amount_pico, decimals_for((amount_pico,)))
+    whole, _, fraction = text.partition(".")
+    return f"{whole}.{fraction.rstrip('0').ljust(DECIMALS_MIN, '0')} EUR"
 
 
 def _plain(units: int, decimals: int) -> str:

@@ -163,6 +163,15 @@ class CoordinatorSettings:
         "and deletion (enforced).",
         choices=("open", "enforced"),
     )
+    prepaid_notice_s: int = _setting(
+        0, "With an empty balance everything works for so long yet; 0: the profile's.", least=0
+    )
+    prepaid_read_only_s: int = _setting(
+        0, "Then uploads are refused for so long; 0: the profile's.", least=0
+    )
+    prepaid_grace_s: int = _setting(
+        0, "Then deletion is announced for so long; 0: the profile's.", least=0
+    )
     mirror: str = _setting(
         "", "Folder that documents of epochs are copied to, best on another disk; empty: none."
     )

@@ -147,6 +147,16 @@ class OpenLine:
 
 
 @dataclass(frozen=True, slots=True)
+class Stored:
+    """What lay of a bucket at a node when the meters were read last."""
+
+    alias: int
+    bucket: bytes
+    account: bytes
+    piece_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class Running:
     """One bucket of one customer since the last settled epoch, and how it goes on."""
 
@@ -178,6 +188,8 @@ class Known:
     unposted_pico: int
     reserved_pico: int
     rate_pico: int
+    bytes_now: int
+    """Of pieces, stored now."""
     month: str
     month_pico: int
     """Of the budget: charged and running this month."""

@@ -15,6 +15,7 @@ from atoll.coordinator.customers.model import (
     OpenLine,
     Running,
     Standing,
+    Stored,
     Times,
     Told,
     UsageLine,
@@ -93,7 +94,7 @@ def _standing(customer: Customer, known: Known, now_ms: int, times: Times) -> Cu
         if customer.standing is Standing.ACTIVE:
             return customer
         return _moved(customer, Standing.ACTIVE, now_ms, 0)
-    if not known.rate_pico:
+    if not known.bytes_now:
         # Nothing is stored, nothing is prepaid: there is nothing to announce, and paid is first.
         if customer.standing is Standing.READ_ONLY and not customer.until_ms:
             return customer
@@ -185,13 +186,14 @@ class Prices:
 
     tariff: Tariff
     take_bps: int
-    tiers: Mapping[int, str]
+    nodes: Mapping[int, tuple[str, int]]
+    """Class, and price as posted, of each node that is paid."""
     time_factor: int
 
     def of(self, alias: int) -> ClassTariff | None:
         """Return the prices at a node; None where nobody is charged for it."""
-        tier = self.tiers.get(alias)
-        return None if tier is None else self.tariff.of(tier)
+        found = self.nodes.get(alias)
+        return None if found is None else self.tariff.of(found[0])
 
 
 def _line(piece_bytes: int, span_ms: int, price_pico: int) -> StorageLine:
@@ -199,30 +201,35 @@ def _line(piece_bytes: int, span_ms: int, price_pico: int) -> StorageLine:
 
 
 def running_of(
-    lines: Iterable[OpenLine], prices: Prices, now_ms: int, posted_epoch: int
+    lines: Iterable[OpenLine],
+    stored: Iterable[Stored],
+    prices: Prices,
+    now_ms: int,
+    posted_epoch: int,
 ) -> dict[tuple[bytes, bytes], Running]:
     """Return what runs, by account and bucket, as if all of it were proven.
 
-    A line that goes on counts until now. ``posted_epoch``: the last one that the ledger knows.
+    A line that goes on counts until now. ``stored``: what lies where at the last reading.
+    ``posted_epoch``: the last one that the ledger knows.
     """
     found: defaultdict[tuple[bytes, bytes], Running] = defaultdict(Running)
     for line in lines:
         known = prices.of(line.alias)
         if known is None:
             continue
-        goes_on = not line.epoch and not line.until_ms
         span_ms = max(0, (line.until_ms or now_ms) - line.from_ms)
         used = _line(line.piece_bytes, span_ms, line.price_pico)
         fee = storage_fee(used, known, prices.take_bps, prices.time_factor)
-        rate = 0
-        if goes_on:
-            month = _line(line.piece_bytes, MONTH_MS, line.price_pico)
-            rate = storage_fee(month, known, prices.take_bps, REAL_TIME)
         unposted = fee if not line.epoch or line.epoch > posted_epoch else 0
         key = (line.account, line.bucket)
-        found[key] = found[key].plus(
-            Running(line.piece_bytes if goes_on else 0, used.byte_ms, fee, unposted, rate)
-        )
+        found[key] = found[key].plus(Running(0, used.byte_ms, fee, unposted, 0))
+    for one in stored:
+        key = (one.account, one.bucket)
+        known, rate = prices.of(one.alias), 0
+        if known is not None:
+            month = _line(one.piece_bytes, MONTH_MS, prices.nodes[one.alias][1])
+            rate = storage_fee(month, known, prices.take_bps, REAL_TIME)
+        found[key] = found[key].plus(Running(one.piece_bytes, 0, 0, 0, rate))
     return dict(found)
 
 

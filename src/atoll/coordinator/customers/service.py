@@ -24,7 +24,7 @@ from atoll.coordinator.customers.model import (
     UsageLine,
 )
 from atoll.coordinator.customers.rules import Prices
-from atoll.coordinator.market.rules import tier_of
+from atoll.coordinator.market.rules import price_of, tier_of
 from atoll.coordinator.market.service import MarketService
 from atoll.coordinator.part import Part
 from atoll.coordinator.registry.service import RegistryService
@@ -135,12 +135,12 @@ class CustomersService(Part):
         """Return what storage costs now, and where."""
         await self._registry.fresh()
         await self._market.fresh()
-        tiers = {
-            view.alias: tier_of(view)
+        nodes = {
+            view.alias: (tier_of(view), price_of(view))
             for view in self._registry.nodes()
             if view.facts.payout_account
         }
-        return Prices(self._market.tariff, self._market.take_bps, tiers, self.config.time_factor)
+        return Prices(self._market.tariff, self._market.take_bps, nodes, self.config.time_factor)
 
     async def judge(self) -> int:
         """Judge all customers; return how many stand otherwise than before."""
@@ -157,8 +157,8 @@ class CustomersService(Part):
         month = rules.month_of(now_ms)
         taken, posted = store.clock(connection).epoch, store.posted_epoch(connection)
         running: dict[bytes, Running] = {}
-        lines = store.open_lines(connection, taken)
-        for (account, _), one in rules.running_of(lines, prices, now_ms, posted).items():
+        lines, stored = store.open_lines(connection, taken), store.stored(connection)
+        for (account, _), one in rules.running_of(lines, stored, prices, now_ms, posted).items():
             running[account] = running.get(account, Running()).plus(one)
         changed: list[bytes] = []
         after = b""
@@ -192,6 +192,7 @@ class CustomersService(Part):
             unposted_pico=running.unposted_pico,
             reserved_pico=customer.reserved_micro * PICO_PER_MICRO,
             rate_pico=running.rate_pico,
+            bytes_now=running.bytes_now,
             month=month,
             month_pico=max(0, rules.net_pico(charged)) + running.fee_pico,
         )
@@ -209,8 +210,9 @@ class CustomersService(Part):
         month = rules.month_of(now_ms)
         taken, posted = store.clock(connection).epoch, store.posted_epoch(connection)
         lines = store.open_lines(connection, taken, account)
+        stored = store.stored(connection, account)
         running = Running()
-        for one in rules.running_of(lines, prices, now_ms, posted).values():
+        for one in rules.running_of(lines, stored, prices, now_ms, posted).values():
             running = running.plus(one)
         charged = store.month(connection, account, month)
         known = self._known(connection, customer, charged, running, month)
@@ -248,9 +250,11 @@ class CustomersService(Part):
         taken, posted = store.clock(connection).epoch, store.posted_epoch(connection)
         charged = store.month(connection, account, month)
         current = month == rules.month_of(now_ms)
-        found = rules.running_of(
-            store.open_lines(connection, taken, account), prices, now_ms, posted
+        lines, stored = (
+            store.open_lines(connection, taken, account),
+            store.stored(connection, account),
         )
+        found = rules.running_of(lines, stored, prices, now_ms, posted)
         running = {bucket: one for (_, bucket), one in found.items()}
         total = Running()
         for one in running.values():

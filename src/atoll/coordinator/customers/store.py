@@ -12,6 +12,7 @@ from atoll.coordinator.customers.model import (
     MovementRow,
     OpenLine,
     Standing,
+    Stored,
     Told,
     UsageLine,
 )
@@ -69,6 +70,9 @@ _OPEN_OF = Statement(
     AND account = :account ORDER BY epoch, alias, bucket, from_ms""",
     _LINE,
 )
+_STORED = Statement("SELECT alias, bucket, account, piece_bytes FROM meter_count")
+_STORED_OF = Statement("""
+    SELECT alias, bucket, account, piece_bytes FROM meter_count WHERE account = :account""")
 _WHOSE = Statement("SELECT evidence, account, bucket FROM meter_line WHERE epoch = :epoch")
 _LAST_POSTED = Statement("""
     SELECT coalesce(max(epoch), 0) FROM billing_epoch
@@ -277,6 +281,16 @@ def open_lines(
             int(from_ms),
             int(until_ms),
         )
+
+
+def stored(connection: Connection, account: bytes | None = None) -> Iterator[Stored]:
+    """Yield what lay where when the meters were read last, of one account or of all."""
+    if account is None:
+        rows = _STORED.all(connection)
+    else:
+        rows = _STORED_OF.all(connection, account=account)
+    for alias, bucket, whose, piece_bytes in rows:
+        yield Stored(int(alias), bytes(bucket), bytes(whose), int(piece_bytes))
 
 
 def whose_lines(connection: Connection, epoch: int) -> dict[bytes, tuple[bytes, bytes]]:
