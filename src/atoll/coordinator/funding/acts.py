@@ -15,13 +15,15 @@ from atoll.coordinator.funding.model import (
     FAUCET_MICRO_MAX,
     FLOAT_MICRO,
     OPEN_MOVES_MAX,
-    REVIEWED_MOVES,
+    REVIEWED_MAX,
     SPENDS,
     WITHDRAWALS_MAX,
     Act,
     Move,
     MoveBody,
     MoveState,
+    Pot,
+    PotState,
 )
 from atoll.coordinator.funding.rules import DISTRIBUTOR, ESCROW, TREASURY
 from atoll.coordinator.settlement.views import Views
@@ -38,6 +40,8 @@ log = logging.getLogger("atoll.coordinator.funding")
 APPROVALS = {Act.DEPOSIT: Act.APPROVE_ESCROW, Act.FUND: Act.APPROVE_DISTRIBUTOR}
 """What the operator must have allowed a contract before."""
 _BAD = (IntentState.FAILED, IntentState.REFUSED)
+KEY = "funding/"
+"""Keys of our intents begin so."""
 POT_OPEN, POT_RELEASED, POT_REJECTED = 1, 2, 3
 """States of a pot in the escrow."""
 
@@ -86,18 +90,13 @@ class Acts:
         return moved + await self._want(new, spent)
 
     async def review(self) -> int:
-        """Do again what was done and is undone: a chain may branch below its confirmations."""
-        moves = await self._database.read(partial(store.newest_done, limit=REVIEWED_MOVES))
-        found = await self._link.outbox.statuses([move.key for move in moves])
-        undone = [
-            move
-            for move, status in zip(moves, found, strict=True)
-            if status is not None and status.state in _BAD
-        ]
-        for move in undone:
-            log.warning("the chain undid %s %d", move.act.value, move.serial)
-            await self._database.write(partial(_undo, move=move))
-        return len(undone)
+        """See to what was done and is undone: a chain may branch below its confirmations.
+
+        An embedded one that forgot is told again within moments, so what a lock kept back comes
+        too early.
+        """
+        failed = await self._link.outbox.ended_badly(REVIEWED_MAX)
+        return await self._database.write(partial(_undo_all, keys=failed)) if failed else 0
 
     # --- wanting --------------------------------------------------------------------------------
 
@@ -220,8 +219,11 @@ class Acts:
     async def _is_hopeless(self, move: Move) -> bool:
         if move.act is Act.INSURE:
             return True  # its bucket went elsewhere: the operator pays in its place
-        if move.act not in (Act.DRAW, Act.RELEASE):
+        if move.act not in (Act.DRAW, Act.RELEASE, Act.RECLAIM):
             return False
+        if move.act is Act.RECLAIM:
+            # Nothing was ever drawn there, nor will be.
+            return await self.is_passed(move.epoch)
         return await self.is_closed(move.epoch)
 
     async def pot(self, epoch: int) -> tuple[int, int, int, int, int]:
@@ -230,10 +232,19 @@ class Acts:
         return int(drawn), int(ready_s), int(expires_s), int(take_bps), int(state)
 
     async def is_closed(self, epoch: int) -> bool:
-        """Say whether a pot was rejected, or is too old to be released."""
+        """Say whether a pot can neither be drawn into nor released any more.
+
+        It was rejected, or is too old; or one of a later epoch was opened before it.
+        """
         _, _, expires_s, _, state = await self.pot(epoch)
-        late = state == POT_OPEN and await self.now_s() >= expires_s
-        return late or state == POT_REJECTED
+        if state == POT_OPEN:
+            return await self.now_s() >= expires_s
+        return state == POT_REJECTED or await self.is_passed(epoch)
+
+    async def is_passed(self, epoch: int) -> bool:
+        """Say whether a pot is not there and cannot be opened: one of a later epoch was."""
+        found = await self.pot(epoch)
+        return not found[4] and int(await self._views.ask(ESCROW, "last_epoch")) > epoch
 
     async def now_s(self) -> int:
         """Return the time for the chain: that of its newest block, or ours where that is later."""
@@ -289,18 +300,60 @@ def _finish(connection: Connection, serial: int) -> bool:
     return True
 
 
-def _undo(connection: Connection, move: Move) -> None:
-    """Begin an act again that had been done."""
+def _undo_all(connection: Connection, keys: Sequence[str]) -> int:
+    """Begin acts again that were done by these intents, which the chain undid since."""
     store.progress(connection)
-    if store.try_again(connection, move) and move.act is Act.DEPOSIT:
-        store.add(connection, move.body.customers[0], arrived_micro=-move.amount_micro)
+    undone = 0
+    for key in keys:
+        if not key.startswith(KEY):
+            continue
+        move = store.move(connection, int(key.split("/")[1]))
+        if move.state is MoveState.DONE and move.key == key:
+            log.warning("the chain undid %s %d", move.act.value, move.serial)
+            _undo(connection, move)
+            undone += 1
+    return undone
+
+
+def _undo(connection: Connection, move: Move) -> None:
+    pot = store.pot(connection, move.epoch)
+    match move.act:
+        case Act.ABSORB:
+            _drop(connection, move)  # wanted again where something lies there
+        case Act.RELEASE:
+            _drop(connection, move)  # its take is decided anew
+            _set_back(connection, pot, PotState.LOCKED)
+        case Act.DRAW if pot is not None and pot.state is PotState.GIVEN_BACK:
+            store.drop_move(connection, move)  # its customers have it back in the books
+        case Act.DRAW if pot is not None and pot.state is PotState.RECLAIMING:
+            _drop(connection, move)
+        case Act.DRAW:
+            store.try_again(connection, move)
+            _set_back(connection, pot, PotState.DRAWING)
+        case Act.DEPOSIT:
+            store.try_again(connection, move)
+            store.add(connection, move.body.customers[0], arrived_micro=-move.amount_micro)
+        case _:
+            store.try_again(connection, move)
+
+
+def _set_back(connection: Connection, pot: Pot | None, state: PotState) -> None:
+    """Set a pot back that turns out not to be as far; not forward from ``DRAWING``."""
+    if pot is not None and pot.state is not PotState.DRAWING:
+        store.put_pot(connection, replace(pot, state=state))
 
 
 def _drop(connection: Connection, move: Move) -> bool:
     """Note that an act never happens, and what follows."""
     now = store.progress(connection)
-    dropped = store.drop_move(connection, move.serial)
-    if dropped and move.act is Act.INSURE:
-        after = replace(now, insured_micro=now.insured_micro - move.amount_micro)
-        store.save_progress(connection, after)
-    return dropped
+    if not store.drop_move(connection, move):
+        return False
+    if move.act is Act.INSURE:
+        now = replace(now, insured_micro=now.insured_micro - move.amount_micro)
+    elif move.act is Act.RELEASE:
+        now = replace(now, take_micro=now.take_micro - move.amount_micro)
+    elif move.act is Act.DRAW:
+        for customer, amount in zip(move.body.customers, move.body.sums_micro, strict=True):
+            store.add(connection, customer, drawn_micro=-amount)
+    store.save_progress(connection, now)
+    return True

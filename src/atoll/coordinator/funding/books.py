@@ -9,7 +9,6 @@ from atoll.coordinator.funding.model import (
     OPEN_MOVES_MAX,
     Act,
     MoveState,
-    PotState,
     Reconciliation,
     ReconciliationLine,
 )
@@ -86,8 +85,6 @@ def _books(connection: Connection, addresses: dict[str, bytes]) -> tuple[dict[st
             if move.state is MoveState.DONE
         ]
         drawn = sum(move.amount_micro for move in done)
-        if pot.state is PotState.RECLAIMING:
-            drawn = pot.drawn_micro
     return {
         "escrow": stable(ESCROW),
         "escrow, customers": all_customers.arrived_micro

@@ -10,6 +10,7 @@ from atoll.coordinator.funding.model import (
     FOLLOWED_ENTRIES,
     Customer,
     EpochNeeds,
+    PostedEvent,
     Progress,
 )
 from atoll.coordinator.funding.rules import DISTRIBUTOR, ESCROW, TREASURY, Places, Told
@@ -60,26 +61,91 @@ def follow_document(connection: Connection, needs: EpochNeeds) -> bool:
 
 
 def follow_events(
-    connection: Connection, told: Sequence[Told], last: int, places: Places, now_ms: int
+    connection: Connection,
+    told: Sequence[Told],
+    lost: Sequence[Told],
+    last: int,
+    places: Places,
+    now_ms: int,
 ) -> int:
-    """Post what contracts said; return how many entries that made.
+    """Post what contracts said, and take back what they did not say after all.
 
-    ``last``: serial of the last event looked at, of whichever contract.
+    ``told``: new events. ``lost``: all events that were told and that the chain does not have
+    now. ``last``: serial of the last event looked at, of whichever contract. Returns how many
+    events that concerns.
     """
     now = store.progress(connection)
-    posted = 0
-    for one in told:
+    moved = 0
+    for one in sorted(lost, key=lambda told: -told.serial):
         if one.serial <= now.event:
-            continue
-        now, entry = _entry_of(connection, one, places, now)
-        if entry is not None:
-            posted += post_in(connection, [entry], now_ms)[0].new
+            now, undone = _take_back(connection, one, now, now_ms)
+            moved += undone
+    for one in told:
+        if one.serial > now.event:
+            # It may have been told before, by the same transaction, with other figures.
+            now, _ = _take_back(connection, one, now, now_ms)
+            now = _post(connection, one, places, now, now_ms)
+            moved += 1
     store.save_progress(connection, replace(now, event=max(now.event, last)))
-    return posted
+    return moved
+
+
+def come_back(connection: Connection, told: Sequence[Told], places: Places, now_ms: int) -> int:
+    """Post again what the chain had lost and has now; return how many events."""
+    now = store.progress(connection)
+    moved = 0
+    for one in sorted(told, key=lambda told: told.serial):
+        known = store.posted(connection, one.event)
+        if known is not None and known.undone and one.serial <= now.event:
+            now = _post(connection, one, places, now, now_ms)
+            moved += 1
+    store.save_progress(connection, now)
+    return moved
+
+
+def _post(
+    connection: Connection, told: Told, places: Places, now: Progress, now_ms: int
+) -> Progress:
+    """Post an event that is not, or is undone."""
+    known = store.posted(connection, told.event)
+    generation = known.generation + 1 if known is not None else 0
+    after, entry = _entry_of(connection, told, places, now, generation)
+    if entry is not None:
+        post_in(connection, [entry], now_ms)
+    sent = after.sent_micro - now.sent_micro
+    counted = after.counted_micro - now.counted_micro
+    if generation or sent or counted:
+        one = PostedEvent(generation, undone=False, sent_micro=sent, counted_micro=counted)
+        store.put_posted(connection, told.event, one)
+    return after
+
+
+def _take_back(
+    connection: Connection, told: Told, now: Progress, now_ms: int
+) -> tuple[Progress, bool]:
+    """Undo what an event did to the books, if it did anything and is not undone."""
+    known = store.posted(connection, told.event)
+    if known is not None and known.undone:
+        return now, False
+    found = ledger_store.find(connection, told.key(known.generation if known else 0))
+    if known is None and found is None:
+        return now, False
+    if found is not None:
+        entry = ledger_store.entries(connection, found[0] - 1, 1)[0].entry
+        post_in(connection, [rules.reversal(entry)], now_ms)
+    known = known or PostedEvent()
+    now = replace(
+        now,
+        sent_micro=now.sent_micro - known.sent_micro,
+        counted_micro=now.counted_micro - known.counted_micro,
+    )
+    after = PostedEvent(known.generation, undone=True)
+    store.put_posted(connection, told.event, after)
+    return now, True
 
 
 def _entry_of(
-    connection: Connection, told: Told, places: Places, now: Progress
+    connection: Connection, told: Told, places: Places, now: Progress, generation: int
 ) -> tuple[Progress, Entry | None]:
     if (told.contract, told.name) == (DISTRIBUTOR, "Funded"):
         now, postings = rules.counted(told, places, now)
@@ -93,7 +159,7 @@ def _entry_of(
         now = replace(now, sent_micro=now.sent_micro + rules.sent_by(told, places))
     if not postings:
         return now, None
-    return now, Entry(told.key, kind, told.transaction, tuple(postings))
+    return now, Entry(told.key(generation), kind, told.transaction, tuple(postings))
 
 
 def _buckets(connection: Connection) -> dict[str, int]:

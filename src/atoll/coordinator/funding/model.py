@@ -24,9 +24,9 @@ POT_CUSTOMERS_MAX = 50_000
 """Customers of one pot; the others are drawn with the next one."""
 OPEN_MOVES_MAX = DEPOSITS_MAX + WITHDRAWALS_MAX + POT_CUSTOMERS_MAX // CUSTOMERS_MAX + 16
 """Acts under way at once, all together."""
-REVIEWED_MOVES = 64
-"""Acts done last that are looked at again: a chain that branched may have undone them."""
-REVIEW_PAUSE_S = 60.0
+REVIEWED_MAX = 1_000
+"""Failed intents that a review looks at: a chain that branched may undo what was done."""
+REVIEW_PAUSE_S = 10.0
 FUNDED_PAUSE_S = 10.0
 """The distributor is asked so often how it is funded, where nothing has changed."""
 FLOAT_MICRO = 1_000_000_000
@@ -222,6 +222,22 @@ class Progress:
     """To the distributor by transfers that contracts told of."""
     counted_micro: int = 0
     """Told by the distributor as funds."""
+
+
+EventName = tuple[bytes, bytes, int]
+"""Transaction, contract's address and ordinal: an event's name for good."""
+
+
+@dataclass(frozen=True, slots=True)
+class PostedEvent:
+    """How an event of the chain stands in the books."""
+
+    generation: int = 0
+    """How often it was posted anew, after the chain had lost it or told it otherwise."""
+    undone: bool = False
+    sent_micro: int = 0
+    """What it adds to ``Progress.sent_micro``."""
+    counted_micro: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -237,11 +237,9 @@ def _note_release(connection: Connection, epoch: int, take_micro: int) -> bool:
 def _released(connection: Connection, epoch: int) -> bool:
     pot = _in_state(connection, epoch, PotState.RELEASING)
     moves = store.moves_of(connection, epoch, Act.RELEASE)
-    if pot is None or _some(moves, MoveState.OPEN):
+    if pot is None or not moves or moves[-1].state is MoveState.OPEN:
         return False
-    if _some(moves, MoveState.DROPPED):
-        now = store.progress(connection)
-        store.save_progress(connection, replace(now, take_micro=now.take_micro - pot.take_micro))
+    if moves[-1].state is MoveState.DROPPED:
         _begin_giving_back(connection, replace(pot, take_micro=0))
     else:
         store.put_pot(connection, replace(pot, state=PotState.RELEASED))
@@ -273,8 +271,9 @@ def _given_back(connection: Connection, epoch: int) -> bool:
     if pot is None or _some(moves, MoveState.OPEN):
         return False
     for move in store.moves_of(connection, epoch, Act.DRAW):
-        for customer, amount in zip(move.body.customers, move.body.sums_micro, strict=True):
-            store.add(connection, customer, drawn_micro=-amount)
+        if move.state is MoveState.DONE:
+            for customer, amount in zip(move.body.customers, move.body.sums_micro, strict=True):
+                store.add(connection, customer, drawn_micro=-amount)
     store.put_pot(connection, replace(pot, state=PotState.GIVEN_BACK))
     return True
 

@@ -11,6 +11,7 @@ from atoll.coordinator.funding.model import (
     CUSTOMERS_MAX,
     Customer,
     EpochNeeds,
+    EventName,
     MoveBody,
     Progress,
 )
@@ -70,11 +71,12 @@ def after_entry(one: Customer, entry: Entry, change_pico: int) -> Customer:
     """Return a customer's money after an entry that changes his balance by so much."""
     if epoch_of(entry) is not None:
         return replace(one, charged_pico=one.charged_pico - change_pico)
-    if change_pico < 0:
+    if change_pico < 0 and entry.kind != CHAIN_DEPOSIT:
         return replace(one, paid_out_pico=one.paid_out_pico - change_pico)
     one = replace(one, paid_in_pico=one.paid_in_pico + change_pico)
     if entry.kind != CHAIN_DEPOSIT:
         return one
+    # It stands on the chain already; or did, where the chain lost it.
     there = change_pico // PICO_PER_MICRO
     return replace(
         one, deposited_micro=one.deposited_micro + there, arrived_micro=one.arrived_micro + there
@@ -181,9 +183,16 @@ class Told:
     ordinal: int
 
     @property
-    def key(self) -> bytes:
-        """Key of its entry: the event has it for good, in whatever block it stands."""
-        return b"event/" + self.transaction + self.address + self.ordinal.to_bytes(4, "big")
+    def event(self) -> EventName:
+        """Its name: the event has it for good, in whatever block it stands."""
+        return self.transaction, self.address, self.ordinal
+
+    def key(self, generation: int = 0) -> bytes:
+        """Key of its entry; of another one each time it came back after the chain had lost it."""
+        name = self.transaction + self.address + self.ordinal.to_bytes(4, "big")
+        if not generation:
+            return b"event/" + name
+        return b"again/" + hashlib.sha256(name + generation.to_bytes(4, "big")).digest()
 
     def amount_pico(self, name: str = "amount_micro") -> int:
         """Return one of its amounts."""
@@ -271,6 +280,13 @@ def sent_by(told: Told, places: Places) -> int:
         to_distributor = told.account("receiver") == places.addresses[DISTRIBUTOR]
         return int(told.values["amount_micro"]) if to_distributor else 0
     return 0
+
+
+def reversal(entry: Entry) -> Entry:
+    """Return the entry that takes back another one, of an event that the chain has lost."""
+    key = b"undone/" + hashlib.sha256(entry.key).digest()
+    postings = tuple(Posting(one.account, -one.amount_pico) for one in entry.postings)
+    return Entry(key, entry.kind, entry.evidence, postings, "undone by the chain")
 
 
 def counted(told: Told, places: Places, now: Progress) -> tuple[Progress, list[Posting]]:

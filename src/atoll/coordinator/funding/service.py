@@ -5,7 +5,7 @@ from its postings on customers' accounts, whoever posted them.
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -24,6 +24,7 @@ from atoll.coordinator.funding.model import (
     FUNDED_PAUSE_S,
     REVIEW_PAUSE_S,
     EpochNeeds,
+    EventName,
     Progress,
     Reconciliation,
 )
@@ -40,6 +41,7 @@ from atoll.economy.chain import abi
 from atoll.economy.chain.deploy import TEST_STABLE
 from atoll.economy.chain.link import ChainLink
 from atoll.economy.chain.model import ChainEvent, Contract
+from atoll.economy.chain.watcher import EVENTS_MAX
 from atoll.economy.ledger import store as ledger_store
 from atoll.economy.ledger.model import Account, AccountKind, Entry, Posted, Posting
 from atoll.economy.ledger.service import post_in
@@ -195,6 +197,10 @@ class FundingService(Part):
             partial(follow.key_in, owner=owner, secret=secret, customer=customer)
         )
 
+    def salt(self, customer: bytes) -> bytes:
+        """Return the salt of a customer's name in the escrow. Raises ``CONFIG`` as above."""
+        return rules.salt_of(self._require().secret, customer)
+
     async def reconciliation(self) -> Reconciliation:
         """Return the chain's sums beside those of the books.
 
@@ -252,11 +258,12 @@ class FundingService(Part):
         if not await self._stands(on_chain, contracts):
             self.waits_for = "the contracts are not on the chain yet"
             return moved
-        moved += await self._follow_events(on_chain, news.progress, contracts)
+        now = self._clock.monotonic()
+        looks = now - self._reviewed >= REVIEW_PAUSE_S
+        moved += await self._follow_events(on_chain, news.progress, contracts, looks=looks)
         if news.due:
             moved += await self._acts.begin()
-        now = self._clock.monotonic()
-        if now - self._reviewed >= REVIEW_PAUSE_S:
+        if looks:
             self._reviewed = now
             moved += await self._acts.review()
         moved += await self._acts.step()
@@ -309,19 +316,44 @@ class FundingService(Part):
         return await self._database.write(keep)
 
     async def _follow_events(
-        self, on_chain: OnChain, now: Progress, contracts: Mapping[str, Contract]
+        self, on_chain: OnChain, now: Progress, contracts: Mapping[str, Contract], *, looks: bool
     ) -> int:
-        found = await on_chain.link.watcher.events(now.event, FOLLOWED_EVENTS)
-        if not found:
+        """Post new events; where there are any, or it is time to look, see to lost ones, too."""
+        watcher = on_chain.link.watcher
+        found = await watcher.events(now.event, FOLLOWED_EVENTS)
+        if not found and not looks:
             return 0
         addresses = {name: contracts[name].address for name in rules.SPEAKERS}
-        told = _told(found, addresses)
         places = Places(on_chain.link.operator.address, addresses)
-        last, now_ms = found[-1].serial, self._clock.now_ms()
-        await self._database.write(
-            partial(follow.follow_events, told=told, last=last, places=places, now_ms=now_ms)
+        lost = _told(await watcher.retracted(), addresses)
+        now_ms = self._clock.now_ms()
+        moved = await self._come_back(on_chain, {one.event for one in lost}, places, now_ms)
+        if not found and not lost:
+            return moved
+        told = _told(found, addresses)
+        last = found[-1].serial if found else now.event
+        post = partial(
+            follow.follow_events, told=told, lost=lost, last=last, places=places, now_ms=now_ms
         )
-        return len(found)
+        return moved + await self._database.write(post) + len(found)
+
+    async def _come_back(
+        self,
+        on_chain: OnChain,
+        lost: Collection[EventName],
+        places: Places,
+        now_ms: int,
+    ) -> int:
+        """Post again what had been lost and is there again."""
+        undone = await self._database.read(partial(store.undone, limit=EVENTS_MAX))
+        back = undone - set(lost)
+        if not back:
+            return 0
+        events = await on_chain.link.watcher.named(sorted(back))
+        told = _told(events, places.addresses)
+        return await self._database.write(
+            partial(follow.come_back, told=told, places=places, now_ms=now_ms)
+        )
 
 
 def _is_funded(connection: Connection) -> bool:
@@ -330,7 +362,7 @@ def _is_funded(connection: Connection) -> bool:
     return needs is None or needs.need_micro <= now.funded_micro
 
 
-def _told(found: list[ChainEvent], addresses: Mapping[str, bytes]) -> list[Told]:
+def _told(found: Sequence[ChainEvent], addresses: Mapping[str, bytes]) -> list[Told]:
     """Read events of contracts that move money."""
     names = {address: name for name, address in addresses.items()}
     told = []

@@ -7,13 +7,14 @@ import msgspec
 from sqlalchemy.engine import Connection
 
 from atoll.coordinator.funding.model import (
-    ENDED,
     Act,
     Customer,
     EpochNeeds,
+    EventName,
     Move,
     MoveBody,
     MoveState,
+    PostedEvent,
     Pot,
     PotState,
     Progress,
@@ -85,10 +86,6 @@ _OPEN = Statement(
     "SELECT {columns} FROM funding_move WHERE state = 0 ORDER BY serial LIMIT :limit", columns=_MOVE
 )
 _MOVE_ONE = Statement("SELECT {columns} FROM funding_move WHERE serial = :serial", columns=_MOVE)
-_NEWEST_DONE = Statement(
-    "SELECT {columns} FROM funding_move WHERE state = 1 ORDER BY serial DESC LIMIT :limit",
-    columns=_MOVE,
-)
 _OPEN_COUNT = Statement("SELECT act, count(*) FROM funding_move WHERE state = 0 GROUP BY act")
 _WITHDRAWING = Statement(
     "SELECT body FROM funding_move WHERE state = 0 AND act IN ('notice', 'withdraw')"
@@ -98,7 +95,9 @@ _OF_ACT = Statement(
     columns=_MOVE,
 )
 _DONE = Statement("UPDATE funding_move SET state = 1 WHERE serial = :serial AND state = 0")
-_DROP = Statement("UPDATE funding_move SET state = 2 WHERE serial = :serial AND state = 0")
+_DROP = Statement("""
+    UPDATE funding_move SET state = 2
+    WHERE serial = :serial AND attempt = :attempt AND state < 2""")
 _AGAIN = Statement("""
     UPDATE funding_move SET attempt = attempt + 1, state = 0
     WHERE serial = :serial AND attempt = :attempt""")
@@ -115,6 +114,9 @@ _PUT_EPOCH = Statement(
 )
 _EPOCH_ONE = Statement("SELECT {columns} FROM funding_epoch WHERE epoch = :epoch", columns=_EPOCH)
 _POT = Statement("SELECT epoch, state, drawn_micro, take_micro FROM funding_pot WHERE epoch = :e")
+_OPEN_POT = Statement("""
+    SELECT epoch, state, drawn_micro, take_micro FROM funding_pot
+    WHERE state NOT IN ('released', 'given back') ORDER BY epoch LIMIT 1""")
 _NEWEST_POT = Statement(
     "SELECT epoch, state, drawn_micro, take_micro FROM funding_pot ORDER BY epoch DESC LIMIT 1"
 )
@@ -136,6 +138,19 @@ _SAVE_PROGRESS = Statement("""
         epoch_known = :epoch_known, funded_micro = :funded_micro, take_micro = :take_micro,
         insured_micro = :insured_micro, advanced_micro = :advanced_micro,
         sent_micro = :sent_micro, counted_micro = :counted_micro WHERE id = 1""")
+_EVENT = Statement("""
+    SELECT generation, undone, sent_micro, counted_micro FROM funding_event
+    WHERE transaction_hash = :hash AND address = :address AND ordinal = :ordinal""")
+_UNDONE = Statement("""
+    SELECT transaction_hash, address, ordinal FROM funding_event WHERE undone = 1
+    ORDER BY transaction_hash LIMIT :limit""")
+_PUT_EVENT = Statement("""
+    INSERT INTO funding_event (transaction_hash, address, ordinal, generation, undone, sent_micro,
+        counted_micro)
+    VALUES (:hash, :address, :ordinal, :generation, :undone, :sent, :counted)
+    ON CONFLICT (transaction_hash, address, ordinal) DO UPDATE SET
+        generation = excluded.generation, undone = excluded.undone,
+        sent_micro = excluded.sent_micro, counted_micro = excluded.counted_micro""")
 _SERIAL = Statement("SELECT next_serial FROM funding_progress WHERE id = 1")
 _NEXT_SERIAL = Statement("UPDATE funding_progress SET next_serial = :next WHERE id = 1")
 
@@ -294,11 +309,6 @@ def move(connection: Connection, serial: int) -> Move:
     return _move(_MOVE_ONE.first(connection, serial=serial))
 
 
-def newest_done(connection: Connection, limit: int) -> list[Move]:
-    """Return the acts done last, newest first."""
-    return [_move(row) for row in _NEWEST_DONE.all(connection, limit=limit)]
-
-
 def withdrawing(connection: Connection) -> set[bytes]:
     """Return customers for whom a withdrawal is under way."""
     bodies = (
@@ -324,9 +334,9 @@ def end_move(connection: Connection, serial: int) -> bool:
     return bool(_DONE.run(connection, serial=serial))
 
 
-def drop_move(connection: Connection, serial: int) -> bool:
+def drop_move(connection: Connection, one: Move) -> bool:
     """Note that an act never happens; False where that is known."""
-    return bool(_DROP.run(connection, serial=serial))
+    return bool(_DROP.run(connection, serial=one.serial, attempt=one.attempt))
 
 
 def try_again(connection: Connection, one: Move) -> bool:
@@ -383,15 +393,15 @@ def pot(connection: Connection, number: int) -> Pot | None:
 
 
 def newest_pot(connection: Connection) -> Pot | None:
-    """Return the pot that was begun last; all before it are ended."""
+    """Return the pot that was begun last."""
     row = _NEWEST_POT.first(connection)
     return None if row is None else _pot(row)
 
 
 def open_pot(connection: Connection) -> Pot | None:
     """Return the pot that is not ended."""
-    found = newest_pot(connection)
-    return None if found is None or found.state in ENDED else found
+    row = _OPEN_POT.first(connection)
+    return None if row is None else _pot(row)
 
 
 def put_pot(connection: Connection, one: Pot) -> None:
@@ -434,4 +444,35 @@ def save_progress(connection: Connection, now: Progress) -> None:
         advanced_micro=now.advanced_micro,
         sent_micro=now.sent_micro,
         counted_micro=now.counted_micro,
+    )
+
+
+# --- events ---------------------------------------------------------------------------------------
+
+
+def posted(connection: Connection, name: EventName) -> PostedEvent | None:
+    """Return how an event was posted; None for most of those that were posted once, and others."""
+    row = _EVENT.first(connection, hash=name[0], address=name[1], ordinal=name[2])
+    if row is None:
+        return None
+    return PostedEvent(int(row[0]), bool(row[1]), int(row[2]), int(row[3]))
+
+
+def undone(connection: Connection, limit: int) -> set[EventName]:
+    """Return events that are undone now."""
+    rows = _UNDONE.all(connection, limit=limit)
+    return {(bytes(hash_), bytes(address), int(ordinal)) for hash_, address, ordinal in rows}
+
+
+def put_posted(connection: Connection, name: EventName, one: PostedEvent) -> None:
+    """Keep how an event was posted."""
+    _PUT_EVENT.run(
+        connection,
+        hash=name[0],
+        address=name[1],
+        ordinal=name[2],
+        generation=one.generation,
+        undone=int(one.undone),
+        sent=one.sent_micro,
+        counted=one.counted_micro,
     )

@@ -87,3 +87,18 @@ FUNDING_PROGRESS = Table(
     Column("counted_micro", Big, nullable=False),
     sqlite_with_rowid=False,
 )
+
+# Events that were posted and that the chain lost since, or that concern the distributor's funds:
+# how often they were posted anew, whether they are undone now, what they add to those funds.
+FUNDING_EVENT = Table(
+    "funding_event",
+    SCHEMA,
+    Column("transaction_hash", Bytes, primary_key=True),
+    Column("address", Bytes, primary_key=True),
+    Column("ordinal", Integer, primary_key=True, autoincrement=False),
+    Column("generation", Integer, nullable=False),
+    Column("undone", Small, nullable=False),
+    Column("sent_micro", Big, nullable=False),
+    Column("counted_micro", Big, nullable=False),
+    sqlite_with_rowid=False,
+)

@@ -44,6 +44,11 @@ _PUT = Statement(
     "INSERT INTO chain_event (chain_id, {columns}, settled)"
     " VALUES (:chain, :serial, :address, :topics, :data, :hash, :ordinal, :number,"
     " :block_hash, 0, 0) ON CONFLICT (chain_id, transaction_hash, address, ordinal) DO UPDATE SET"
+    " serial = CASE WHEN chain_event.data = excluded.data AND chain_event.topics = excluded.topics"
+    " THEN chain_event.serial ELSE excluded.serial END,"
+    " settled = CASE WHEN chain_event.data = excluded.data AND chain_event.topics = excluded.topics"
+    " THEN chain_event.settled ELSE 0 END,"
+    " topics = excluded.topics, data = excluded.data,"
     " block_number = excluded.block_number, block_hash = excluded.block_hash, retracted = 0",
     _EVENT,
 )
@@ -59,6 +64,12 @@ _SETTLED = Statement(
 _RETRACTED = Statement(
     "SELECT {columns} FROM chain_event WHERE chain_id = :chain AND retracted = 1"
     " ORDER BY serial LIMIT :limit",
+    _EVENT,
+)
+
+_NAMED = Statement(
+    "SELECT {columns} FROM chain_event WHERE chain_id = :chain AND transaction_hash = :hash"
+    " AND address = :address AND ordinal = :ordinal",
     _EVENT,
 )
 
@@ -97,7 +108,11 @@ def roll_back(connection: Connection, chain: int, number: int) -> int:
 
 
 def keep_events(connection: Connection, chain: int, found: Sequence[ChainLog]) -> int:
-    """Keep what contracts said; what is known keeps its serial. Return how many."""
+    """Keep what contracts said; what is known keeps its serial. Return how many.
+
+    The same transaction may say something else where the chain lost what came before it: that is
+    told as new.
+    """
     make_link(connection, chain)
     serial = int(_LOCK.scalar(connection, chain=chain))
     rows: list[dict[str, Any]] = []
@@ -137,6 +152,17 @@ def settled_after(connection: Connection, chain: int, after: int, limit: int) ->
 def retracted(connection: Connection, chain: int, limit: int) -> list[ChainEvent]:
     """Return told events that the chain has lost."""
     return [_event(row) for row in _RETRACTED.all(connection, chain=chain, limit=limit)]
+
+
+def named(
+    connection: Connection, chain: int, names: Sequence[tuple[bytes, bytes, int]]
+) -> list[ChainEvent]:
+    """Return events by their names, as far as they are known."""
+    rows = (
+        _NAMED.first(connection, chain=chain, hash=hash_, address=address, ordinal=ordinal)
+        for hash_, address, ordinal in names
+    )
+    return [_event(row) for row in rows if row is not None]
 
 
 def _event(row: Any) -> ChainEvent:

@@ -95,7 +95,7 @@ class ChainEvent:
 
     ``transaction``, ``address`` and ``ordinal`` name it for good: after a reorganisation, or on an
     embedded chain that lost its memory, the same event comes in another block and is not told
-    twice.
+    twice; unless its content is another one, which makes it new, with a new serial.
     """
 
     serial: int

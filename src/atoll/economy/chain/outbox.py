@@ -121,6 +121,13 @@ class Outbox:
             lambda c: [store.intent_by_key(c, self._chain_id, key) for key in keys]
         )
 
+    async def ended_badly(self, limit: int) -> list[str]:
+        """Return keys of intents that the contract undid or would undo, newest first.
+
+        What was ``FINAL`` gets here where the chain forgot it and does not take it any more.
+        """
+        return await self._database.read(lambda c: store.ended_badly(c, self._chain_id, limit))
+
     async def state(self) -> OutboxState:
         """Return how the whole outbox stands."""
 

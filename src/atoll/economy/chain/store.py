@@ -60,6 +60,10 @@ _PROBLEMS = Statement(
     "SELECT intent_key, problem FROM chain_intent WHERE chain_id = :chain AND state < 3"
     " AND problem <> '' ORDER BY serial LIMIT :limit"
 )
+_ENDED_BADLY = Statement(
+    "SELECT intent_key FROM chain_intent WHERE chain_id = :chain AND state IN (4, 5)"
+    " ORDER BY serial DESC LIMIT :limit"
+)
 _SENDERS = Statement("SELECT DISTINCT sender FROM chain_intent WHERE chain_id = :chain")
 _LAST_NONCE = Statement(
     "SELECT max(nonce) FROM chain_intent WHERE chain_id = :chain AND sender = :sender"
@@ -269,6 +273,11 @@ def counts(connection: Connection, chain: int) -> dict[IntentState, int]:
 def problems(connection: Connection, chain: int, limit: int) -> list[tuple[str, str]]:
     """Return key and problem of the first intents that do not go on."""
     return [(row[0], row[1]) for row in _PROBLEMS.all(connection, chain=chain, limit=limit)]
+
+
+def ended_badly(connection: Connection, chain: int, limit: int) -> list[str]:
+    """Return keys of intents that were undone or given up, newest first."""
+    return [str(row[0]) for row in _ENDED_BADLY.all(connection, chain=chain, limit=limit)]
 
 
 def senders(connection: Connection, chain: int) -> list[bytes]:

@@ -83,6 +83,13 @@ class Watcher:
         """
         return await self._database.read(lambda c: store.retracted(c, self._chain_id, EVENTS_MAX))
 
+    async def named(self, names: Sequence[tuple[bytes, bytes, int]]) -> list[ChainEvent]:
+        """Return events by transaction, contract's address and ordinal, as far as they are known.
+
+        In the order of ``names``; those that the chain has now and those that it lost.
+        """
+        return await self._database.read(lambda c: store.named(c, self._chain_id, names))
+
     async def read_to(self) -> int:
         """Return up to which block the chain was read; one below the first before that."""
         return await self._read_to()

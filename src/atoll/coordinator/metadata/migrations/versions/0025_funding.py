@@ -84,10 +84,25 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("funding_progress_key")),
         sqlite_with_rowid=False,
     )
+    op.create_table(
+        "funding_event",
+        sa.Column("transaction_hash", sa.LargeBinary(), nullable=False),
+        sa.Column("address", sa.LargeBinary(), nullable=False),
+        sa.Column("ordinal", sa.Integer(), nullable=False, autoincrement=False),
+        sa.Column("generation", sa.Integer(), nullable=False),
+        sa.Column("undone", sa.SmallInteger(), nullable=False),
+        sa.Column("sent_micro", sa.BigInteger(), nullable=False),
+        sa.Column("counted_micro", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint(
+            "transaction_hash", "address", "ordinal", name=op.f("funding_event_key")
+        ),
+        sqlite_with_rowid=False,
+    )
 
 
 def downgrade() -> None:
     """Drop the tables; what stands in the escrow stays there."""
+    op.drop_table("funding_event")
     op.drop_table("funding_progress")
     op.drop_table("funding_pot")
     op.drop_table("funding_epoch")
