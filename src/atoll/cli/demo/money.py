@@ -6,25 +6,28 @@ him goes to those he harmed.
 """
 
 import json
+import os
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from atoll.cli.demo.settled import Settled, earned_of, settlement_state, slash_of
 from atoll.cli.demo.story import Demo
 from atoll.cli.drill.liars import DROP_FILE
 from atoll.coordinator.billing.model import EpochFacts, State
-from atoll.core.money import MICRO_PER_EUR, PICO_PER_MICRO
+from atoll.core.money import MICRO_PER_EUR, PICO_PER_MICRO, parse_euro
 from atoll.economy.settlement.document import Document
 from atoll.economy.settlement.lines import line_amounts
 
 TIME_FACTOR = 31_536_000
 """A second of storage costs as much as a year."""
-PATIENCE_S = 75.0
+PATIENCE_S = 120.0
 POLL_S = 0.3
+STATES_TOLD = 5
+"""Epochs whose states are told where something takes too long."""
 CLAIMED = "claimed"
 PAYING = (CLAIMED, "final")
 """States of an epoch of which something may have been paid."""
@@ -58,6 +61,23 @@ class Money:
         found = [one for one in self.settled.epochs() if one.state == State.PUBLISHED.value]
         return found[::-1]
 
+    def atoll(self, *words: str) -> tuple[int, dict[str, Any]]:
+        """Run a command as anybody would; return its exit status and its answer."""
+        cloud = self.demo.cloud
+        door = {
+            "AWS_ENDPOINT_URL": cloud.endpoint,
+            "AWS_ACCESS_KEY_ID": cloud.access_key,
+            "AWS_SECRET_ACCESS_KEY": cloud.secret,
+        }
+        ended = subprocess.run(
+            [sys.executable, "-m", "atoll", *words, "--json"],
+            capture_output=True,
+            text=True,
+            check=False,
+            env={**os.environ, **door},
+        )
+        return ended.returncode, json.loads(ended.stdout or "{}")
+
     def wait(self, look: Callable[[], Found | None], what: str) -> Found | None:
         """Look again and again; a failed check where it takes too long."""
         deadline = time.monotonic() + PATIENCE_S
@@ -67,6 +87,9 @@ class Money:
                 return found
             time.sleep(POLL_S)
         self.demo.check(False, f"{what}: not within {PATIENCE_S:.0f} s")
+        for facts in self.settled.epochs()[:STATES_TOLD]:
+            problem = facts.settlement.problem if facts.settlement is not None else ""
+            self.demo.teller.note(f"epoch {facts.epoch}: {settlement_state(facts)} {problem}")
         return None
 
 
@@ -74,11 +97,11 @@ def begin(money: Money) -> None:
     """Tell on which terms the demo charges and pays."""
     note = money.demo.teller.note
     note(
-        f"so that amounts can be seen, a second of storage costs as much as a year "
-        f"(time factor {TIME_FACTOR:,}); prices are the usual ones",
+        "so that amounts can be seen, a second of storage costs as much as a year "
+        f"(time factor {TIME_FACTOR:,})",
         time_factor=TIME_FACTOR,
     )
-    note(f"{money.dropper} is run by somebody who will drop data", dropper=money.dropper)
+    note(f"{money.dropper} is run by somebody who will throw data away", dropper=money.dropper)
 
 
 def drop_data(money: Money) -> None:
@@ -86,7 +109,7 @@ def drop_data(money: Money) -> None:
     number = money.dropper.removeprefix("node-")
     (money.demo.folder / "nodes" / number / DROP_FILE).touch()
     money.dropped_ms = time.time_ns() // 1_000_000
-    money.demo.teller.note(f"{money.dropper} drops a fifth of its data and says nothing of it")
+    money.demo.teller.note(f"{money.dropper} throws a fifth of its data away and says nothing")
 
 
 def watch_pay(money: Money) -> None:
@@ -102,6 +125,7 @@ def watch_pay(money: Money) -> None:
     check_fall(money, fallen)
     last = max(slashed, fallen, key=lambda one: one.epoch)
     tell_epochs(money, last)
+    tell_bill(money)
     if money.wait(lambda: _claimed(money, last), f"epoch {last.epoch} is settled") is not None:
         compare_balances(money, last)
 
@@ -153,8 +177,8 @@ def check_fall(money: Money, fallen: EpochFacts) -> None:
     }
     demo.check(
         proven.failed > 0 and 0 < back <= charged,
-        f"epoch {fallen.epoch}: {proven.failed:,} of {proven.samples:,} samples of {money.dropper} "
-        f"failed; of {euro(charged)} charged for it it earned {euro(earned)}",
+        f"epoch {fallen.epoch}: {proven.failed:,} of {proven.samples:,} samples of "
+        f"{money.dropper} failed: of {euro(charged)} it earns {euro(earned)}",
     )
     demo.check(
         returned == sum(line.refund_pico for line in lines) >= back,
@@ -171,10 +195,16 @@ def check_slash(money: Money, slashed: EpochFacts) -> None:
     demo.figures["slash"] = {"epoch": slashed.epoch, **asdict(parts)}
     demo.check(
         parts.whole and parts.taken_pico > 0,
-        f"epoch {slashed.epoch}: {euro(parts.taken_pico)} held of {money.dropper} are gone: "
-        f"repair {euro(parts.repair_pico)}, customer {euro(parts.customers_pico)}, "
-        f"reporter {euro(parts.reporter_pico)}, insurance {euro(parts.insurance_pico)}",
+        f"epoch {slashed.epoch}: {money.dropper} was found out; {euro(parts.taken_pico)} "
+        "held of its pay are gone, in this order:",
     )
+    rows = [
+        ["1. repair of what it lost", euro(parts.repair_pico)],
+        ["2. the customer", euro(parts.customers_pico)],
+        ["3. who reported it", euro(parts.reporter_pico)],
+        ["4. insurance", euro(parts.insurance_pico)],
+    ]
+    demo.teller.table(rows, right=frozenset((1,)), head=False)
 
 
 def tell_epochs(money: Money, until: EpochFacts) -> None:
@@ -194,7 +224,7 @@ def tell_epochs(money: Money, until: EpochFacts) -> None:
         back = sum(one.refund_pico + one.credit_pico for one in customers)
         paid = sum(one.charge_pico - one.refund_pico for one in customers)
         each = sum(others) // len(others)
-        rows.append([str(facts.epoch), euro(paid), euro(back), euro(own), euro(each)])
+        rows.append([str(facts.epoch), *(euro(x, unit=False) for x in (paid, back, own, each))])
         figures.append(
             {
                 "epoch": facts.epoch,
@@ -206,6 +236,7 @@ def tell_epochs(money: Money, until: EpochFacts) -> None:
         )
     money.demo.figures["epochs"] = figures
     money.demo.teller.table(rows, right=frozenset(range(5)), epochs=figures)
+    money.demo.teller.note("EUR. What lies there before its first proof costs nothing")
 
 
 def compare_balances(money: Money, wanted: EpochFacts) -> None:
@@ -216,18 +247,18 @@ def compare_balances(money: Money, wanted: EpochFacts) -> None:
         return
     facts, chain = found
     document = money.settled.document(facts)
-    published = {leaf.account: leaf for leaf in document.content.leaves}
-    rows = [["node", "account", "published", "on the chain", "held back"]]
+    owners = {one.account: money.names.get(one.node, "") for one in document.content.inputs.nodes}
+    rows = [["", "account", f"epoch {facts.epoch} says", "on the chain", "held back"]]
     figures = []
-    owners = {one.account: one.node for one in document.content.inputs.nodes}
-    for account, leaf in sorted(published.items(), key=lambda one: _order(money, owners, one[0])):
-        name = money.names.get(owners.get(account, b""), "reporter")
-        said, has = leaf.released_micro, chain[account]
-        rows.append([name, "0x" + account.hex(), *(micro(x) for x in (said, has, leaf.held_micro))])
+    for leaf in sorted(document.content.leaves, key=lambda one: _order(owners, one.account)):
+        said, has, account = leaf.released_micro, chain[leaf.account], leaf.account.hex()
+        name = owners.get(leaf.account, "reporter")
+        amounts = (micro(amount, unit=False) for amount in (said, has, leaf.held_micro))
+        rows.append([name, f"0x{account[:6]}…{account[-6:]}", *amounts])
         figures.append(
             {
                 "node": name,
-                "account": "0x" + account.hex(),
+                "account": "0x" + account,
                 "published_micro": said,
                 "chain_micro": has,
                 "held_micro": leaf.held_micro,
@@ -246,8 +277,8 @@ def compare_balances(money: Money, wanted: EpochFacts) -> None:
     }
     demo.check(
         equal == len(figures) and total == document.index.released_micro > 0,
-        f"{equal} of {len(figures)} accounts have on the chain what epoch {facts.epoch} says, "
-        f"to the unit of 0.000001 EUR; together {micro(total)}",
+        f"{equal} of {len(figures)} accounts have on the chain what the published epoch says, "
+        f"to 0.000001 EUR: {micro(total)} together",
     )
     recompute(money, facts)
 
@@ -267,35 +298,46 @@ def _at_rest(money: Money, wanted: EpochFacts) -> tuple[EpochFacts, dict[bytes, 
     return None if moving else (before, balances)
 
 
-def _order(money: Money, owners: dict[bytes, bytes], account: bytes) -> tuple[int, bytes]:
-    name = money.names.get(owners.get(account, b""), "")
-    number = name.removeprefix("node-")
+def _order(owners: dict[bytes, str], account: bytes) -> tuple[int, bytes]:
+    number = owners.get(account, "").removeprefix("node-")
     return (int(number) if number.isdigit() else 1 << 10, account)
 
 
 def recompute(money: Money, facts: EpochFacts) -> None:
-    """Let the program that anybody has compute the epoch again."""
+    """Let the program that anybody has compute the epoch again: as it is told, and as settled."""
     demo = money.demo
-    command = [sys.executable, "-m", "atoll", "epoch", "recompute", str(facts.epoch)]
-    ended = subprocess.run(
-        [*command, "--data", str(demo.folder), "--json"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    said = json.loads(ended.stdout) if ended.stdout else {"agrees": False}
-    demo.figures["recompute"] = said
-    demo.check(
-        ended.returncode == 0 and said["agrees"] and said["content"] == facts.content,
-        f"`atoll epoch recompute {facts.epoch}` agrees: {facts.content[:16]}…",
+    demo.figures["recompute"] = []
+    for flags in ((), ("--from-chain-only",)):
+        words = ("epoch", "recompute", str(facts.epoch), *flags)
+        status, said = money.atoll(*words, "--data", str(demo.folder))
+        demo.figures["recompute"].append(said)
+        demo.check(
+            status == 0 and bool(said.get("agrees")) and said.get("content") == facts.content,
+            f"`atoll {' '.join(words)}` agrees: {facts.content[:16]}…",
+        )
+
+
+def tell_bill(money: Money) -> None:
+    """Show what the customer sees of all this."""
+    status, bill = money.atoll("bill")
+    if status:
+        return
+    spent, left = parse_euro(bill["to_date_eur"]), parse_euro(bill["balance_eur"])
+    factor = {"time_factor": bill["time_factor"]}
+    money.demo.teller.note(
+        f"`atoll bill`: {euro(spent)} for this month so far, {euro(left)} of play money left",
+        to_date_pico=spent,
+        balance_pico=left,
+        **factor,
     )
 
 
-def euro(amount_pico: int) -> str:
+def euro(amount_pico: int, *, unit: bool = True) -> str:
     """Show an amount of the ledger as far as the chain has decimals."""
-    return micro(amount_pico // PICO_PER_MICRO)
+    return micro(amount_pico // PICO_PER_MICRO, unit=unit)
 
 
-def micro(amount_micro: int) -> str:
+def micro(amount_micro: int, *, unit: bool = True) -> str:
     """Show an amount of the chain, exactly."""
-    return f"{amount_micro // MICRO_PER_EUR}.{amount_micro % MICRO_PER_EUR:06d} EUR"
+    text = f"{amount_micro // MICRO_PER_EUR}.{amount_micro % MICRO_PER_EUR:06d}"
+    return f"{text} EUR" if unit else text

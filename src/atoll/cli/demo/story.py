@@ -63,14 +63,19 @@ class Teller:
             click.echo(f"   {mark} {text}")
 
     def table(
-        self, rows: list[list[str]], *, right: frozenset[int] = frozenset(), **figures: Any
+        self,
+        rows: list[list[str]],
+        *,
+        right: frozenset[int] = frozenset(),
+        head: bool = True,
+        **figures: Any,
     ) -> None:
-        """Show rows under their heads; ``right``: columns of figures."""
+        """Show rows, the first as a ``head``; ``right``: columns of figures."""
         if self._as_json:
             self._line({"event": "table", "rows": rows, **figures})
             return
         for place, line in enumerate(table(rows, right=right)):
-            click.echo(f"   {self._paint(line, '2') if not place else line}")
+            click.echo(f"     {self._paint(line, '2') if head and not place else line}")
 
     def result(self, facts: dict[str, Any]) -> None:
         """Say how it ended."""
