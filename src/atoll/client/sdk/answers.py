@@ -39,6 +39,7 @@ for _kind in (
     Kind.PART_TOO_SMALL,
     Kind.KEY_NOT_FOUND,
     Kind.CLOCK_SKEW,
+    Kind.UNPAID,
 ):
     _KINDS[meaning_of(_kind).s3_code] = _kind
 _KINDS["SignatureDoesNotMatch"] = Kind.UNAUTHENTICATED
