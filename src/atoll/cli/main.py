@@ -67,6 +67,12 @@ _SECTIONS: dict[str, dict[str, Entry]] = {
         "chain": ("atoll.cli.chain:chain", "See and set up the chain that is settled on."),
         "genesis": ("atoll.cli.genesis:genesis", "Check who got the tokens, by file and chain."),
     },
+    "For holders": {
+        "stake": ("atoll.cli.holder.stake:stake", "Put ATOLL behind a node as its own tranche."),
+        "delegate": ("atoll.cli.holder.delegate:delegate", "Put ATOLL behind somebody's node."),
+        "unbond": ("atoll.cli.holder.unbond:unbond", "Begin to take ATOLL back."),
+        "claim": ("atoll.cli.holder.claim:claim", "Take rewards, and what is liable no more."),
+    },
     "What if": {
         "price": (
             "atoll.cli.price:price",
