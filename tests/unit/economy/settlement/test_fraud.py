@@ -3,17 +3,35 @@
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.fixtures.cheat import CheatTree
 
+from atoll.core.errors import AtollError, Kind
 from atoll.economy.settlement.fraud import (
+    BadLeaf,
+    BadSum,
     Disorder,
     Falling,
     Fault,
     Missing,
     Unshown,
+    all_shown,
     calls_of,
+    chunk_level,
     find_fault,
+    leaf_words,
+    path_words,
+    shown_chunk,
 )
-from atoll.economy.settlement.sumtree import Leaf, SumTree, build, check_leaf
+from atoll.economy.settlement.sumtree import (
+    Leaf,
+    SumTree,
+    build,
+    check_leaf,
+    leaf_hash,
+    node_hash,
+    root_of,
+    sums_word,
+)
 
 
 def leaf(number: int, released: int = 10, held: int = 1) -> Leaf:
@@ -116,3 +134,68 @@ def test_a_fault_is_found_exactly_where_somebody_loses(
     before = [leaf(number, old[number]) for number in sorted(old)]
     fault = judge([leaf(number, new[number]) for number in sorted(new)], before)
     assert (fault is not None) == loses
+
+
+# --- wrong sums -----------------------------------------------------------------------------------
+
+
+def judge_sums(leaves: list[Leaf], wrong: dict[tuple[int, int], int]) -> tuple[Fault | None, bytes]:
+    """Judge a tree of right leaves with recorded sums replaced."""
+    cheat = CheatTree(leaves, wrong)
+    return find_fault(None, leaves, len(leaves), cheat.root, cheat.sums), cheat.root
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.integers(1, 70), st.data())
+def test_a_wrong_sum_is_found_wherever_it_is(count: int, data: st.DataObject) -> None:
+    leaves = [leaf(number, 10 + number, number) for number in range(1, count + 1)]
+    honest = CheatTree(leaves)
+    level = data.draw(st.integers(0, len(honest.levels) - 1))
+    place = data.draw(st.integers(0, (count - 1) >> level))
+    off = data.draw(st.sampled_from([1 << 128, 5, (3 << 128) + 7, -1, -(1 << 128)]))
+    word = honest.word_of(level, place)
+    if off < 0 and min(word >> 128, word & ((1 << 128) - 1)) == 0:
+        return
+    fault, root = judge_sums(leaves, {(level, place): word + off})
+    match fault:
+        case BadSum(position, recorded, left, right, path):
+            assert level > 0
+            sides = sum(int.from_bytes(side[32:], "big") for side in (left, right))
+            assert recorded == sides + off
+            node = node_hash(left, right)
+        case BadLeaf(shown, position, recorded, path):
+            node = leaf_hash(shown)
+            assert recorded != sums_word(shown.released_micro, shown.held_micro)
+        case _:
+            raise AssertionError(fault)
+    # As the contract checks it: the way up leads to the root that was proposed.
+    for sibling in path:
+        here = node + recorded.to_bytes(32, "big")
+        recorded += int.from_bytes(sibling[32:], "big")
+        node = node_hash(sibling, here) if position & 1 else node_hash(here, sibling)
+        position >>= 1
+    assert root_of(count, recorded, node) == root
+
+
+def test_two_wrong_sums_have_to_be_shown() -> None:
+    leaves = [leaf(number) for number in range(1, 10)]
+    honest = CheatTree(leaves)
+    wrong = {(1, 1): honest.word_of(1, 1) + (5 << 128), (2, 1): honest.word_of(2, 1) - (5 << 128)}
+    fault, _ = judge_sums(leaves, wrong)
+    assert fault == Unshown(1)
+    assert judge_sums(leaves, {})[0] is None
+
+
+def test_what_was_shown_makes_the_tree_that_was_proposed() -> None:
+    leaves = [leaf(number) for number in range(1, 131)]
+    tree = build(leaves)
+    shown: dict[int, tuple[Leaf, ...]] = {}
+    for chunk in (2, 0, 1):
+        assert all_shown(130, shown) is None
+        opening = tree.open(chunk_level(130), chunk)
+        words = [leaf_words(one) for one in opening.leaves]
+        shown[chunk] = shown_chunk(tree.root, 130, chunk, words, path_words(opening.path))
+    assert all_shown(130, shown) == leaves
+    with pytest.raises(AtollError) as error:
+        shown_chunk(tree.root, 130, 0, words, path_words(opening.path))
+    assert error.value.kind is Kind.CORRUPT
