@@ -27,18 +27,21 @@ def names(folder: Path) -> list[str]:
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
 
 
-async def test_a_mirror_is_complete_and_stays_so(database: SqlDatabase, tmp_path: Path) -> None:
+async def test_a_mirror_is_complete_and_stays_so(
+    database: SqlDatabase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("atoll.coordinator.billing.mirror.EPOCHS_PAGE_MAX", 3)
     epochs, copied = tmp_path / "epochs", tmp_path / "mirror"
     config = BillingConfig(1_000, FolderDisk(epochs))
     compute = ThreadCompute(1)
     mirror = EpochMirror(database, compute, config, FolderDisk(copied))
     assert await mirror.copy() == 0
-    for epoch in range(1, 150):
+    for epoch in range(1, 12):
         await publish(database, epochs, epoch)
     assert await mirror.copy() > 0
     assert names(copied) == names(epochs)
     assert await mirror.copy() == 0
-    await publish(database, epochs, 150, State.COMPUTED)
+    await publish(database, epochs, 12, State.COMPUTED)
     assert await mirror.copy() == 0, "nobody was told of it"
     (copied / "3" / "index").unlink()
     again = EpochMirror(database, compute, config, FolderDisk(copied))
@@ -46,9 +49,9 @@ async def test_a_mirror_is_complete_and_stays_so(database: SqlDatabase, tmp_path
     assert (copied / "3" / "index").exists()
     for path in (epochs / "chunks").iterdir():
         path.write_bytes(b"broken")
-    await publish(database, epochs, 151)
+    await publish(database, epochs, 13)
     for path in (epochs / "chunks").iterdir():
         path.write_bytes(b"broken")
     with pytest.raises(AtollError):
         await again.copy()
-    assert not (copied / "151").exists(), "what is broken is not copied"
+    assert not (copied / "13").exists(), "what is broken is not copied"
