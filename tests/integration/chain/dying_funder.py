@@ -5,6 +5,7 @@ itself (SIGKILL) after the n-th write of the database or the n-th transaction ha
 """
 
 import asyncio
+import importlib
 import os
 import signal
 import sys
@@ -19,8 +20,10 @@ from tests.integration.chain.test_funding import CREDITED, PAYERS, credit_all, p
 
 from atoll.runtime.database import SqlDatabase
 
-EPOCHS = 3
+EPOCHS = 2
 CHILDREN_MAX = 400
+LIBRARIES = ("web3", "web3.providers.rpc", "eth_abi.abi", "coincurve", "rlp")
+"""Imported when they are needed; here once for all children."""
 
 
 class Server:
@@ -65,6 +68,8 @@ async def child(folder: Path, url: str, count: int) -> None:
 
 
 def main(folder: Path, url: str) -> int:
+    for name in LIBRARIES:
+        importlib.import_module(name)
     for number in range(CHILDREN_MAX):
         pid = os.fork()
         if not pid:

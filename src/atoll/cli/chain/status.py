@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,9 +12,11 @@ import click
 from atoll.cli.options import config_option, data_option, json_option
 from atoll.cli.output import emit, paint, table
 from atoll.core.errors import AtollError
+from atoll.core.money import PICO_PER_MICRO, show_euro
 from atoll.core.ports import ChainBlock
 
 if TYPE_CHECKING:
+    from atoll.coordinator.funding.model import Reconciliation
     from atoll.economy.chain.book import Checked
     from atoll.economy.chain.link import ChainLink
     from atoll.economy.chain.model import Contract
@@ -40,6 +43,8 @@ class _Facts:
     """Empty while the chain is away."""
     accounts: dict[str, bytes]
     balances: dict[str, int]
+    money: "Reconciliation | None"
+    """Customers' euros on the chain and in the books; None where that cannot be told."""
 
 
 @click.command()
@@ -47,7 +52,7 @@ class _Facts:
 @config_option
 @json_option
 def status(data: Path | None, config_file: Path | None, as_json: bool) -> None:
-    """Show chain, block, lag, what waits to be sent, and whether the contracts are ours."""
+    """Show chain, lag, what waits, whether contracts are ours and euros agree with the books."""
     facts = asyncio.run(_gather(data, config_file))
     if as_json:
         emit(_as_json(facts))
@@ -63,6 +68,7 @@ async def _gather(data: Path | None, config_file: Path | None) -> _Facts:
 
 
 async def _ask(link: "ChainLink") -> _Facts:
+    from atoll.coordinator.funding.books import reconcile
     from atoll.economy.chain.book import check_contract
     from atoll.economy.chain.outbox import check_chain
 
@@ -71,6 +77,7 @@ async def _ask(link: "ChainLink") -> _Facts:
     head, problem = None, ""
     checked: dict[str, Checked] = {}
     balances: dict[str, int] = {}
+    money: Reconciliation | None = None
     try:
         chain = await link.chain()
         await check_chain(chain, link.config.chain_id)
@@ -81,6 +88,9 @@ async def _ask(link: "ChainLink") -> _Facts:
             balances[role] = await chain.balance(address)
     except AtollError as error:
         head, problem = None, str(error)
+    if head is not None:
+        with suppress(AtollError):  # contracts that are not there yet, or a chain in a hurry
+            money = await reconcile(link.database, link)
     return _Facts(
         chain_id=link.config.chain_id,
         embedded=link.config.embedded,
@@ -93,6 +103,7 @@ async def _ask(link: "ChainLink") -> _Facts:
         checked=checked,
         accounts=accounts,
         balances=balances,
+        money=money,
     )
 
 
@@ -144,6 +155,19 @@ def _as_json(facts: _Facts) -> dict[str, object]:
             }
             for name, contract in facts.contracts.items()
         },
+        "money": None if facts.money is None else _money_as_json(facts.money),
+    }
+
+
+def _money_as_json(money: "Reconciliation") -> dict[str, object]:
+    return {
+        "agrees": money.agrees,
+        "moves": money.moves,
+        "waits_for": money.waits_for,
+        "sums": [
+            {"name": one.name, "chain_micro": one.chain_micro, "books_micro": one.books_micro}
+            for one in money.lines
+        ],
     }
 
 
@@ -171,7 +195,27 @@ def _lines(facts: _Facts) -> list[str]:
         f"{'outbox':10} {words}, {out.final} final, {out.failed} undone, {out.refused} refused"
     )
     lines += [f"{'':10} {key}: {problem}" for key, problem in out.problems]
-    return [*lines, *_contract_lines(facts)]
+    return [*lines, *_contract_lines(facts), *_money_lines(facts)]
+
+
+def _money_lines(facts: _Facts) -> list[str]:
+    money = facts.money
+    if money is None:
+        return []
+
+    def euro(micro: int) -> str:
+        return show_euro(micro * PICO_PER_MICRO, decimals_min=6)
+
+    rows = [("euros", "chain", "books", "")]
+    for one in money.lines:
+        verdict = "" if not one.difference_micro else f"{euro(one.difference_micro)} differ"
+        if one.difference_micro and not money.moves:
+            verdict = paint(verdict, fg="red")
+        rows.append((one.name, euro(one.chain_micro), euro(one.books_micro), verdict))
+    lines = ["", *table(rows, right=frozenset({1, 2}))]
+    if money.moves:
+        lines.append(f"{money.moves} movements are under way")
+    return [*lines, f"waits for: {money.waits_for}"] if money.waits_for else lines
 
 
 def _contract_lines(facts: _Facts) -> list[str]:

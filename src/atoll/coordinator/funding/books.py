@@ -26,10 +26,12 @@ READS_MAX = 5
 """A block in the middle of asking means asking again, so often at most."""
 
 
-async def reconcile(
-    database: Database, link: ChainLink, views: Views, waits_for: str
-) -> Reconciliation:
-    """Ask the chain for every sum that the books have, too. Raises what the chain raises."""
+async def reconcile(database: Database, link: ChainLink) -> Reconciliation:
+    """Ask the chain for every sum that the books have, too.
+
+    Raises what the chain raises, ``UNREACHABLE`` while contracts are not there.
+    """
+    views = Views(link)
     chain = await link.chain()
     addresses = await _addresses(views)
     read = partial(_books, addresses=addresses)
@@ -40,7 +42,7 @@ async def reconcile(
         after = await chain.block()
         if before is None or after is None or before.hash == after.hash:
             lines = tuple(ReconciliationLine(name, found[name], books[name]) for name in found)
-            return Reconciliation(lines, moves, waits_for)
+            return Reconciliation(lines, moves, await database.read(store.waits_for))
         before = after
     raise AtollError(
         Kind.OVERLOADED,

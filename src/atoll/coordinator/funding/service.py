@@ -50,6 +50,7 @@ from atoll.economy.settlement.wire import decode_rows
 
 ROUNDS_MAX = 16
 """Of one step: after so many it lets others go on."""
+WAITS_CHARACTERS_MAX = 300
 _AWAY = frozenset({Kind.UNREACHABLE, Kind.TIMEOUT, Kind.OVERLOADED})
 
 
@@ -102,6 +103,7 @@ class FundingService(Part):
         self._connected = False
         self.waits_for = ""
         """What money on its way to the chain waits for, in words; empty for nothing."""
+        self._noted = ""
         if on_chain is None:
             return
         link = on_chain.link
@@ -207,7 +209,7 @@ class FundingService(Part):
         Raises ``CONFIG`` where there is no chain, and what the chain raises.
         """
         on_chain = self._require()
-        return await reconcile(self._database, on_chain.link, self._views, self.waits_for)
+        return await reconcile(self._database, on_chain.link)
 
     def _require(self) -> OnChain:
         if self._on_chain is None:
@@ -222,8 +224,15 @@ class FundingService(Part):
     # --- the step -------------------------------------------------------------------------------
 
     async def _paced(self) -> None:
-        if self._clock.monotonic() >= self._begins:
+        if self._clock.monotonic() < self._begins:
+            return
+        try:
             await self.step()
+        finally:
+            if self.waits_for != self._noted:
+                self._noted = self.waits_for
+                words = self._noted[:WAITS_CHARACTERS_MAX]
+                await self._database.write(partial(store.note_waiting, words=words))
 
     async def step(self) -> int:
         """Follow ledger, documents and chain, and act; return how much moved.

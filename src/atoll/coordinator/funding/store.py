@@ -127,8 +127,9 @@ _PUT_POT = Statement("""
         drawn_micro = excluded.drawn_micro, take_micro = excluded.take_micro""")
 _MAKE_PROGRESS = Statement("""
     INSERT INTO funding_progress (id, next_serial, entry, event, epoch_charged, epoch_known,
-        funded_micro, take_micro, insured_micro, advanced_micro, sent_micro, counted_micro)
-    VALUES (1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0) ON CONFLICT (id) DO NOTHING""")
+        funded_micro, take_micro, insured_micro, advanced_micro, sent_micro, counted_micro,
+        waits_for)
+    VALUES (1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, '') ON CONFLICT (id) DO NOTHING""")
 _PROGRESS_LOCKED = Statement(
     "SELECT {columns} FROM funding_progress WHERE id = 1 FOR UPDATE", columns=_PROGRESS
 )
@@ -152,6 +153,8 @@ _PUT_EVENT = Statement("""
         generation = excluded.generation, undone = excluded.undone,
         sent_micro = excluded.sent_micro, counted_micro = excluded.counted_micro""")
 _SERIAL = Statement("SELECT next_serial FROM funding_progress WHERE id = 1")
+_WAITS_FOR = Statement("SELECT waits_for FROM funding_progress WHERE id = 1")
+_NOTE_WAITING = Statement("UPDATE funding_progress SET waits_for = :waits_for WHERE id = 1")
 _NEXT_SERIAL = Statement("UPDATE funding_progress SET next_serial = :next WHERE id = 1")
 
 
@@ -428,6 +431,17 @@ def progress_now(connection: Connection) -> Progress:
     """Return how far funding is."""
     row: Sequence[Any] | None = _PROGRESS_READ.first(connection)
     return Progress() if row is None else Progress(*(int(value) for value in row))
+
+
+def waits_for(connection: Connection) -> str:
+    """Return what funding waited for at its last step, in words; empty for nothing."""
+    return str(_WAITS_FOR.scalar(connection) or "")
+
+
+def note_waiting(connection: Connection, words: str) -> None:
+    """Keep what funding waits for."""
+    progress(connection)
+    _NOTE_WAITING.run(connection, waits_for=words)
 
 
 def save_progress(connection: Connection, now: Progress) -> None:

@@ -85,6 +85,8 @@ FUNDING_PROGRESS = Table(
     Column("advanced_micro", Big, nullable=False),
     Column("sent_micro", Big, nullable=False),
     Column("counted_micro", Big, nullable=False),
+    # In words, for people.
+    Column("waits_for", String, nullable=False),
     sqlite_with_rowid=False,
 )
 

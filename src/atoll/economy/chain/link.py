@@ -76,7 +76,7 @@ class ChainLink:
     ) -> None:
         """``seed``: 32 secret bytes that the keys follow from. Raises ``CONFIG``."""
         self._clock = clock
-        self._database = database
+        self._database = self.database = database
         self._open = open_chain
         self._chain: Chain | None = None
         self._opening = asyncio.Lock()

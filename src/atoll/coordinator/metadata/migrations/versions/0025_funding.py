@@ -81,6 +81,7 @@ def upgrade() -> None:
         sa.Column("advanced_micro", sa.BigInteger(), nullable=False),
         sa.Column("sent_micro", sa.BigInteger(), nullable=False),
         sa.Column("counted_micro", sa.BigInteger(), nullable=False),
+        sa.Column("waits_for", sa.String(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("funding_progress_key")),
         sqlite_with_rowid=False,
     )
