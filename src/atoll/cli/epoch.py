@@ -77,12 +77,23 @@ def list_(place: str | None, data: Path | None, as_json: bool) -> None:
     if as_json:
         emit([msgspec.to_builtins(one) for one in found])
         return
-    rows = [["epoch", "from", "until", "state", "content hash"]]
+    rows = [["epoch", "from", "until", "state", "signed", "claimed", "content hash"]]
     rows += [
-        [str(one.epoch), _time(one.from_ms), _time(one.until_ms), one.state, one.content[:16]]
+        [
+            str(one.epoch),
+            _time(one.from_ms),
+            _time(one.until_ms),
+            one.settlement.state if one.settlement else one.state,
+            f"{one.settlement.signatures}" if one.settlement else "",
+            _euro(one.settlement.claimed_micro * PICO_PER_MICRO) if one.settlement else "",
+            one.content[:16],
+        ]
         for one in found
     ]
-    click.echo("\n".join(table(rows, right=frozenset({0}))))
+    click.echo("\n".join(table(rows, right=frozenset({0, 4, 5}))))
+    waits = next((one for one in found if one.settlement and one.settlement.problem), None)
+    if waits is not None and waits.settlement is not None:
+        say(f"epoch {waits.epoch}: {waits.settlement.problem}")
     if not found:
         say("no epoch was closed yet")
 
@@ -94,9 +105,9 @@ def list_(place: str | None, data: Path | None, as_json: bool) -> None:
 @click.argument("number", metavar="N", type=click.IntRange(1))
 @_source_options
 def show(number: int, place: str | None, data: Path | None, as_json: bool) -> None:
-    """Show what epoch N came to."""
-    document = _run(place, data, lambda source: _document(source, number))
-    facts = _facts(document)
+    """Show what epoch N came to, and how far it is on the chain."""
+    document, settlement = _run(place, data, lambda source: _shown(source, number))
+    facts = {**_facts(document), "settlement": settlement}
     if as_json:
         emit(facts)
         return
@@ -114,7 +125,7 @@ def show(number: int, place: str | None, data: Path | None, as_json: bool) -> No
         ["network's share", show_euro(facts["take_pico"])],
         ["owed by the root", f"{show_euro(index.released_micro * PICO_PER_MICRO)} so far"],
     ]
-    click.echo("\n".join(table(rows)))
+    click.echo("\n".join(table([*rows, *_settled_rows(settlement)])))
     click.echo("")
     nodes = [["node", "earned", "repair", "released", "held"]]
     nodes += [
@@ -125,6 +136,34 @@ def show(number: int, place: str | None, data: Path | None, as_json: bool) -> No
     more = len(document.content.result.nodes) - ROWS_MAX
     if more > 0:
         say(f"and {more} more: --json shows all")
+
+
+async def _shown(source: Source, number: int) -> "tuple[Document, dict[str, Any] | None]":
+    """Return a document, and its way to the chain where the source is a coordinator's door."""
+    import msgspec
+
+    from atoll.cli.epoch_sources import DoorSource
+
+    document = await _document(source, number)
+    told = (await source.facts(number)).settlement if isinstance(source, DoorSource) else None
+    return document, None if told is None else msgspec.structs.asdict(told)
+
+
+def _settled_rows(settlement: dict[str, Any] | None) -> list[list[str]]:
+    """Return what is told of an epoch's way to the chain, for people."""
+    if settlement is None:
+        return []
+    rows = [["on the chain", settlement["state"]]]
+    if settlement.get("signatures"):
+        signed = f"{settlement['signatures']} verifiers, {settlement['quorum']} are needed"
+        rows.append(["signed by", f"{signed} (attempt {settlement['attempt']})"])
+    names = ("proposed_transaction", "final_transaction")
+    rows += [[name.split("_")[0], settlement[name]] for name in names if settlement.get(name)]
+    if settlement.get("claimed_micro"):
+        rows.append(["claimed", show_euro(settlement["claimed_micro"] * PICO_PER_MICRO)])
+    if settlement.get("problem"):
+        rows.append(["waits", settlement["problem"]])
+    return rows
 
 
 def _figures(one: Any) -> tuple[int, int, int, int]:

@@ -106,6 +106,17 @@ class DoorSource:
         except msgspec.MsgspecError as cause:
             raise AtollError(Kind.CORRUPT, "list epochs", f"no list of epochs: {cause}") from cause
 
+    async def facts(self, epoch: int) -> "EpochFacts":
+        """Return what is told of one epoch, how far it is on the chain included."""
+        import msgspec
+
+        from atoll.coordinator.billing.model import EpochFacts
+
+        try:
+            return msgspec.json.decode(await self._get(f"/{epoch}"), type=EpochFacts)
+        except msgspec.MsgspecError as cause:
+            raise AtollError(Kind.CORRUPT, "show epoch", f"no facts of one: {cause}") from cause
+
     async def index(self, epoch: int) -> bytes:
         """Return a document's index. Raises ``NOT_FOUND``."""
         return await self._get(f"/{epoch}/index")
