@@ -28,10 +28,10 @@ from atoll.core.messages.payouts import (
 from atoll.core.ports import Clock, Compute, Database
 from atoll.economy.ledger import store as ledger_store
 from atoll.economy.ledger.model import Account, AccountKind, Entry, Posting
+from atoll.economy.ledger.rules import changes
 from atoll.economy.ledger.service import post_in
 from atoll.economy.payments import xml
 from atoll.economy.payments.accounts import BankAccount
-from atoll.economy.payments.amounts import pico_of
 from atoll.economy.payments.booking import bank_account, entries_of, entry_of_failure
 from atoll.economy.payments.payouts.model import PayoutFile, Progress, State, Word
 from atoll.economy.payments.payouts.order import (
@@ -306,10 +306,17 @@ def _book(
         if ledger_store.find(connection, entry.key) is not None:
             continue
         bank = bank_account(iban)
-        missing_pico = (
-            -pico_of(one.movement.amount_cents) - ledger_store.balance(connection, bank).amount_pico
-        )
+        falls = changes(entry)
+        missing = {
+            account: -change - ledger_store.balance(connection, account).amount_pico
+            for account, change in falls.items()
+            if change < 0
+        }
+        if any(pico > 0 for account, pico in missing.items() if account != bank):
+            log.warning("movement %s contradicts what was booked", one.movement.key.hex())
+            continue
         entries = [entry]
+        missing_pico = missing.get(bank, 0)
         if missing_pico > 0:
             own = (
                 Posting(bank, missing_pico),
@@ -317,12 +324,7 @@ def _book(
             )
             key = b"bank-own/" + one.movement.key
             entries = [Entry(key, "own funds", one.movement.key, own, entry.memo), entry]
-        try:
-            post_in(connection, entries, now_ms)
-        except AtollError as error:
-            if error.kind is not Kind.PRECONDITION_FAILED:
-                raise
-            log.warning("a movement of the bank contradicts what was booked: %s", error.about)
+        post_in(connection, entries, now_ms)
 
 
 def _whole(row: FileRow, some: Sequence[Order]) -> PayoutFile:
