@@ -141,6 +141,7 @@ class EpochSigner:
         pin = Pinned(desk.key, court.chain_id, court.address, court.distributor)
         await self._compute.run(self.record.add, pin)
         count = 0
+        waits: AtollError | None = None
         for asked in found.statements:
             name = (asked.kind, asked.subject, asked.epoch, asked.stated)
             if name in self._refused:
@@ -149,13 +150,17 @@ class EpochSigner:
                 signature = await self.sign(desk, court, asked)
             except AtollError as error:
                 if error.kind not in _FINAL_REFUSALS:
-                    raise
+                    # It may be signed later; what else is asked for does not wait for it.
+                    waits = waits or error
+                    continue
                 _LOG.error("epoch %d is not signed: %s", asked.epoch, error)
                 self._refused[name] = str(error)
                 while len(self._refused) > REFUSED_MAX:
                     self._refused.popitem(last=False)
                 continue
             count += await self._post(desk, asked, signature)
+        if waits is not None:
+            _LOG.info("signing for %s: %s", desk.address, waits)
         return count
 
     async def sign(self, desk: Desk, court: Court, asked: AskedStatement) -> bytes:

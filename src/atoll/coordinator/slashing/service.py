@@ -63,6 +63,8 @@ class SlashingService(Part):
         """Aliases of nodes that have a case, as far as this process knows."""
         self._again_ms: dict[int, int] = {}
         self._asked: set[bytes] = set()
+        self._told: dict[int, str] = {}
+        """What kept a verdict from going on, as told last."""
         self._wants: Wants | None = None
         if settlement is not None:
             link = settlement.link
@@ -80,10 +82,11 @@ class SlashingService(Part):
             try:
                 await self._carry_out(case, self._settlement)
             except AtollError as error:
-                if not error.meaning.transient:
-                    raise
-                log.debug("verdict on %s waits: %s", show_node(case.node_id), error)
-                return
+                # The others do not wait for it.
+                known = self._told.get(case.alias) == str(error)
+                self._told[case.alias] = str(error)
+                level = logging.DEBUG if error.meaning.transient or known else logging.ERROR
+                log.log(level, "verdict on %s: %s", show_node(case.node_id), error)
 
     # --- cases ------------------------------------------------------------------------------
 
