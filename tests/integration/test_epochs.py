@@ -77,7 +77,11 @@ async def ledger_of(folder: Path) -> dict[str, int]:
 
 @pytest.mark.slow
 def test_epochs_of_a_coordinator_that_is_killed(tmp_path: Path) -> None:
-    environment = {"ATOLL_COORDINATOR_EPOCH_S": str(EPOCH_S), "ATOLL_CLOUD_PROFILE": "demo"}
+    environment = {
+        "ATOLL_COORDINATOR_EPOCH_S": str(EPOCH_S),
+        "ATOLL_CLOUD_PROFILE": "demo",
+        "ATOLL_CLOUD_ALLOWANCE_EURO": "0",
+    }
     flags = ("--ephemeral", "--nodes", "5", "--port", "0")
     with LocalCloud(*flags, environment={**os.environ, **environment}) as cloud:
         folder = Path(str(cloud.facts["data"]))

@@ -96,6 +96,8 @@ class Result:
     outcome: str
     samples: int
     failed: int
+    """Of them, by the verdict: also of pieces that were given up since the head was agreed, which
+    the outcome does not count. A node proves those from its trash."""
     pieces: tuple[bytes, ...]
     """Ids of pieces that failed."""
     verdict: bytes

@@ -171,7 +171,7 @@ class AuditService(Part):
             lambda c: store.read_results(c, 0, slot + 1, RESULTS_MAX, failed=True)
         )
         for result in recent:
-            if result.slot >= slot - SUSPICION_SLOTS and result.samples:
+            if result.slot >= slot - SUSPICION_SLOTS and result.outcome == FAILED:
                 self._suspicion[result.alias] = Score()
         self._closed = slot
         self._running = True
@@ -484,7 +484,8 @@ class AuditService(Part):
             alias=alias,
             outcome=FAILED if failures else PASSED,
             samples=verdict.samples,
-            failed=len(failures),
+            # As the verifiers signed it: pay follows from this figure, and they compare it.
+            failed=len(verdict.failed),
             pieces=pieces,
             verdict=encode_statement(ruling.signed),
         )
@@ -616,7 +617,8 @@ class AuditService(Part):
         """Go on with the follow-up of nodes whose verdicts other processes heard."""
         for one in results:
             if one.samples and (slot, one.alias) not in self._ruled:
-                self._follow_up(one.alias, one.samples - one.failed, one.failed)
+                failed = one.failed if one.outcome == FAILED else 0
+                self._follow_up(one.alias, one.samples - one.failed, failed)
         self._ruled = {key for key in self._ruled if key[0] > slot}
 
     def _owes(self, view: NodeView, slot: int, due: dict[int, int]) -> bool:
