@@ -26,6 +26,7 @@ FAULTS = [
     ("believed-workers", "crooks", "which never had it"),
     ("hasty-trash", "misleading", "it is TRASH there"),
     ("silent-upgrade", "growth", "not recovered"),
+    ("crowded-relays", "relays", "pieces lie behind relays"),
 ]
 SEEDS_TO_FIND_MAX = 8
 

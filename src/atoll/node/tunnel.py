@@ -66,13 +66,20 @@ class NodeTunnels:
         self._own = own
         self._changed = changed
         self._places: dict[Address, RelayPlace] = {}
+        self._last: list[RelayPlace] = []
         self._tasks: list[asyncio.Task[None]] = []
         self.carried_bytes = 0
 
     @property
     def places(self) -> list[RelayPlace]:
-        """Where this node is reached, in the order in which the relays are named."""
-        return [self._places[relay] for relay in self._relays if relay in self._places]
+        """Where this node is reached, in the order in which the relays are named.
+
+        While no tunnel stands it is where it was last: a node without a way is still no node that
+        others can call, and must not be taken for one.
+        """
+        found = [self._places[relay] for relay in self._relays if relay in self._places]
+        self._last = found or self._last
+        return self._last
 
     def start(self) -> None:
         """Begin to build tunnels."""
@@ -84,6 +91,7 @@ class NodeTunnels:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks.clear()
+        self._last = []
 
     async def _keep(self, relay: Address) -> None:
         """Build one tunnel again and again, while it is wanted."""

@@ -81,6 +81,8 @@ def weaknesses(world: "World", *, deep: bool = False) -> list[Weakness]:
                 indexes.add(piece.index)
                 assert node is not None
                 keepers.append(node)
+        if why := world.relays.crowd(keepers, segment.n):
+            found.append(Weakness(name, shape, why))
         if keepers and (why := clumps(keepers)):
             found.append(Weakness(name, shape, why))
         if len(indexes) < segment.n:

@@ -13,6 +13,7 @@ from unittest.mock import patch
 from typing_extensions import override
 
 from atoll.client.transfer import rebuild
+from atoll.coordinator.placement import rules as placement_rules
 from atoll.coordinator.placement.model import Policy
 from atoll.coordinator.repair import offers
 from atoll.coordinator.repair import rules as repair_rules
@@ -120,6 +121,15 @@ def _silent_upgrade() -> list[Any]:
     return [patch.object(upgrade_service, "changes", outbox)]
 
 
+def _crowded_relays() -> list[Any]:
+    """Placement and repair put as many pieces behind relays as come to hand."""
+
+    def all_of_them(pieces: int) -> int:
+        return pieces
+
+    return [patch.object(placement_rules, "relayed_max", all_of_them)]
+
+
 DELIBERATE: dict[str, Callable[[], list[Any]]] = {
     "ack-before-sync": _ack_before_sync,
     "skip-merkle-check": _skip_merkle_check,
@@ -130,6 +140,7 @@ DELIBERATE: dict[str, Callable[[], list[Any]]] = {
     "clumping": _clumping,
     "believed-workers": _believed_workers,
     "hasty-trash": _hasty_trash,
+    "crowded-relays": _crowded_relays,
 }
 """By name: what makes the patches."""
 

@@ -23,6 +23,7 @@ from atoll.sim.mergers import merge
 from atoll.sim.misleading import count_nothing
 from atoll.sim.network import NetworkFaults
 from atoll.sim.offenders import flap, refuse_reads
+from atoll.sim.relays import relay_away, relays_away
 from atoll.sim.scenario import FaultPlan
 from atoll.sim.thief import thief
 from atoll.sim.world import World
@@ -284,4 +285,6 @@ FAULTS: dict[str, FaultFunction] = {
     "watch-records": watch_records,
     "count-nothing": count_nothing,
     "grow": grow,
+    "relay-away": relay_away,
+    "relays-away": relays_away,
 }

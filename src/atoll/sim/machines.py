@@ -185,9 +185,11 @@ class NodeMachine(Machine):
             self.identity,
             self.config,
         )
+        direct = self.world.reachable(self)
         await service.start()
         self.world.started(self)
-        self.world.network.listen(self.address.host, self.address.port, life, service.app)
+        if direct:
+            self.world.network.listen(self.address.host, self.address.port, life, service.app)
 
 
 class CoordinatorMachine(Machine):
@@ -241,9 +243,7 @@ class GatewayMachine(Machine):
         self.control = control
         keyring = Keyring(self.root, rng)
         uploader = SegmentUploader(control, transport, compute, clock, self.identity, buffers)
-        self.paying = PayingTransport(
-            transport, ReceiptBook(self.identity, transport, clock, rng)
-        )
+        self.paying = PayingTransport(transport, ReceiptBook(self.identity, transport, clock, rng))
         downloader = SegmentDownloader(
             control, self.paying, compute, clock, self.identity.public_key, buffers
         )

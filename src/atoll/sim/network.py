@@ -119,7 +119,9 @@ class Exchange:
         server: Incarnation,
         method: str,
         path: str,
+        host: str,
     ) -> None:
+        self.host = host
         self.caller = caller
         self.server = server
         self.method = method
@@ -228,6 +230,14 @@ class Network:
 
         incarnation.at_crash(gone)
 
+    def silence(self, host: str) -> None:
+        """Let nobody listen at a host any more, and break off what goes through it."""
+        for place in [place for place in self._endpoints if place[0] == host]:
+            del self._endpoints[place]
+        for exchange in list(self._open):
+            if exchange.host == host:
+                exchange.break_off("the relay is gone")
+
     def join(self, incarnation: Incarnation) -> None:
         """Let the network learn of an incarnation's death."""
         incarnation.at_crash(lambda: self._dead(incarnation))
@@ -290,7 +300,9 @@ class Network:
             raise AtollError(Kind.TIMEOUT, "connect", "no connection in time", about=str(address))
         if endpoint is None or plan == "lost early":
             raise AtollError(Kind.UNREACHABLE, "connect", "refused", about=str(address))
-        exchange = Exchange(self, caller, endpoint.incarnation, scope["method"], scope["path"])
+        exchange = Exchange(
+            self, caller, endpoint.incarnation, scope["method"], scope["path"], address.host
+        )
         self._open[exchange] = None
         if plan:
             self._plans[exchange] = plan

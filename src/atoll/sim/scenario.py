@@ -94,6 +94,8 @@ class Scenario:
     """Nodes do most of the repairs: ``sim.crooks``."""
     quick_sets: bool = False
     """Nodes compare their sets with the coordinator's every few seconds: ``sim.misleading``."""
+    relayed: int = 0
+    """So many nodes can only be reached through relays: ``sim.relays``."""
     verifiers: int = 0
     """Verifiers of what nodes prove; without any nothing is proven."""
     lying_verifiers: int = 0

@@ -30,6 +30,9 @@ class Surroundings(Protocol):
     def coordinator(self) -> "HasIdentity":
         """The coordinator's machine."""
 
+    def reachable(self, node: object) -> bool:
+        """Connect a node that has just started; say whether it can be called itself."""
+
     def incarnation(self, name: str) -> Incarnation:
         """Return a new incarnation of this name."""
 

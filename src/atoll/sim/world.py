@@ -33,6 +33,7 @@ from atoll.sim.machines import ACCOUNT, CoordinatorMachine, GatewayMachine, Mach
 from atoll.sim.misleading import QUICK_SETS
 from atoll.sim.network import Network
 from atoll.sim.offenders import QUICK, misjudged
+from atoll.sim.relays import Relays
 from atoll.sim.scenario import Scenario
 from atoll.sim.trace import Trace
 from atoll.sim.workload import Ledger, Violation, run_client
@@ -85,6 +86,7 @@ class World:
         self.nodes_up_min = max(5, scenario.nodes // 2)
         """Crashes stop at so few nodes up."""
         self.verifiers = verifying.verifiers_of(self)
+        self.relays = Relays(self)
         self.spoilt: set[bytes] = set()
         """Pieces whose bytes were overwritten behind their node's back."""
         self.bucket = BucketInfo(
@@ -121,6 +123,13 @@ class World:
             repair=NODES_FIRST if self.scenario.node_repairs else None,
             sets=QUICK_SETS if self.scenario.quick_sets else None,
         )
+
+    def reachable(self, node: object) -> bool:
+        """Connect a node that has just started; say whether it can be called itself."""
+        if not isinstance(node, NodeMachine) or not self.relays.behind(node):
+            return True
+        self.relays.connect(node)
+        return False
 
     def violated(self, what: str) -> None:
         """Note that an invariant does not hold."""
@@ -221,6 +230,7 @@ class World:
     async def _liveness(self) -> None:
         self.trace.note("phase", "liveness")
         self.network.heal()
+        await self.relays.heal()
         machines: list[Machine] = [
             self.coordinator,
             self.gateway,

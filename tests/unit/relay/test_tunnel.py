@@ -356,6 +356,23 @@ def test_when_a_relay_goes_the_other_carries_on_and_the_change_is_told() -> None
     run(main())
 
 
+def test_a_node_whose_relays_are_all_away_does_not_pass_for_one_that_can_be_called() -> None:
+    async def main() -> None:
+        async with Scene(("reef",)) as scene:
+            await until(lambda: len(scene.tunnels.places) == 1)
+            before, changes = scene.tunnels.places, scene.changes
+            await scene.relays[0].stop()
+            for guest in scene.relays[0]._guests.values():
+                assert guest.tunnel is not None
+                guest.tunnel._link.close()
+            await until(lambda: scene.changes > changes)
+            assert scene.tunnels.places == before
+            await scene.tunnels.stop()
+            assert scene.tunnels.places == []
+
+    run(main())
+
+
 def test_a_key_that_is_not_proved_gets_no_port() -> None:
     async def main() -> None:
         async with Scene() as scene:

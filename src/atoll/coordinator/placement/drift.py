@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from atoll.coordinator.placement.model import Candidate, Policy
-from atoll.coordinator.placement.rules import asn_cap_of
+from atoll.coordinator.placement.rules import asn_cap_of, beyond_relays
 from atoll.core.messages import StoredPiece
 
 DOMAINS = ("operator", "network", "site")
@@ -22,7 +22,7 @@ class Violation:
 
     piece: StoredPiece
     rule: str
-    """``policy``, ``operator``, ``network``, ``site`` or ``asn``."""
+    """``policy``, ``operator``, ``network``, ``site``, ``relays`` or ``asn``."""
     hard: bool
     """Whether the piece must move; a soft cap only shows."""
     text: str
@@ -45,6 +45,9 @@ def violations(
         else:
             found.append(Violation(piece, "policy", True, "; ".join(policy.lacks(node))))
     found += _clumped(placed)
+    crowd = beyond_relays((piece for piece, _ in placed), nodes, len(there))
+    text = "too many of the segment's pieces lie behind relays"
+    found += [Violation(piece, "relays", True, text) for piece in crowd]
     found += _crowded(placed, len(there))
     return found
 

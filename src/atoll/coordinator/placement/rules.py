@@ -10,12 +10,13 @@ import math
 import struct
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 
 from atoll.coordinator.placement.model import Candidate, NodeState, Policy, Standing
 from atoll.core.errors import AtollError, Kind
+from atoll.core.messages import StoredPiece
 from atoll.core.policy.text import show_expression
 from atoll.core.ports import Rng
 from atoll.core.scheme import Scheme, scheme_for
@@ -124,6 +125,18 @@ RELAYED_SHARE = 3
 def relayed_max(pieces: int) -> int:
     """Return how many of a segment's pieces may lie on nodes behind relays."""
     return max(1, pieces // RELAYED_SHARE)
+
+
+def beyond_relays(
+    pieces: Iterable[StoredPiece], nodes: Mapping[int, Candidate], whole: int
+) -> list[StoredPiece]:
+    """Return the pieces to move so that no more than is allowed lie behind relays.
+
+    ``whole`` is the number of the segment's pieces. Nodes come to be behind relays after they took
+    their pieces: a provider moves house, a router is changed.
+    """
+    behind = [piece for piece in pieces if nodes[piece.alias].relayed]
+    return sorted(behind, key=lambda piece: piece.alias)[relayed_max(whole) :]
 
 
 class Domains:

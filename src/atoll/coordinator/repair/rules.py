@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from atoll.coordinator.placement.model import Candidate, NodeState, Policy, Standing
+from atoll.coordinator.placement.rules import beyond_relays
 from atoll.core.messages import StoredPiece
 from atoll.core.scheme import Scheme, scheme_of
 
@@ -311,6 +312,11 @@ def health_of(
     if shared > 1:
         leaving = {one.piece for one in misplaced}
         misplaced += clumped([piece for piece in kept if piece not in leaving], nodes)
+    leaving = {one.piece for one in misplaced}
+    misplaced += [
+        Misplaced(piece, "too many of the segment's pieces lie behind relays")
+        for piece in beyond_relays((one for one in kept if one not in leaving), nodes, n)
+    ]
     whole = sum(weight == 1.0 for weight, _, _, _ in best.values())
     return Health(
         scheme=scheme_of(k, n),

@@ -6,8 +6,10 @@ from hypothesis import strategies as st
 from tests.unit.coordinator.placement.test_rules import SeededRng
 
 from atoll.coordinator.placement import rules
+from atoll.coordinator.placement.drift import violations
 from atoll.coordinator.placement.model import POLICY_EVERYWHERE, Candidate
 from atoll.coordinator.registry.model import NodeState
+from atoll.core.messages import StoredPiece
 from atoll.core.policy.model import Subject
 from atoll.core.ports import Address
 
@@ -41,6 +43,19 @@ def test_never_more_than_a_third_lies_behind_relays(
     behind = sum(one.relayed for one in chosen)
     assert behind <= max(1, count // 3)
     assert len(chosen) >= min(count, direct)
+
+
+@given(st.integers(0, 12), st.integers(0, 12))
+def test_what_lies_behind_relays_beyond_a_third_is_to_move(direct: int, relayed: int) -> None:
+    nodes = [node(n) for n in range(direct)]
+    nodes += [node(100 + n, ("reef", "lagoon")) for n in range(relayed)]
+    pieces = [StoredPiece(index=i, alias=one.alias) for i, one in enumerate(nodes)]
+    by_alias = {one.alias: one for one in nodes}
+    moving = rules.beyond_relays(pieces, by_alias, len(pieces))
+    assert len(moving) == max(0, relayed - max(1, len(pieces) // 3))
+    assert all(by_alias[piece.alias].relayed for piece in moving)
+    found = [one for one in violations(pieces, by_alias, POLICY_EVERYWHERE) if one.rule == "relays"]
+    assert [one.piece for one in found] == moving
 
 
 @pytest.mark.parametrize(
