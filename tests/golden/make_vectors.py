@@ -22,6 +22,7 @@ from tests.golden.epoch_vectors import epochs
 from tests.golden.policy_vectors import attestations, credentials, policies
 from tests.golden.proof_vectors import proofs
 from tests.golden.recovery_vectors import recovery
+from tests.golden.slash_vectors import slashes
 from tests.golden.storage_vectors import logs, packs
 from tests.golden.sumtree_vectors import sumtree
 
@@ -659,6 +660,7 @@ VECTORS = {
     "node-store": logs,
     "epochs": epochs,
     "sumtree": sumtree,
+    "slashes": slashes,
     "messages": wire,
 }
 
