@@ -150,6 +150,15 @@ class Rooms:
                 ),
             )
             self.parts.append(self.settlement)
+        self.customers, customers = customers_of(
+            world.clock,
+            world.database,
+            world.compute,
+            self.registry,
+            self.market,
+            config.customers,
+            secret=world.secret(b"epoch-pseudonyms/1"),
+        )
         self.billing: BillingService | None = None
         if config.billing is not None:
             self.billing = BillingService(
@@ -164,6 +173,7 @@ class Rooms:
                 secret=world.secret(b"epoch-pseudonyms/1"),
                 providers=ProviderBook(),
                 slashes=SlashBook(world.database, world.compute),
+                reserved=self.customers.reserved,
             )
             self.parts.append(self.billing)
             self.parts += self._pay(world, config, self.billing)
@@ -196,17 +206,7 @@ class Rooms:
                     world.clock, world.database, self.registry, self.reputation, self.settlement
                 )
             )
-        self.parts.extend(
-            customers_of(
-                world.clock,
-                world.database,
-                world.compute,
-                self.registry,
-                self.market,
-                config.customers,
-                secret=world.secret(b"epoch-pseudonyms/1"),
-            )
-        )
+        self.parts += customers
         if config.allowance is not None:
             self.parts.append(AllowanceService(world.clock, world.database, config.allowance))
 

@@ -1,6 +1,6 @@
 """The nouns of billing: how far an epoch is, what it is frozen as, what is made of it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
@@ -159,6 +159,10 @@ class Slashes(Protocol):
         self, connection: Connection, epoch: int, slashes: Sequence[Slash], result: EpochResult
     ) -> None:
         """Take down, in the epoch's transaction, that it settled these."""
+
+
+Reserved = Callable[[Connection], Mapping[bytes, int]]
+"""What customers have prepaid and epochs do not charge: pico-euro by customer."""
 
 
 @dataclass(frozen=True, slots=True)

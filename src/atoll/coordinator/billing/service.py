@@ -20,6 +20,7 @@ from atoll.coordinator.billing.model import (
     Frozen,
     Made,
     Providers,
+    Reserved,
     Slashes,
     SoFar,
     State,
@@ -67,6 +68,7 @@ class BillingService(Part):
         secret: bytes,
         providers: Providers | None = None,
         slashes: Slashes | None = None,
+        reserved: Reserved | None = None,
     ) -> None:
         """``public_key``: the coordinator's; ``secret``: 32 bytes for pseudonyms."""
         self._clock = clock
@@ -80,6 +82,7 @@ class BillingService(Part):
         self._secret = secret
         self._providers = providers
         self._slashes = slashes
+        self._reserved = reserved
         self._ledger = LedgerService(clock, database)
         self._begun_s = clock.monotonic()
         self._made: Made | None = None
@@ -170,11 +173,12 @@ class BillingService(Part):
         return msgspec.structs.replace(inputs, slashes=slashes)
 
     async def _balances(self, payers: Iterable[bytes]) -> dict[bytes, int]:
-        """Return what customers have prepaid."""
+        """Return what customers have prepaid and not set aside for what they have locked."""
+        reserved = await self._database.read(self._reserved) if self._reserved else {}
         balances = {}
         for payer in sorted(set(payers)):
             found = await self._ledger.balance(Account.of(AccountKind.CUSTOMER, payer))
-            balances[payer] = found.amount_pico
+            balances[payer] = found.amount_pico - reserved.get(payer, 0)
         return balances
 
     async def _totals(self, epoch: int) -> EpochTotals:

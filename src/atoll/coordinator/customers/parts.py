@@ -34,6 +34,7 @@ class CustomerLoops(Part):
         if books is not None:
             steps.append(Step("take epochs over", books.take, BOOKS_PAUSE_S))
         if customers.config.enforced:
+            steps.append(Step("set aside for locks", customers.set_aside_all, 10 * pause_s))
             steps.append(Step("remove what is unpaid", removal.step, pause_s))
         self.steps = steps
 
@@ -47,8 +48,11 @@ def parts_of(
     config: CustomersConfig,
     *,
     secret: bytes,
-) -> list[Part]:
-    """Return all parts; ``secret`` is the one that pseudonyms of epochs are made with."""
+) -> tuple[CustomersService, list[Part]]:
+    """Return who judges customers, and all parts.
+
+    ``secret`` is the one that pseudonyms of epochs are made with.
+    """
     customers = CustomersService(clock, database, registry, market, config)
     invoices = InvoiceDesk(clock, database, customers)
     bank = BankDesk(clock, database, compute, customers)
@@ -56,4 +60,4 @@ def parts_of(
     if config.epochs is not None:
         books = Books(database, compute, config.epochs, secret)
     loops = CustomerLoops(customers, invoices, books, Removal(clock, database))
-    return [customers, invoices, bank, loops]
+    return customers, [customers, invoices, bank, loops]

@@ -195,6 +195,15 @@ class Prices:
         found = self.nodes.get(alias)
         return None if found is None else self.tariff.of(found[0])
 
+    def month_of(self, alias: int, piece_bytes: int) -> int:
+        """Return what bytes at a node cost in a month at what it asks now; 0 where nothing."""
+        known = self.of(alias)
+        if known is None:
+            return 0
+        return storage_fee(
+            _line(piece_bytes, MONTH_MS, self.nodes[alias][1]), known, self.take_bps, REAL_TIME
+        )
+
 
 def _line(piece_bytes: int, span_ms: int, price_pico: int) -> StorageLine:
     return StorageLine(b"", b"", piece_bytes * span_ms, price_pico, 0, b"")
@@ -225,10 +234,7 @@ def running_of(
         found[key] = found[key].plus(Running(0, used.byte_ms, fee, unposted, 0))
     for one in stored:
         key = (one.account, one.bucket)
-        known, rate = prices.of(one.alias), 0
-        if known is not None:
-            month = _line(one.piece_bytes, MONTH_MS, prices.nodes[one.alias][1])
-            rate = storage_fee(month, known, prices.take_bps, REAL_TIME)
+        rate = prices.month_of(one.alias, one.piece_bytes)
         found[key] = found[key].plus(Running(one.piece_bytes, 0, 0, 0, rate))
     return dict(found)
 

@@ -10,7 +10,7 @@ from functools import partial
 import msgspec
 from sqlalchemy.engine import Connection
 
-from atoll.coordinator.customers import rules, store
+from atoll.coordinator.customers import reserve, rules, store
 from atoll.coordinator.customers.model import (
     BUDGET_MICRO_MAX,
     NO_BUDGET,
@@ -32,6 +32,7 @@ from atoll.core.errors import AtollError, Kind
 from atoll.core.messages import (
     CommitObject,
     CommitPart,
+    CompleteUpload,
     CreateBucket,
     CreateUpload,
     Done,
@@ -49,6 +50,7 @@ from atoll.core.messages.customers import (
     SetBudget,
     TransferFacts,
 )
+from atoll.core.messages.retention import LockObject
 from atoll.core.money import PICO_PER_MICRO, parse_euro, show_euro
 from atoll.core.ports import Clock, Database
 from atoll.economy.ledger import store as ledger_store
@@ -96,21 +98,105 @@ class CustomersService(Part):
         }
         self.guards = {
             OrderSegment: self._admit_order,
-            CommitObject: self._admit_bucket,
+            CommitObject: self._admit_object,
             CommitPart: self._admit_bucket,
             CreateUpload: self._admit_bucket,
             CreateBucket: self._admit_account,
+            CompleteUpload: self._admit_whole,
+            LockObject: self._admit_lock,
         }
 
     # --- who may store ----------------------------------------------------------------------
 
     async def _admit_order(self, request: OrderSegment) -> None:
         # What keeps stored data in order (manifests, packs, copies) goes on.
-        if not request.upkeep:
-            await self._admit(request.bucket)
-
-    async def _admit_bucket(self, request: CommitObject | CommitPart | CreateUpload) -> None:
+        if request.upkeep:
+            return
         await self._admit(request.bucket)
+        if self.config.enforced:
+            prices = await self.prices()
+            check = partial(self._check_prepaid, request=request, prices=prices)
+            await self._database.read(check)
+
+    async def _admit_bucket(self, request: CommitPart | CreateUpload) -> None:
+        await self._admit(request.bucket)
+
+    async def _admit_object(self, request: CommitObject) -> None:
+        await self._admit(request.bucket)
+        await self._admit_whole(request)
+
+    async def _admit_whole(self, request: CommitObject | CompleteUpload) -> None:
+        """Set aside what the default lock of the object's bucket costs."""
+        # Parts that were stored while something was left become an object even afterwards.
+        if self.config.enforced:
+            prices = await self.prices()
+            cost = await self._database.read(
+                partial(reserve.of_default, request=request, prices=prices)
+            )
+            await self._set_aside(*cost, prices)
+
+    async def _admit_lock(self, request: LockObject) -> None:
+        if not self.config.enforced:
+            return
+        prices, now_ms = await self.prices(), self._clock.now_ms()
+        account, cost_pico = await self._database.read(
+            partial(reserve.of_lock, request=request, prices=prices, now_ms=now_ms)
+        )
+        # The object's state changes with the last request of several.
+        if request.last:
+            await self._set_aside(account, cost_pico, prices)
+
+    def _check_prepaid(self, connection: Connection, request: OrderSegment, prices: Prices) -> None:
+        account, cost_pico = reserve.of_default(connection, request, prices)
+        if cost_pico:
+            known = self._known_now(connection, store.customer(connection, account), prices)
+            if known.available_pico < cost_pico:
+                raise reserve.refusal(cost_pico, known.available_pico)
+
+    async def _set_aside(self, account: bytes, cost_pico: int, prices: Prices) -> None:
+        """Set something aside of what is available. Raises ``UNPAID`` where that is too little.
+
+        Where what it is for does not happen after all, the next ``set_aside_all`` gives it back.
+        """
+        if not cost_pico:
+            return
+
+        def write(connection: Connection) -> None:
+            customer = store.hold_customer(connection, account)
+            known = self._known_now(connection, customer, prices)
+            if known.available_pico < cost_pico:
+                raise reserve.refusal(cost_pico, known.available_pico)
+            micro = customer.reserved_micro - (-cost_pico // PICO_PER_MICRO)
+            store.put_customer(
+                connection,
+                replace(customer, reserved_micro=micro, sequence=customer.sequence + 1),
+            )
+
+        await self._database.write(write)
+
+    async def set_aside_all(self) -> None:
+        """Set aside for every customer what his locked data costs from now on."""
+        prices, now_ms = await self.prices(), self._clock.now_ms()
+        for account in await self._database.read(partial(store.with_locks, now_ms=now_ms)):
+
+            def write(connection: Connection, account: bytes = account) -> None:
+                customer = store.hold_customer(connection, account)
+                micro = reserve.reserved_micro(connection, account, prices, now_ms)
+                if micro != customer.reserved_micro:
+                    store.put_customer(
+                        connection,
+                        replace(customer, reserved_micro=micro, sequence=customer.sequence + 1),
+                    )
+
+            await self._database.write(write)
+
+    def reserved(self, connection: Connection) -> dict[bytes, int]:
+        """Return what is set aside, in pico-euro, by account: epochs charge what is beyond it."""
+        if not self.config.enforced:
+            return {}
+        return {
+            account: micro * PICO_PER_MICRO for account, micro in store.reserved(connection).items()
+        }
 
     async def _admit_account(self, request: CreateBucket) -> None:
         await self._admit(request.account)
@@ -197,6 +283,25 @@ class CustomersService(Part):
             month_pico=max(0, rules.net_pico(charged)) + running.fee_pico,
         )
 
+    def _known_now(
+        self,
+        connection: Connection,
+        customer: Customer,
+        prices: Prices,
+        now_ms: int | None = None,
+    ) -> Known:
+        """Return what is known of one customer now."""
+        now_ms = self._clock.now_ms() if now_ms is None else now_ms
+        month, account = rules.month_of(now_ms), customer.account
+        taken, posted = store.clock(connection).epoch, store.posted_epoch(connection)
+        lines = store.open_lines(connection, taken, account)
+        stored = store.stored(connection, account)
+        running = Running()
+        for one in rules.running_of(lines, stored, prices, now_ms, posted).values():
+            running = running.plus(one)
+        charged = store.month(connection, account, month)
+        return self._known(connection, customer, charged, running, month)
+
     def _judged(self, customer: Customer, known: Known, now_ms: int) -> tuple[Customer, list[Told]]:
         return rules.judge(
             customer, known, now_ms, self.config.times, enforced=self.config.enforced
@@ -207,15 +312,7 @@ class CustomersService(Part):
     ) -> Customer:
         """Judge one customer within a transaction; write down what changed, and tell him."""
         customer = store.hold_customer(connection, account)
-        month = rules.month_of(now_ms)
-        taken, posted = store.clock(connection).epoch, store.posted_epoch(connection)
-        lines = store.open_lines(connection, taken, account)
-        stored = store.stored(connection, account)
-        running = Running()
-        for one in rules.running_of(lines, stored, prices, now_ms, posted).values():
-            running = running.plus(one)
-        charged = store.month(connection, account, month)
-        known = self._known(connection, customer, charged, running, month)
+        known = self._known_now(connection, customer, prices, now_ms)
         after, told = self._judged(customer, known, now_ms)
         if after != customer:
             after = replace(after, sequence=customer.sequence + 1)

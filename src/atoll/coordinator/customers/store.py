@@ -16,7 +16,9 @@ from atoll.coordinator.customers.model import (
     Told,
     UsageLine,
 )
+from atoll.coordinator.metadata.model import unpack_pieces
 from atoll.coordinator.sql import Statement
+from atoll.core.messages import SegmentRecord
 from atoll.core.messages.customers import CustomerNotice
 from atoll.economy.settlement.wire import decode_rows, encode_rows
 
@@ -77,6 +79,8 @@ _WHOSE = Statement("SELECT evidence, account, bucket FROM meter_line WHERE epoch
 _LAST_POSTED = Statement("""
     SELECT coalesce(max(epoch), 0) FROM billing_epoch
     WHERE state NOT IN ('begun', 'closed')""")
+_POSTED_UNTIL = Statement("""
+    SELECT coalesce(max(until_ms), 0) FROM billing_epoch WHERE state <> 'closed'""")
 _EPOCH = Statement("""
     SELECT until_ms, content FROM billing_epoch WHERE epoch = :epoch
     AND state NOT IN ('begun', 'closed', 'computed')""")
@@ -141,6 +145,20 @@ _PUT_MOVEMENT = Statement(
     _MOVEMENT,
 )
 
+_LOCKED = Statement("""
+    SELECT l.until_ms, s.segment, s.serial, s.plain_bytes, s.k, s.n, s.unit_bytes, s.pieces
+    FROM object_lock l JOIN bucket b ON b.bucket = l.bucket JOIN segment s ON s.stream = l.stream
+    WHERE b.account = :account AND l.until_ms > :now_ms""")
+_LOCKED_PACKED = Statement("""
+    SELECT l.until_ms, p.segment, s.serial, p.plain_bytes, s.k, s.n, s.unit_bytes, s.pieces
+    FROM object_lock l JOIN bucket b ON b.bucket = l.bucket JOIN packed p ON p.stream = l.stream
+    JOIN segment s ON s.segment = p.pack
+    WHERE b.account = :account AND l.until_ms > :now_ms""")
+_WITH_LOCKS = Statement("""
+    SELECT DISTINCT b.account FROM object_lock l JOIN bucket b ON b.bucket = l.bucket
+    WHERE l.until_ms > :now_ms UNION SELECT account FROM customer WHERE reserved_micro > 0""")
+_RESERVED = Statement("""
+    SELECT account, reserved_micro FROM customer WHERE reserved_micro > 0""")
 _TO_REMOVE = Statement("SELECT account FROM customer WHERE standing = 'deletion' ORDER BY account")
 _KEYS = Statement("""
     SELECT key FROM object WHERE bucket = :bucket AND key > :after ORDER BY key LIMIT :limit""")
@@ -306,6 +324,11 @@ def posted_epoch(connection: Connection) -> int:
     return int(_LAST_POSTED.scalar(connection))
 
 
+def posted_until(connection: Connection) -> int:
+    """Return up to when the ledger has charged: when epochs began, while there is none yet."""
+    return int(_POSTED_UNTIL.scalar(connection))
+
+
 def published(connection: Connection, epoch: int) -> tuple[int, bytes] | None:
     """Return when a published epoch ended, and its content hash; None while it is not."""
     row = _EPOCH.first(connection, epoch=epoch)
@@ -465,6 +488,40 @@ def put_movement(connection: Connection, row: MovementRow) -> None:
 
 
 # --- removal -------------------------------------------------------------------------------------
+
+
+def locked_segments(
+    connection: Connection, account: bytes, now_ms: int
+) -> Iterator[tuple[int, SegmentRecord]]:
+    """Yield the segments of an account's locked objects and when each lock ends.
+
+    What lies in a pack is a segment of its own bytes, coded as the pack is.
+    """
+    for statement in (_LOCKED, _LOCKED_PACKED):
+        rows = statement.all(connection, account=account, now_ms=now_ms)
+        for until_ms, segment, serial, plain_bytes, k, n, unit_bytes, pieces in rows:
+            record = SegmentRecord(
+                segment=bytes(segment),
+                serial=int(serial),
+                plain_bytes=int(plain_bytes),
+                k=int(k),
+                n=int(n),
+                unit_bytes=int(unit_bytes),
+                root=b"",
+                wrapped_key=b"",
+                pieces=list(unpack_pieces(pieces)),
+            )
+            yield int(until_ms), record
+
+
+def with_locks(connection: Connection, now_ms: int) -> list[bytes]:
+    """Return the accounts that have something locked, or had when it was last set aside for."""
+    return sorted(bytes(row[0]) for row in _WITH_LOCKS.all(connection, now_ms=now_ms))
+
+
+def reserved(connection: Connection) -> dict[bytes, int]:
+    """Return what is set aside, in stablecoin units (1e-6 EUR), by account."""
+    return {bytes(account): int(micro) for account, micro in _RESERVED.all(connection)}
 
 
 def to_remove(connection: Connection) -> list[bytes]:

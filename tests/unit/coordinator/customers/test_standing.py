@@ -1,5 +1,8 @@
 """What happens when nothing is left: notice, read-only, grace, deletion; what is locked stays."""
 
+from collections.abc import AsyncIterator
+from pathlib import Path
+
 import pytest
 from tests.unit.coordinator.customers.world import (
     ANNA,
@@ -21,6 +24,9 @@ from atoll.core.messages import (
     OrderSegment,
     SegmentGrant,
 )
+from atoll.core.money import parse_euro
+from atoll.runtime.compute import ThreadCompute
+from atoll.runtime.database import SqlDatabase
 
 BODY = b"x" * 200_000
 
@@ -152,6 +158,87 @@ async def lock(world: World, key: str, until_ms: int = 0, *, hold: bool = False)
     await world.database.write(write)
 
 
+FACTOR = 1_000_000
+"""So that keeping an object for a month costs more than what sums are rounded to."""
+
+
+@pytest.fixture
+async def dear(
+    database: SqlDatabase, tmp_path: Path, compute: ThreadCompute
+) -> AsyncIterator[World]:
+    made = World(database, tmp_path / "dear", compute, time_factor=FACTOR)
+    await made.begin()
+    yield made
+    await made.close()
+
+
+async def month_of(world: World) -> int:
+    """Store an object; return what a month of it costs, paid in and left to be used."""
+    await world.deposit(ANNA, EUR)
+    await store(world, "a")
+    await world.coordinator.metering.read()
+    return parse_euro((await world.bill()).rate_eur) * FACTOR
+
+
+async def test_nothing_is_locked_for_longer_than_is_prepaid(dear: World) -> None:
+    world = dear
+    from atoll.core.messages import Done
+    from atoll.core.messages.retention import DefaultLock, SetDefaultLock
+
+    rate = await month_of(world)
+    bucket = (await world.gateway.services.buckets.find("photos", fresh=True)).bucket
+    await world.deposit(ANNA, 4 * rate - EUR)
+    await world.ask(
+        SetDefaultLock(bucket=bucket, lock=DefaultLock(mode="compliance", days=150)), Done
+    )
+    refused = await world.anna("PUT", "/photos/long", body=BODY)
+    assert (refused.status, refused.code) == (403, "AccountProblem")
+    assert b"locked for so long costs" in refused.body
+    await world.ask(
+        SetDefaultLock(bucket=bucket, lock=DefaultLock(mode="compliance", days=90)), Done
+    )
+    assert (await world.anna("PUT", "/photos/locked", body=BODY)).status == 200
+    bill = await world.bill()
+    reserved = parse_euro(bill.reserved_eur)
+    assert abs(reserved - 3 * rate) <= 2 * 10**6, "three months of it are set aside"
+    await world.customers.set_aside_all()
+    assert (await world.bill()).reserved_eur == bill.reserved_eur
+    again = await world.anna("PUT", "/photos/more", body=BODY)
+    assert again.code == "AccountProblem", "what is set aside is not spent twice"
+    world.clock.time_ms += 45 * DAY_MS
+    await world.customers.set_aside_all()
+    half = parse_euro((await world.bill()).reserved_eur)
+    assert abs(half - reserved // 2) <= 2 * 10**6
+    world.clock.time_ms += 46 * DAY_MS
+    await world.customers.set_aside_all()
+    assert (await world.bill()).reserved_eur == "0.00"
+
+
+async def test_a_longer_lock_costs_what_it_is_longer(dear: World) -> None:
+    world = dear
+    from atoll.core.messages.retention import LockObject, LockState
+
+    rate = await month_of(world)
+    bucket = (await world.gateway.services.buckets.find("photos", fresh=True)).bucket
+    await world.deposit(ANNA, 3 * rate - EUR)
+
+    async def asked(days: int) -> Kind | None:
+        state = LockState(mode="compliance", until_ms=world.clock.time_ms + days * DAY_MS)
+        request = LockObject(bucket=bucket, key="a", state=state, grant=b"", locks=[])
+        try:
+            await world.customers.guards[LockObject](request)
+        except AtollError as error:
+            return error.kind
+        return None
+
+    assert await asked(120) is Kind.UNPAID
+    assert await asked(60) is None
+    await lock(world, "a", until_ms=world.clock.time_ms + 60 * DAY_MS)
+    assert await asked(60) is None, "it is paid"
+    assert await asked(85) is None
+    assert await asked(120) is Kind.UNPAID
+
+
 async def test_the_coordinator_refuses_by_itself_what_a_gateway_would_let_through(
     world: World,
 ) -> None:
@@ -187,3 +274,29 @@ async def test_others_are_not_touched(world: World) -> None:
     await exhaust(world)
     await world.wait(TIMES.notice_ms)
     assert (await world.ben("PUT", "/films/f", body=BODY)).status == 200
+
+
+async def test_what_is_not_locked_does_not_use_up_what_is_set_aside(dear: World) -> None:
+    world = dear
+    rate = await month_of(world)
+    await store_more(world, 3)
+    now_ms = world.clock.time_ms
+    await lock(world, "a", until_ms=now_ms + 60 * DAY_MS)
+    await world.deposit(ANNA, 2 * rate + rate // 20 - EUR)
+    await world.customers.set_aside_all()
+    assert parse_euro((await world.bill()).reserved_eur) >= 2 * rate - 10**6
+    await world.coordinator.metering.read()
+    for _ in range(6):
+        await world.pass_epoch()
+        await world.customers.set_aside_all()
+    left_ms = now_ms + 60 * DAY_MS - world.clock.time_ms
+    bill = await world.bill()
+    balance = await world.balance(ANNA)
+    assert parse_euro(bill.unfunded_eur) > 0, "there was too little for all"
+    assert balance >= rate * left_ms // (30 * DAY_MS), "the lock is paid until its end"
+
+
+async def store_more(world: World, count: int) -> None:
+    for number in range(count):
+        answer = await world.anna("PUT", f"/photos/more-{number}", body=BODY)
+        assert answer.status == 200
