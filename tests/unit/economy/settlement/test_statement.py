@@ -66,6 +66,12 @@ def test_a_signature_names_its_key_and_has_one_form(digest: bytes) -> None:
 def test_what_is_none_is_refused(signature: bytes) -> None:
     with pytest.raises(AtollError) as refused:
         split_signature(signature)
+    assert refused.value.kind is Kind.BAD_REQUEST
+
+
+@pytest.mark.parametrize("signature", [b"", bytes(65), b"\x01" * 64 + b"\x00", b"\xff" * 65])
+def test_nobody_signed_what_is_no_signature(signature: bytes) -> None:
+    with pytest.raises(AtollError) as refused:
         recover_account(b"d" * 32, signature)
     assert refused.value.kind is Kind.BAD_REQUEST
 
