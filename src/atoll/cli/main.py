@@ -63,6 +63,7 @@ _SECTIONS: dict[str, dict[str, Entry]] = {
             "Watch what is settled, and strike down what is wrong.",
         ),
         "epoch": ("atoll.cli.epoch:epoch", "See what was settled, and compute it again."),
+        "slash": ("atoll.cli.slash:slash", "See who lost data, and check what shows it."),
         "bank": ("atoll.cli.bank:bank", "Take over bank statements: customers are credited."),
         "chain": ("atoll.cli.chain:chain", "See and set up the chain that is settled on."),
         "genesis": ("atoll.cli.genesis:genesis", "Check who got the tokens, by file and chain."),
