@@ -300,3 +300,16 @@ async def store_more(world: World, count: int) -> None:
     for number in range(count):
         answer = await world.anna("PUT", f"/photos/more-{number}", body=BODY)
         assert answer.status == 200
+
+
+async def test_a_payment_in_the_middle_of_a_deletion_stops_it(world: World) -> None:
+    await world.deposit(ANNA, EUR)
+    await store(world, "a", "b")
+    await exhaust(world)
+    for step in (TIMES.notice_ms, TIMES.read_only_ms, TIMES.grace_ms):
+        await world.wait(step)
+    assert await standing(world) == "deletion"
+    await world.bank_says(statement(transfer(ANNA, 100)))
+    # A coordinator that listed who is due before the payment goes on to his buckets.
+    assert await world.removal._remove(ANNA) == (0, 0)
+    assert (await world.anna("GET", "/photos/a")).body == BODY
