@@ -206,11 +206,13 @@ _VERDICTS = {
     "ambiguous": "names several",
     "foreign": "not in euro",
     "taken_back": "taken back",
+    "paid": "payout paid",
+    "returned": "payout came back",
     "other_debit": "paid out",
     "repeated": "repeated",
     "held": "held",
 }
-_GOOD = ("credit", "repeated", "other_debit")
+_GOOD = ("credit", "paid", "repeated", "other_debit")
 
 
 def taken_lines(taken: StatementTaken) -> list[str]:

@@ -16,6 +16,7 @@ from atoll.coordinator.billing.service import BillingService
 from atoll.coordinator.collection.rules import LIMITS
 from atoll.coordinator.collection.service import CollectionService
 from atoll.coordinator.config import CoordinatorConfig
+from atoll.coordinator.customers.bank import BankDesk
 from atoll.coordinator.customers.parts import parts_of as customers_of
 from atoll.coordinator.funding.model import ESCROW_SALTS
 from atoll.coordinator.funding.service import FundingService, OnChain
@@ -206,6 +207,10 @@ class Rooms:
                     world.clock, world.database, self.registry, self.reputation, self.settlement
                 )
             )
+        for desk in customers:
+            if isinstance(desk, BankDesk):
+                banks = (one for one in self.parts if isinstance(one, PayoutBank))
+                desk.payouts = next(banks, None)
         self.parts += customers
         if config.allowance is not None:
             self.parts.append(AllowanceService(world.clock, world.database, config.allowance))

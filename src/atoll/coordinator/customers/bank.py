@@ -9,6 +9,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Protocol
 
 from sqlalchemy.engine import Connection
 
@@ -41,7 +42,7 @@ from atoll.economy.payments.amounts import pico_of
 from atoll.economy.payments.booking import bank_account, entries_of
 from atoll.economy.payments.reference import reference_of
 from atoll.economy.payments.statements.judge import Expected, Judgement, judge
-from atoll.economy.payments.statements.model import Judged, Verdict
+from atoll.economy.payments.statements.model import Judged, StatementFile, Verdict
 from atoll.economy.payments.statements.read import read_statements
 
 ACCOUNTS_AT_ONCE = 10_000
@@ -61,8 +62,21 @@ class _File:
     owners: Mapping[bytes, str]
 
 
+class Payouts(Protocol):
+    """Who knows the payments to providers that a statement may tell of."""
+
+    def expected(self, connection: Connection, file: StatementFile, iban: str) -> Expected:
+        """Return those that a file may mean; no customers."""
+
+    def take(self, connection: Connection, iban: str, judged: Sequence[Judged]) -> None:
+        """Take over what was judged of them, within the caller's transaction."""
+
+
 class BankDesk(Part):
     """Answers the operator about his bank and his customers."""
+
+    payouts: Payouts | None = None
+    """Set where providers are paid."""
 
     def __init__(
         self, clock: Clock, database: Database, compute: Compute, customers: CustomersService
@@ -101,7 +115,14 @@ class BankDesk(Part):
                 hint="export a shorter time",
             )
         owners = await self._owners()
-        found = await self._compute.run(_judged, request.data, config.account.iban, owners)
+        iban = config.account.iban
+        file = await self._compute.run(_read, request.data, iban)
+        expected = Expected(iban, {}, {}, {})
+        if self.payouts is not None:
+            expected = await self._database.read(
+                partial(self.payouts.expected, file=file, iban=iban)
+            )
+        found = await self._compute.run(_judged, request.data, file, expected, owners)
         prices, now_ms = await self._customers.prices(), self._clock.now_ms()
         work = partial(
             self._take,
@@ -164,6 +185,8 @@ class BankDesk(Part):
                 store.put_movement(connection, row)
         if not dry_run:
             post_in(connection, _credits(found.judgement, fresh, iban), now_ms)
+            if self.payouts is not None:
+                self.payouts.take(connection, iban, found.judgement.movements)
             _bear_charges(connection, found.judgement, iban, now_ms)
             for account in accounts:
                 settle_open(connection, account, now_ms)
@@ -253,8 +276,8 @@ class BankDesk(Part):
         return await self._database.read(load)
 
 
-def _judged(data: bytes, iban: str, owners: Mapping[bytes, str]) -> _File:
-    """Read and judge a file. Blocks. Raises what ``read_statements`` raises."""
+def _read(data: bytes, iban: str) -> StatementFile:
+    """Read the statements of our account in a file. Blocks. Raises as ``read_statements``."""
     file = read_statements(data)
     ours = tuple(one for one in file.statements if one.iban == iban)
     if not ours:
@@ -265,11 +288,17 @@ def _judged(data: bytes, iban: str, owners: Mapping[bytes, str]) -> _File:
             hint="export the right account, or correct bank.iban",
         )
     # Other accounts of the same export are none of ours: nothing of them is taken down.
-    file = replace(file, statements=ours)
+    return replace(file, statements=ours)
+
+
+def _judged(
+    data: bytes, file: StatementFile, expected: Expected, owners: Mapping[bytes, str]
+) -> _File:
+    """Judge a file. Blocks."""
     customers = {reference_of(account): account for account in owners}
     if len(customers) != len(owners):
         raise AtollError(Kind.INTERNAL, _OPERATION, "two customers have one reference")
-    judgement = judge(file, Expected(iban, customers, {}, {}))
+    judgement = judge(file, replace(expected, customers=customers))
     return _File(judgement, len(file.statements), hashlib.sha256(data).digest(), owners)
 
 

@@ -199,26 +199,10 @@ class PayoutBank(Part):
 
     def _statements(self, connection: Connection, file: StatementFile) -> BankWordsTaken:
         """Take a camt.053 over: payouts alone, customers' transfers are another command's."""
-        movements = [one for statement in file.statements for one in statement.movements]
-        named = orders.by_end_to_end(
-            connection, sorted({one.end_to_end for one in movements if one.end_to_end}), self._seal
-        )
-        batches = sorted({one.payment_information for one in movements if one.payment_information})
-        files = {
-            row.number: row for row in orders.files_of_batches(connection, batches, self._seal)
-        }
-        for number in {one.file for one in named if one.file} - files.keys():
-            row = orders.file(connection, number, self._seal)
-            if row is not None:
-                files[number] = row
-        known = {one.payout: one for one in named}
         judged: list[tuple[str, Judged]] = []
         for iban in sorted({statement.iban for statement in file.statements}):
-            ours = [row for row in files.values() if row.debtor.iban == iban]
-            whole = {row.batch: orders.of_file(connection, row.number, self._seal) for row in ours}
-            known |= {one.payout: one for some in whole.values() for one in some}
-            statements = tuple(one for one in file.statements if one.iban == iban)
-            found = judge(replace(file, statements=statements), _expected(iban, whole))
+            ours = replace(file, statements=tuple(s for s in file.statements if s.iban == iban))
+            found = judge(ours, self.expected(connection, ours, iban))
             judged += [(iban, one) for one in found.movements if one.payouts]
         if not judged and not self._ours(file):
             raise AtollError(
@@ -227,8 +211,45 @@ class PayoutBank(Part):
                 "it is of no account that payouts went from",
                 hint="export the right account, or correct bank.iban",
             )
-        words = words_of(one for _, one in judged)
-        return self._hear(connection, STATEMENT, list(known.values()), words, judged)
+        return self._believe(connection, judged)
+
+    def expected(self, connection: Connection, file: StatementFile, iban: str) -> Expected:
+        """Return what a statement of one of our accounts may say of payouts; no customers."""
+        movements = [one for statement in file.statements for one in statement.movements]
+        names = sorted({one.end_to_end for one in movements if one.end_to_end})
+        batches = sorted({one.payment_information for one in movements if one.payment_information})
+        rows = orders.files_of_batches(connection, batches, self._seal)
+        files = {row.number: row for row in rows}
+        payouts: dict[str, tuple[bytes, int]] = {}
+        for one in orders.by_end_to_end(connection, names, self._seal):
+            if one.file not in files:
+                row = orders.file(connection, one.file, self._seal)
+                if row is None:
+                    continue
+                files[one.file] = row
+            if files[one.file].debtor.iban == iban:
+                payouts[one.end_to_end] = (one.payout, one.amount_cents)
+        whole = {
+            row.batch: tuple(
+                (one.payout, one.amount_cents)
+                for one in orders.of_file(connection, row.number, self._seal)
+            )
+            for row in files.values()
+            if row.debtor.iban == iban and row.batch in batches
+        }
+        return Expected(iban, {}, payouts, whole)
+
+    def take(self, connection: Connection, iban: str, judged: Sequence[Judged]) -> None:
+        """Take over what a statement of ours said of payouts, within the caller's transaction."""
+        self._believe(connection, [(iban, one) for one in judged if one.payouts])
+
+    def _believe(
+        self, connection: Connection, judged: Sequence[tuple[str, Judged]]
+    ) -> BankWordsTaken:
+        named = dict.fromkeys(payout for _, one in judged for payout in one.payouts)
+        found = [orders.one(connection, payout, self._seal) for payout in named]
+        some = [one for one in found if one is not None]
+        return self._hear(connection, STATEMENT, some, words_of(one for _, one in judged), judged)
 
     def _ours(self, file: StatementFile) -> bool:
         debtor = self._debtor()
@@ -274,17 +295,6 @@ class PayoutBank(Part):
             orders.put_terms(connection, blocked, self._seal.close(order.node, terms.bank))
         log.warning("payout %s failed and is given back", order.end_to_end)
         return replace(order, state=OrderState.FAILED if self._on_chain else OrderState.GIVEN_BACK)
-
-
-def _expected(iban: str, batches: Mapping[str, Sequence[Order]]) -> Expected:
-    payouts = {
-        one.end_to_end: (one.payout, one.amount_cents) for some in batches.values() for one in some
-    }
-    listed = {
-        name: tuple((one.payout, one.amount_cents) for one in some)
-        for name, some in batches.items()
-    }
-    return Expected(iban, {}, payouts, listed)
 
 
 def _book(
