@@ -73,6 +73,9 @@ _PLACES = (
     ("ap-south", "SG"),
 )
 _TIERS = ("home", "pro", "dc", "edge")
+EPOCHS_S = {"local": (30, 3_600), "demo": (12, 0), "wan": (86_400, 0)}
+"""How long epochs are by profile, and what they grow to (0: they do not), in seconds. Of ``local``
+and ``demo``: three slots of proofs at first."""
 RELAYS = 2
 """Run where any node is to be reached through relays."""
 _STAGE_GATEWAY, _STAGE_COORDINATOR, _STAGE_NODE = 0, 1, 2
@@ -362,13 +365,11 @@ def billing_settings(config: Config, own_chain: bool) -> dict[str, int]:
     Without a chain of its own there are epochs only where ``coordinator.epoch_s`` asks for them:
     nothing would be settled, and nobody could pay in.
     """
-    from atoll.coordinator.billing.model import PROFILES
-
     cloud, given = config.cloud, config.coordinator
     found = {"epoch_s": given.epoch_s, "epoch_max_s": given.epoch_max_s}
     if own_chain and not given.epoch_s:
-        times = PROFILES[cloud.profile]
-        found = {"epoch_s": times.length_s, "epoch_max_s": given.epoch_max_s or times.length_max_s}
+        length_s, length_max_s = EPOCHS_S[cloud.profile]
+        found = {"epoch_s": length_s, "epoch_max_s": given.epoch_max_s or length_max_s}
     if cloud.epochs == "off":
         return {"epoch_s": 0}
     allowance = (given.allowance_euro or cloud.allowance_euro) if own_chain else 0

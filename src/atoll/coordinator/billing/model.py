@@ -49,22 +49,6 @@ class State(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class EpochTimes:
-    """How long epochs are where nobody says otherwise, in seconds."""
-
-    length_s: int
-    length_max_s: int = 0
-
-
-PROFILES = {
-    "local": EpochTimes(30, 3_600),
-    "demo": EpochTimes(12),
-    "wan": EpochTimes(86_400),
-}
-"""By timer profile. ``local`` and ``demo``: three slots of proofs at first."""
-
-
-@dataclass(frozen=True, slots=True)
 class BillingConfig:
     """How epochs are made."""
 
