@@ -305,8 +305,6 @@ def test_a_killed_command_is_finished_by_the_next_one(stage: Stage) -> None:
     from atoll.cli.holder import common
     from atoll.economy.chain.outbox import Outbox
 
-    database = common._database(HOLDER.address)
-
     async def leave_one() -> None:
         chain = await open_chain(stage.server.url)
         await fund(chain, HOLDER.address)
@@ -314,6 +312,7 @@ def test_a_killed_command_is_finished_by_the_next_one(stage: Stage) -> None:
 
         book = HolderBook(chain, read_book(stage.book.read_bytes(), EMBEDDED_CHAIN_ID))
         to, data = book.call("Token", "approve", book.address_of("Bond"), 3 * ATOLL)
+        database = common.open_database(HOLDER.address, book.address_of("Bond"))
         from atoll.economy.chain.model import EMBEDDED
 
         outbox = Outbox(SystemClock(), database, EMBEDDED_CHAIN_ID, [HOLDER], EMBEDDED)

@@ -195,7 +195,7 @@ class Holder:
 async def open_holder(choices: Choices) -> AsyncGenerator[Holder, None]:
     """Open chain, contracts and key. Raises ``CONFIG``, ``UNREACHABLE`` and what these raise."""
     from atoll.cli.settling import link_config
-    from atoll.economy.chain.holding import HolderBook
+    from atoll.economy.chain.holding import BOND, HolderBook
     from atoll.economy.chain.outbox import check_chain
     from atoll.economy.chain.rpc import RpcChain
     from atoll.runtime.compute import ThreadCompute
@@ -210,9 +210,9 @@ async def open_holder(choices: Choices) -> AsyncGenerator[Holder, None]:
         stack.push_async_callback(chain.close)
         await check_chain(chain, settings.id)
         signer = _signer(choices, folder, embedded=link.embedded)
-        database = _database(signer.address)
-        stack.push_async_callback(database.close)
         book = HolderBook(chain, _contracts(choices, folder, settings.id))
+        database = open_database(signer.address, book.address_of(BOND))
+        stack.push_async_callback(database.close)
         yield Holder(choices, signer, chain, settings.id, link.profile, book, database)
 
 
@@ -298,8 +298,12 @@ def _key_of(path: Path) -> "Signer":
     return Signer(bytes.fromhex(text.removeprefix("0x")))
 
 
-def _database(account: bytes) -> "SqlDatabase":
-    """Open what an account's transactions are kept in, so that none is sent twice."""
+def open_database(account: bytes, bond: bytes) -> "SqlDatabase":
+    """Open what an account's transactions are kept in, so that none is sent twice.
+
+    One for each bond: local chains all have one number, and what was meant for one is sent to no
+    other.
+    """
     from sqlalchemy import create_engine
 
     from atoll.economy.chain import tables
@@ -308,7 +312,7 @@ def _database(account: bytes) -> "SqlDatabase":
 
     folder = default_folder(_DATABASES)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    url = f"sqlite:///{folder / hashlib.sha256(account).hexdigest()[:16]}.db"
+    url = f"sqlite:///{folder / hashlib.sha256(account + bond).hexdigest()[:16]}.db"
     engine = create_engine(url)
     try:
         tables.CHAIN_LINK.metadata.create_all(engine)
