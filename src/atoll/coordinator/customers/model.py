@@ -147,6 +147,17 @@ class OpenLine:
 
 
 @dataclass(frozen=True, slots=True)
+class OpenRead:
+    """What was read at a node and is not in ``customer_month`` yet."""
+
+    epoch: int
+    """0 while no epoch was closed over it."""
+    alias: int
+    account: bytes
+    byte_count: int
+
+
+@dataclass(frozen=True, slots=True)
 class Stored:
     """What lay of a bucket at a node when the meters were read last."""
 
@@ -168,6 +179,8 @@ class Running:
     """That part of it which the ledger does not know either."""
     rate_pico: int = 0
     """What a month costs as it is now."""
+    egress_pico: int = 0
+    """What of the fee is for reading."""
 
     def plus(self, other: "Running") -> "Running":
         """Return both together."""
@@ -177,6 +190,7 @@ class Running:
             self.fee_pico + other.fee_pico,
             self.unposted_pico + other.unposted_pico,
             self.rate_pico + other.rate_pico,
+            self.egress_pico + other.egress_pico,
         )
 
 

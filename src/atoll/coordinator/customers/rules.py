@@ -13,6 +13,7 @@ from atoll.coordinator.customers.model import (
     Known,
     LineKind,
     OpenLine,
+    OpenRead,
     Running,
     Standing,
     Stored,
@@ -23,7 +24,7 @@ from atoll.coordinator.customers.model import (
 from atoll.core.errors import AtollError, Kind
 from atoll.core.money import MONTH_MS, PICO_PER_MICRO, show_euro
 from atoll.economy.settlement.document import Content, pseudonym
-from atoll.economy.settlement.lines import line_amounts, storage_fee
+from atoll.economy.settlement.lines import egress_fee, line_amounts, storage_fee
 from atoll.economy.settlement.model import REAL_TIME, EgressLine, StorageLine
 from atoll.economy.tariff.model import ClassTariff, Tariff
 
@@ -210,7 +211,7 @@ def _line(piece_bytes: int, span_ms: int, price_pico: int) -> StorageLine:
 
 
 def running_of(
-    lines: Iterable[OpenLine],
+    lines: Iterable[OpenLine | OpenRead],
     stored: Iterable[Stored],
     prices: Prices,
     now_ms: int,
@@ -226,12 +227,20 @@ def running_of(
         known = prices.of(line.alias)
         if known is None:
             continue
-        span_ms = max(0, (line.until_ms or now_ms) - line.from_ms)
-        used = _line(line.piece_bytes, span_ms, line.price_pico)
-        fee = storage_fee(used, known, prices.take_bps, prices.time_factor)
+        if isinstance(line, OpenRead):
+            # Receipts name nodes and payers, no buckets.
+            bucket, byte_ms = b"", 0
+            fee = egress = egress_fee(
+                EgressLine(b"", b"", line.byte_count, b""), known, prices.take_bps
+            )
+        else:
+            span_ms = max(0, (line.until_ms or now_ms) - line.from_ms)
+            used = _line(line.piece_bytes, span_ms, line.price_pico)
+            bucket, byte_ms, egress = line.bucket, used.byte_ms, 0
+            fee = storage_fee(used, known, prices.take_bps, prices.time_factor)
         unposted = fee if not line.epoch or line.epoch > posted_epoch else 0
-        key = (line.account, line.bucket)
-        found[key] = found[key].plus(Running(0, used.byte_ms, fee, unposted, 0))
+        key = (line.account, bucket)
+        found[key] = found[key].plus(Running(0, byte_ms, fee, unposted, 0, egress))
     for one in stored:
         key = (one.account, one.bucket)
         rate = prices.month_of(one.alias, one.piece_bytes)

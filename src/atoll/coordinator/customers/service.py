@@ -498,8 +498,8 @@ def _bill_lines(
         runs = running.get(bucket, Running())
         kept = sum(one.quantity for one in own if one.kind == LineKind.STORAGE.value)
         kept += runs.byte_ms * time_factor
-        storage = rules.sum_of(own, LineKind.STORAGE) + runs.fee_pico
-        egress = rules.sum_of(own, LineKind.EGRESS)
+        storage = rules.sum_of(own, LineKind.STORAGE) + runs.fee_pico - runs.egress_pico
+        egress = rules.sum_of(own, LineKind.EGRESS) + runs.egress_pico
         returned = rules.sum_of(own, LineKind.UNPROVEN, LineKind.DISCOUNT, LineKind.CREDIT)
         found.append(
             (

@@ -11,6 +11,7 @@ from atoll.coordinator.customers.model import (
     InvoiceRow,
     MovementRow,
     OpenLine,
+    OpenRead,
     Standing,
     Stored,
     Told,
@@ -71,6 +72,15 @@ _OPEN_OF = Statement(
     """SELECT {columns} FROM meter_line WHERE (epoch = 0 OR epoch > :taken)
     AND account = :account ORDER BY epoch, alias, bucket, from_ms""",
     _LINE,
+)
+_READ = "epoch, alias, account, byte_count"
+_OPEN_READS = Statement(
+    "SELECT {columns} FROM read_line WHERE epoch = 0 OR (epoch > 0 AND epoch > :taken)", _READ
+)
+_OPEN_READS_OF = Statement(
+    """SELECT {columns} FROM read_line
+    WHERE (epoch = 0 OR (epoch > 0 AND epoch > :taken)) AND account = :account""",
+    _READ,
 )
 _STORED = Statement("SELECT alias, bucket, account, piece_bytes FROM meter_count")
 _STORED_OF = Statement("""
@@ -282,12 +292,14 @@ def notices(connection: Connection, account: bytes, limit: int) -> list[Customer
 
 def open_lines(
     connection: Connection, taken: int, account: bytes | None = None
-) -> Iterator[OpenLine]:
-    """Yield what was metered after epoch ``taken``, of one account or of all."""
+) -> Iterator[OpenLine | OpenRead]:
+    """Yield what was metered after epoch ``taken``, stored and read, of one account or of all."""
     if account is None:
         rows = _OPEN.all(connection, taken=taken)
+        reads = _OPEN_READS.all(connection, taken=taken)
     else:
         rows = _OPEN_OF.all(connection, taken=taken, account=account)
+        reads = _OPEN_READS_OF.all(connection, taken=taken, account=account)
     for epoch, alias, bucket, whose, piece_bytes, price, from_ms, until_ms in rows:
         yield OpenLine(
             int(epoch),
@@ -299,6 +311,8 @@ def open_lines(
             int(from_ms),
             int(until_ms),
         )
+    for epoch, alias, whose, byte_count in reads:
+        yield OpenRead(int(epoch), int(alias), bytes(whose), int(byte_count))
 
 
 def stored(connection: Connection, account: bytes | None = None) -> Iterator[Stored]:

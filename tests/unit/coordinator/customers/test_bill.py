@@ -200,3 +200,40 @@ async def test_books_that_were_cut_off_are_taken_over_once(world: World) -> None
     )
     assert not await other.take()
     assert (await world.bill()).lines == first.lines
+
+
+async def test_reading_stands_under_all_buckets_while_it_runs_and_when_it_is_settled(
+    world: World,
+) -> None:
+    from atoll.core.money import GB_BYTES
+
+    await world.deposit(ANNA, EUR)
+    await store(world, "a")
+    await world.coordinator.metering.read()
+    await world.wait(1_000)
+    stored = await world.bill()
+    await read_bytes(world, GB_BYTES)
+    price = world.coordinator.market.tariff.of("home").egress_pico
+    running = {one.bucket: one for one in (await world.bill()).lines}
+    fee = pico(running[""].egress_eur)
+    assert price < fee < price * 12 // 10, "the price of a GB, take included"
+    assert pico(running["photos"].egress_eur) == 0
+    grown = pico((await world.bill()).to_date_eur) - pico(stored.to_date_eur)
+    assert grown == fee
+    await world.pass_epoch()
+    settled = {one.bucket: one for one in (await world.bill()).lines}
+    assert pico(settled[""].egress_eur) == fee
+    bill = await world.bill()
+    assert pico(bill.to_date_eur) - pico(bill.running_eur) == EUR - await world.balance(ANNA)
+
+
+async def read_bytes(world: World, count: int) -> None:
+    """Take down that Anna read so much at a node, as receipts would show it."""
+    from atoll.coordinator.traffic import store as traffic_store
+
+    alias = min(one.alias for one in world.coordinator.registry.nodes())
+    await world.database.write(
+        lambda c: traffic_store._ADD_LINE.run(
+            c, alias=alias, account=ANNA, byte_count=count, evidence=b""
+        )
+    )
