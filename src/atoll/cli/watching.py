@@ -17,7 +17,7 @@ from atoll.economy.chain.book import read_book
 from atoll.economy.chain.link import profile_of
 from atoll.economy.chain.rpc import RpcChain
 from atoll.economy.chain.signer import Signer, parse_address
-from atoll.economy.settlement.source import DiskSource, DoorSource, Source
+from atoll.economy.settlement.source import SOURCES_MAX, DiskSource, DoorSource, Source
 from atoll.runtime.clock import SystemClock
 from atoll.runtime.compute import ThreadCompute
 from atoll.runtime.config import Config
@@ -104,6 +104,10 @@ def sources_of(text: str, transport: PieceTransport, compute: Compute) -> list[S
         else:
             path = Path(place).expanduser()
             found.append(DiskSource(str(path), FolderDisk(path), compute))
+    if len(found) > SOURCES_MAX:
+        raise AtollError(
+            Kind.CONFIG, "start watcher", f"at most {SOURCES_MAX} sources are asked at once"
+        )
     return found
 
 

@@ -7,7 +7,6 @@ silent, so an honest root is never called wrong.
 
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from atoll.core.errors import AtollError, Kind
@@ -21,12 +20,28 @@ from atoll.economy.settlement.fraud import (
     unshown,
 )
 from atoll.economy.settlement.recompute import recompute
-from atoll.economy.settlement.source import Found, Source, find_document, whole
+from atoll.economy.settlement.source import (
+    Found,
+    Source,
+    find_chunk,
+    find_document,
+    find_index,
+    whole,
+)
 from atoll.economy.settlement.sumtree import Leaf, SumTree, build
 from atoll.economy.settlement.wire import decode_rows, encode_rows
-from atoll.watcher.model import Case, Proposal, Proposed, Snapshot, Verdict
+from atoll.watcher.model import Case, Judged, Proposal, Proposed, Snapshot, Verdict
 
-LEAVES: Final = frozenset({"leaves"})
+LEAVES: Final = "leaves"
+"""Section of a document."""
+LEAF_BYTES_MAX: Final = 64
+"""A row has 22 bytes of account and two numbers of at most 19, with what tells its fields."""
+CHUNKS_BYTES: Final = 1 << 10
+"""What else may stand in chunks of leaves."""
+COUNT_MAX: Final = 1 << 22
+"""Larger trees are not built here (600 MB of memory): their leaves are demanded."""
+FIGURES_BYTES_MAX: Final = 256 << 20
+"""Longer documents are not computed again."""
 LEAVES_FOLDER: Final = "leaves"
 KEPT_TREES_MAX: Final = 16
 """Leaves of so many roots are kept, beside those of the last final one."""
@@ -36,16 +51,6 @@ log = logging.getLogger(__name__)
 
 History = Callable[[int], Awaitable[Sequence[Proposed]]]
 """Returns the proposals that the chain told of for an epoch."""
-
-
-@dataclass(frozen=True, slots=True)
-class Judged:
-    """What came out."""
-
-    verdict: Verdict
-    problem: str = ""
-    fault: Fault | None = None
-    tree: SumTree | None = None
 
 
 class Judge:
@@ -62,11 +67,18 @@ class Judge:
         self._last: SumTree | None = None
         """Of the last final root that was needed."""
 
-    async def by_document(self, proposal: Proposal, snapshot: Snapshot) -> Judged:
-        """Judge a proposal by the document that it names, if anybody has it."""
+    async def by_document(
+        self, proposal: Proposal, snapshot: Snapshot, *, search: bool = True
+    ) -> Judged:
+        """Judge a proposal by the document that it names, if anybody has it.
+
+        Without ``search`` the last final leaves are taken where they are kept here: so nothing is
+        waited for, and what can be judged without them is judged.
+        """
+        if proposal.count > COUNT_MAX:
+            return Judged(Verdict.UNKNOWN, f"it has more than {COUNT_MAX} leaves")
         try:
-            found = await find_document(self._sources, proposal.epoch, proposal.content, LEAVES)
-            leaves = await self._compute.run(_leaves_of, found)
+            leaves = await self._leaves(proposal.epoch, proposal.content, proposal.count)
         except AtollError as error:
             if error.kind in _AWAY or error.kind is Kind.NEWER_FORMAT:
                 return Judged(Verdict.UNKNOWN, error.message)
@@ -74,22 +86,37 @@ class Judge:
                 raise
             # The settled bytes are no document: they show no leaves to anybody.
             return Judged(Verdict.UNSHOWN, error.message, unshown(proposal.count))
-        return await self._by_leaves(proposal, snapshot, leaves)
+        return await self._by_leaves(proposal, snapshot, leaves, search=search)
+
+    async def _leaves(self, epoch: int, content: bytes, count: int) -> list[Leaf]:
+        """Return the leaves of a document of so many. Raises ``NOT_FOUND`` and ``CORRUPT``.
+
+        No more is fetched than that many leaves take, whatever the document says.
+        """
+        body = await find_index(self._sources, epoch, content)
+        index = await self._compute.run(read_index, body, content)
+        entries = [one for one in index.chunks if one.section == LEAVES]
+        if index.leaf_count != count or sum(one.rows for one in entries) != count:
+            raise corrupt("it has another number of leaves than the root")
+        if sum(one.byte_count for one in entries) > count * LEAF_BYTES_MAX + CHUNKS_BYTES:
+            raise corrupt("its leaves take more bytes than leaves have")
+        bodies = [await find_chunk(self._sources, one) for one in entries]
+        return await self._compute.run(_leaves_of, bodies, count)
 
     async def by_shown(self, case: Case, snapshot: Snapshot) -> Judged | None:
         """Judge a proposal by leaves that were shown on the chain; None until all were."""
         leaves = all_shown(case.proposal.count, case.shown)
         if leaves is None:
             return None
-        judged = await self._by_leaves(case.proposal, snapshot, leaves)
+        judged = await self._by_leaves(case.proposal, snapshot, leaves, search=True)
         if judged.verdict is Verdict.HONEST:
             return Judged(Verdict.SHOWN, case.problem, None, judged.tree)
         return judged
 
     async def _by_leaves(
-        self, proposal: Proposal, snapshot: Snapshot, leaves: Sequence[Leaf]
+        self, proposal: Proposal, snapshot: Snapshot, leaves: Sequence[Leaf], *, search: bool
     ) -> Judged:
-        last = await self._last_tree(snapshot)
+        last = await self._last_tree(snapshot, search=search)
         known = last is not None or not snapshot.last_epoch
         try:
             fault, tree = await self._compute.run(_judge, last, leaves, proposal)
@@ -110,24 +137,23 @@ class Judge:
 
     # --- the last final leaves -------------------------------------------------------------------
 
-    async def _last_tree(self, snapshot: Snapshot) -> SumTree | None:
+    async def _last_tree(self, snapshot: Snapshot, *, search: bool) -> SumTree | None:
         """Return the tree of the last final root; None before the first and if nobody has it."""
         if not snapshot.last_epoch:
             return None
-        if self._last is None or self._last.root != snapshot.last_root:
-            self._last = await self._find_tree(snapshot.last_epoch, snapshot.last_root)
+        root = snapshot.last_root
+        if self._last is None or self._last.root != root:
+            self._last = await self._kept(root)
+        if self._last is None and search:
+            self._last = await self._find_tree(snapshot.last_epoch, root)
         return self._last
 
     async def _find_tree(self, epoch: int, root: bytes) -> SumTree | None:
-        kept = await self._kept(root)
-        if kept is not None:
-            return kept
         for told in await self._history(epoch):
             if told.root != root:
                 continue
             try:
-                found = await find_document(self._sources, epoch, told.content, LEAVES)
-                leaves = await self._compute.run(_leaves_of, found)
+                leaves = await self._leaves(epoch, told.content, told.count)
                 tree = await self._compute.run(build, leaves)
             except AtollError as error:
                 log.warning("the leaves of epoch %d are not known: %s", epoch, error.message)
@@ -172,6 +198,11 @@ class Judge:
         No chain can judge that: it is for people, and for verifiers who signed it.
         """
         try:
+            body = await find_index(self._sources, proposal.epoch, proposal.content)
+            size = sum(one.byte_count for one in read_index(body).chunks)
+            if size > FIGURES_BYTES_MAX:
+                log.warning("epoch %d is too long to be computed again here", proposal.epoch)
+                return ""
             found = await find_document(self._sources, proposal.epoch, proposal.content)
             before: Found | None = None
             if found.index.epoch > 1:
@@ -196,13 +227,12 @@ def _file_of(root: bytes) -> str:
     return f"{LEAVES_FOLDER}/{root.hex()}"
 
 
-def _leaves_of(found: Found) -> list[Leaf]:
+def _leaves_of(bodies: Sequence[bytes], count: int) -> list[Leaf]:
     """Read the leaves of a document. Raises ``CORRUPT``."""
-    index = read_index(found.index_bytes)
     rows: list[LeafRow] = []
-    for body in found.chunks:
+    for body in bodies:
         rows += decode_rows(body, LeafRow)
-    if len(rows) != index.leaf_count:
+    if len(rows) != count:
         raise corrupt("it has another number of leaves than it says")
     return [Leaf(row.account, row.released_micro, row.held_micro) for row in rows]
 

@@ -1,11 +1,14 @@
 """Nouns of watching: what is proposed, what was asked for, what was found."""
 
+import asyncio
 from dataclasses import dataclass, field
 from enum import Enum
 
 from atoll.economy.settlement.fraud import Fault
 from atoll.economy.settlement.sumtree import Leaf, SumTree
 
+NEVER = float("-inf")
+"""Before any time of the monotonic clock."""
 SPENT = (1 << 256) - 1
 """Deadline of a demand that was answered, or whose fee went back."""
 
@@ -111,6 +114,16 @@ class Proposed:
     block: int
 
 
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What came out."""
+
+    verdict: Verdict
+    problem: str = ""
+    fault: Fault | None = None
+    tree: SumTree | None = None
+
+
 @dataclass(slots=True)
 class Case:
     """One proposal, being judged. Lives in memory: all of it can be found out again."""
@@ -124,9 +137,19 @@ class Case:
     """Of its leaves, where they are known."""
     shown: dict[int, tuple[Leaf, ...]] = field(default_factory=dict)
     """Chunks that were shown on the chain."""
-    looked: float = -1e9
+    looked: float = NEVER
     """When its document was last looked for, by the monotonic clock."""
-    figures_checked: bool = False
+    judging: "asyncio.Task[Judged] | None" = None
+    """Looks for its document; nothing else waits for that."""
+    figures: "asyncio.Task[str] | None" = None
+    """Computes its document again."""
+    figures_told: bool = False
+
+    def let_go(self) -> None:
+        """End what is being done about it."""
+        for task in (self.judging, self.figures):
+            if task is not None:
+                task.cancel()
 
 
 @dataclass(frozen=True, slots=True)

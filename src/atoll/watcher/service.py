@@ -24,12 +24,26 @@ from atoll.economy.settlement.source import Source
 from atoll.watcher import rules, store
 from atoll.watcher.config import WatcherConfig
 from atoll.watcher.contract import Distributor
-from atoll.watcher.judge import Judge, Judged
-from atoll.watcher.model import Case, Demand, Proposed, Snapshot, Strike, Verdict, Windows
+from atoll.watcher.judge import Judge
+from atoll.watcher.model import (
+    NEVER,
+    Case,
+    Demand,
+    Judged,
+    Proposed,
+    Snapshot,
+    Strike,
+    Verdict,
+    Windows,
+)
 
 EMBEDDED_PAUSE_S: Final = 0.5
 PUBLIC_PAUSE_S: Final = 4.0
 """Between steps: chains make a block every few seconds."""
+IDLE_PAUSE_S: Final = 1.0
+"""Between steps on an embedded chain while nothing is to be found out."""
+FUND_PAUSE_S: Final = 60.0
+"""Until it is looked again whether an account of an embedded chain can pay fees."""
 LOOK_PAUSE_S: Final = 2.0
 """Until a document that was nowhere is looked for again."""
 RANGE_BLOCKS: Final = 2_000
@@ -80,6 +94,8 @@ class WatcherService:
         self._judge = Judge(sources, disk, compute, self._history)
         self._case: Case | None = None
         self._scanned = -1
+        self._last_root = b""
+        self._funded = NEVER
         self._task: asyncio.Task[None] | None = None
         self.problem = ""
         """Why it does not watch now, in words; empty while it does."""
@@ -93,13 +109,13 @@ class WatcherService:
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
+        self._drop_case()
         chain, self._chain = self._chain, None
         close = getattr(chain, "close", None)
         if close is not None:
             await close()
 
     async def _run(self) -> None:
-        pause_s = EMBEDDED_PAUSE_S if self._config.embedded else PUBLIC_PAUSE_S
         while True:
             try:
                 await self.step()
@@ -109,7 +125,13 @@ class WatcherService:
             except Exception:
                 # One round's bug must not end the watch.
                 log.exception("a round failed")
-            await self._clock.sleep(pause_s)
+            await self._clock.sleep(self._pause_s())
+
+    def _pause_s(self) -> float:
+        if not self._config.embedded:
+            return PUBLIC_PAUSE_S
+        busy = self._case is not None and not rules.is_settled(self._case)
+        return EMBEDDED_PAUSE_S if busy else IDLE_PAUSE_S
 
     def _note(self, problem: str) -> None:
         if problem != self.problem:
@@ -140,16 +162,19 @@ class WatcherService:
             await self._want(key, contract.call(name, given))
         if wanted:
             await self._outbox.step(chain)
-        if case is not None and rules.is_settled(case) and not case.figures_checked:
+        if case is not None and rules.is_settled(case):
             await self._check_figures(case)
+        await self._forget(snapshot)
 
     async def _ready(self) -> Chain:
         if self._chain is None:
             self._chain = await self._open()
         chain, config = self._chain, self._config
         await check_chain(chain, config.chain_id)
-        if config.embedded:
+        now = self._clock.monotonic()
+        if config.embedded and now - self._funded >= FUND_PAUSE_S:
             await fund(chain, self._signer.address)
+            self._funded = now
         if self._contract is None:
             contract = Distributor(self._address, self._clock, embedded=config.embedded)
             await contract.open(chain)
@@ -160,41 +185,71 @@ class WatcherService:
         """Return the case of what stands open; a new one where it is new."""
         proposal, case = snapshot.proposal, self._case
         if proposal is None:
-            self._case = None
+            self._drop_case()
         elif case is None or (case.proposal.attempt, case.proposal.root, case.proposal.content) != (
             proposal.attempt,
             proposal.root,
             proposal.content,
         ):
             log.info("epoch %d was proposed, attempt %d", proposal.epoch, proposal.attempt)
+            self._drop_case()
             self._case = Case(proposal)
         else:
             case.proposal = proposal
         return self._case
+
+    def _drop_case(self) -> None:
+        if self._case is not None:
+            self._case.let_go()
+        self._case = None
 
     # --- judging -------------------------------------------------------------------------------
 
     async def _look(
         self, chain: Chain, case: Case, snapshot: Snapshot, demands: Sequence[Demand]
     ) -> None:
-        """Bring what is known of a proposal up to date."""
-        judged: Judged | None = None
-        if case.verdict in (Verdict.UNKNOWN, Verdict.UNCHECKED):
-            now = self._clock.monotonic()
-            if now - case.looked >= LOOK_PAUSE_S:
-                judged = await self._judge.by_document(case.proposal, snapshot)
-                case.looked = self._clock.monotonic()
-        if case.verdict in (Verdict.UNKNOWN, Verdict.UNSHOWN) and judged is None:
-            await self._read_shown(chain, case, demands)
-            judged = await self._judge.by_shown(case, snapshot)
-        if judged is None:
+        """Bring what is known of a proposal up to date.
+
+        Whatever a document does to who reads it, its leaves are demanded in time.
+        """
+        try:
+            judged = self._by_document(case, snapshot)
+            if judged is None and case.verdict in (Verdict.UNKNOWN, Verdict.UNSHOWN):
+                await self._read_shown(chain, case, demands)
+                judged = await self._judge.by_shown(case, snapshot)
+        except AtollError as error:
+            if error.kind in _AWAY:
+                raise
+            log.warning("attempt %d is not judged: %s", case.proposal.attempt, error)
             return
-        before = case.verdict
+        except Exception:
+            log.exception("attempt %d is not judged", case.proposal.attempt)
+            return
+        if judged is None or judged.verdict is case.verdict:
+            return
         case.verdict, case.problem = judged.verdict, judged.problem
         case.fault, case.tree = judged.fault, judged.tree
-        if judged.verdict is not before:
-            self._tell(case)
-            await self._keep(case)
+        if judged.verdict is Verdict.UNCHECKED:
+            case.looked = NEVER  # the last final leaves are looked for at once
+        self._tell(case)
+        await self._keep(case)
+
+    def _by_document(self, case: Case, snapshot: Snapshot) -> Judged | None:
+        """Look for the document, again and again, and return what it came to."""
+        if case.verdict not in (Verdict.UNKNOWN, Verdict.UNCHECKED):
+            return None
+        now = self._clock.monotonic()
+        task = case.judging
+        if task is None:
+            if now - case.looked >= LOOK_PAUSE_S:
+                known = case.verdict is Verdict.UNCHECKED
+                looking = self._judge.by_document(case.proposal, snapshot, search=known)
+                case.judging = asyncio.create_task(looking, name="judge")
+            return None
+        if not task.done():
+            return None
+        case.judging, case.looked = None, now
+        return task.result()
 
     def _tell(self, case: Case) -> None:
         proposal = case.proposal
@@ -234,12 +289,27 @@ class WatcherService:
 
     async def _check_figures(self, case: Case) -> None:
         """Say once whether a document's figures follow from its lines."""
-        case.figures_checked = True
-        wrong = await self._judge.figures(case.proposal)
+        if case.figures is None:
+            figuring = self._judge.figures(case.proposal)
+            case.figures = asyncio.create_task(figuring, name="compute again")
+            return
+        if case.figures_told or not case.figures.done():
+            return
+        case.figures_told = True
+        wrong = case.figures.result()
         if wrong:
             log.error("epoch %d does not come out: %s", case.proposal.epoch, wrong)
             case.problem = f"its figures do not follow from its lines: {wrong}"
             await self._keep(case)
+
+    async def _forget(self, snapshot: Snapshot) -> None:
+        """Keep no more leaves than can be of use."""
+        if snapshot.last_root == self._last_root:
+            return
+        self._last_root = snapshot.last_root
+        standing = snapshot.proposal
+        needed = {snapshot.last_root, standing.root if standing is not None else b""}
+        await self._judge.forget_but(frozenset(needed))
 
     # --- money and calls -----------------------------------------------------------------------
 

@@ -1,6 +1,7 @@
 """A watcher in a process of its own strikes down every wrong root, and no honest one."""
 
 import shutil
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -219,7 +220,7 @@ def test_an_honest_root_whose_document_is_hidden_is_demanded_and_stands(
 def test_a_lying_source_makes_nobody_challenge_an_honest_root(
     chain: SettledChain, watcher: WatcherProcess, folder: Path, settled: list[Leaf]
 ) -> None:
-    """One source has another document under the number, another one broken bytes."""
+    """One has another document under the number, one broken bytes, one holds the line for ever."""
     watcher.kill()  # it knows none of these sources and would ask
     leaves, others = honest(5), honest(7)
     epoch = chain.epoch + 1
@@ -230,7 +231,10 @@ def test_a_lying_source_makes_nobody_challenge_an_honest_root(
     for path in (vandal / "chunks").iterdir():
         path.write_bytes(bytes(reversed(path.read_bytes())))
     put_document(mirror, epoch, good)
-    one = WatcherProcess(chain, folder / "careful", [str(liar), str(vandal), str(mirror)])
+    silent = socket.create_server(("127.0.0.1", 0))
+    door = f"http://127.0.0.1:{silent.getsockname()[1]}"
+    sources = [door, str(liar), str(vandal), str(mirror)]
+    one = WatcherProcess(chain, folder / "careful", sources)
     one.start()
     try:
         attempt = chain.propose(CheatTree(leaves), good.content_hash)
@@ -241,6 +245,26 @@ def test_a_lying_source_makes_nobody_challenge_an_honest_root(
     finally:
         one.kill()
         watcher.start()
+        silent.close()
+
+
+def test_a_source_that_holds_the_line_does_not_save_a_wrong_root(
+    chain: SettledChain, watcher: WatcherProcess, folder: Path, settled: list[Leaf]
+) -> None:
+    watcher.kill()
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        door = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        one = WatcherProcess(chain, folder / "patient", [door])
+        one.start()
+        try:
+            attempt = hold_back(chain, honest(6))
+            wait_for(lambda: len(demanded(chain, attempt)) == 3)
+            chain.pass_time(ANSWER_S)
+            said = wait_for(lambda: chain.struck(attempt))
+            assert said["challenger"] == "0x" + one.account().hex()
+        finally:
+            one.kill()
+            watcher.start()
 
 
 def test_a_watcher_shows_what_a_proposer_who_is_away_does_not(

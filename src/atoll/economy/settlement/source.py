@@ -27,7 +27,7 @@ from atoll.economy.settlement.document import (
 TIMEOUT_S: Final = 20.0
 """Longest wait for one answer of a source."""
 SOURCES_MAX: Final = 16
-DOCUMENT_BYTES_MAX: Final = 4 << 30
+DOCUMENT_BYTES_MAX: Final = 1 << 30
 """Longer documents are not read into memory."""
 PATH: Final = "/v1/epochs"
 MIRROR_NAME: Final = "atoll-epochs"
