@@ -25,6 +25,8 @@ NODE_RSS_BYTES_MAX = 100 << 20
 CLIENTS = 100
 WAIT_S_MAX = 30
 MANIFESTS_S = 3
+EARNERS = 8
+"""Nodes of the demo's that nobody kills: they have earned something in the end."""
 ONE_TRY = Config(retries={"max_attempts": 1}, max_pool_connections=CLIENTS)
 
 
@@ -122,11 +124,24 @@ def test_the_demo_holds() -> None:
         [sys.executable, "-m", "atoll", "demo", "--json"],
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=400,
     )
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     result = lines[-1]
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     assert result["held"]
-    assert len(result["checks"]) >= 7
+    assert len(result["checks"]) >= 13
     assert result["repair"]["pieces"] > 0
+    settled = result["settled"]
+    assert len(settled["balances"]) >= EARNERS
+    for one in settled["balances"]:
+        assert one["chain_micro"] == one["published_micro"], one
+    total = sum(one["chain_micro"] for one in settled["balances"])
+    assert total == settled["released_micro"] > 0
+    assert [one["agrees"] for one in result["recompute"]] == [True, True]
+    assert {one["content"] for one in result["recompute"]} == {settled["content"]}
+    slash = result["slash"]
+    order = ("repair_pico", "customers_pico", "reporter_pico", "insurance_pico")
+    assert sum(slash[name] for name in order) == slash["taken_pico"] > 0
+    assert slash["customers_pico"] > 0
+    assert 0 < result["fall"]["returned_pico"] <= result["fall"]["charged_pico"]
