@@ -78,6 +78,8 @@ class Scenario:
     """Probability that trash is emptied and logs compacted within the run."""
     packing_chance: float = 0.0
     """Probability that small objects are packed, within seconds."""
+    short_pages_chance: float = 0.4
+    """Probability that everything is read in pages of a few rows: ``sim.pages``."""
     skew_ms_max: int = 0
     """Clocks of nodes are wrong by up to so much."""
     heal_s: float = 300.0
@@ -117,6 +119,7 @@ class Scenario:
             s3_chance=float(chance.random() < self.s3_chance),
             short_trash_chance=float(chance.random() < self.short_trash_chance),
             packing_chance=float(chance.random() < self.packing_chance),
+            short_pages_chance=float(chance.random() < self.short_pages_chance),
         )
 
 

@@ -33,6 +33,7 @@ from atoll.sim.machines import ACCOUNT, CoordinatorMachine, GatewayMachine, Mach
 from atoll.sim.misleading import QUICK_SETS
 from atoll.sim.network import Network
 from atoll.sim.offenders import QUICK, misjudged
+from atoll.sim.pages import short_pages
 from atoll.sim.relays import Relays
 from atoll.sim.scenario import Scenario
 from atoll.sim.trace import Trace
@@ -173,7 +174,7 @@ class World:
 
     async def run(self) -> None:
         """Set up, live through both phases. What is wrong is in ``violations`` afterwards."""
-        with _listening(self):
+        with _listening(self), short_pages(bool(self.scenario.short_pages_chance)):
             try:
                 await self._set_up()
                 await self._safety()
