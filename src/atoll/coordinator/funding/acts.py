@@ -2,28 +2,21 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from sqlalchemy.engine import Connection
-
-from atoll.coordinator.funding import rules, store
+from atoll.coordinator.funding import rules, store, transitions
 from atoll.coordinator.funding.model import (
     ALLOWANCE,
-    DEPOSITS_MAX,
     FAUCET_MICRO_MAX,
     FLOAT_MICRO,
     OPEN_MOVES_MAX,
     REVIEWED_MAX,
     SPENDS,
-    WITHDRAWALS_MAX,
     Act,
     Move,
     MoveBody,
     MoveState,
-    Pot,
-    PotState,
 )
 from atoll.coordinator.funding.rules import DISTRIBUTOR, ESCROW, TREASURY
 from atoll.coordinator.settlement.views import Views
@@ -40,8 +33,6 @@ log = logging.getLogger("atoll.coordinator.funding")
 APPROVALS = {Act.DEPOSIT: Act.APPROVE_ESCROW, Act.FUND: Act.APPROVE_DISTRIBUTOR}
 """What the operator must have allowed a contract before."""
 _BAD = (IntentState.FAILED, IntentState.REFUSED)
-KEY = "funding/"
-"""Keys of our intents begin so."""
 POT_OPEN, POT_RELEASED, POT_REJECTED = 1, 2, 3
 """States of a pot in the escrow."""
 
@@ -65,7 +56,7 @@ class Acts:
 
     async def begin(self) -> int:
         """Write down deposits and withdrawals that have become due; return how many."""
-        return await self._database.write(_begin)
+        return await self._database.write(transitions.begin_due)
 
     async def step(self) -> int:
         """Bring acts on; return how many moved. Raises what the chain raises."""
@@ -81,7 +72,7 @@ class Acts:
             if status is None:
                 new.append(move)
             elif status.state is IntentState.FINAL:
-                moved += await self._database.write(partial(_finish, serial=move.serial))
+                moved += await self._database.write(partial(transitions.finish, serial=move.serial))
             elif status.state in _BAD:
                 moved += await self._refused(move, status)
             else:
@@ -96,7 +87,9 @@ class Acts:
         too early.
         """
         failed = await self._link.outbox.ended_badly(REVIEWED_MAX)
-        return await self._database.write(partial(_undo_all, keys=failed)) if failed else 0
+        return (
+            await self._database.write(partial(transitions.undo_all, keys=failed)) if failed else 0
+        )
 
     # --- wanting --------------------------------------------------------------------------------
 
@@ -185,14 +178,16 @@ class Acts:
 
     async def _approve(self, act: Act) -> bool:
         """See that a contract may pull; say whether that was new."""
-        return await self._database.write(partial(_put_once, act=act, body=MoveBody()))
+        return await self._database.write(partial(transitions.put_once, act=act, body=MoveBody()))
 
     async def _lack(self, moves: Sequence[Move], left_micro: int) -> bool:
         """See that the operator gets what he lacks: of the faucet, or say so."""
         missing = sum(move.amount_micro for move in moves) - left_micro
         if self._link.config.embedded:
             body = MoveBody(sums_micro=[min(missing + FLOAT_MICRO, FAUCET_MICRO_MAX)])
-            return await self._database.write(partial(_put_once, act=Act.FAUCET, body=body))
+            return await self._database.write(
+                partial(transitions.put_once, act=Act.FAUCET, body=body)
+            )
         self.waits_for = (
             f"the operator's account 0x{self._link.operator.address.hex()} lacks"
             f" {show_euro(missing * PICO_PER_MICRO)} of the stablecoin"
@@ -212,7 +207,7 @@ class Acts:
         self.waits_for = f"{move.act.value}: {status.problem or 'the contract undid it'}"
         if await self._is_hopeless(move):
             log.warning("%s %d is given up: %s", move.act.value, move.serial, status.problem)
-            return await self._database.write(partial(_drop, move=move))
+            return await self._database.write(partial(transitions.drop, move=move))
         log.info("%s %d is tried again: %s", move.act.value, move.serial, status.problem)
         return await self._database.write(partial(store.try_again, one=move))
 
@@ -251,109 +246,3 @@ class Acts:
         chain = await self._link.chain()
         head = await chain.block()
         return max(self._clock.now_ms() // 1_000, head.time_s if head else 0)
-
-
-def _put_once(connection: Connection, act: Act, body: MoveBody) -> bool:
-    """Write an act unless one of the kind is under way."""
-    store.progress(connection)
-    found = store.newest_of(connection, act)
-    new = found is None or found.state is not MoveState.OPEN
-    if new:
-        store.put_move(connection, act, body)
-    return new
-
-
-def _begin(connection: Connection) -> int:
-    store.progress(connection)
-    open_now = store.open_counts(connection)
-    begun = 0
-    for one in store.to_deposit(connection, max(0, DEPOSITS_MAX - open_now.get(Act.DEPOSIT, 0))):
-        amount = one.to_deposit_micro
-        store.put_move(connection, Act.DEPOSIT, MoveBody([one.customer], [amount]))
-        store.add(connection, one.customer, deposited_micro=amount)
-        begun += 1
-    under_way = open_now.get(Act.NOTICE, 0) + open_now.get(Act.WITHDRAW, 0)
-    found = store.to_withdraw(connection, max(0, WITHDRAWALS_MAX - under_way))
-    if not found:
-        return begun
-    # A second notice would begin the lock of the first anew.
-    busy = store.withdrawing(connection)
-    for one in found:
-        amount = one.to_withdraw_micro
-        if amount and one.customer not in busy:
-            store.put_move(connection, Act.NOTICE, MoveBody([one.customer], [amount]))
-            store.add(connection, one.customer, withdrawn_micro=amount)
-            begun += 1
-    return begun
-
-
-def _finish(connection: Connection, serial: int) -> bool:
-    """Note that an act is done, and what follows."""
-    store.progress(connection)
-    if not store.end_move(connection, serial):
-        return False
-    move = store.move(connection, serial)
-    if move.act is Act.DEPOSIT:
-        store.add(connection, move.body.customers[0], arrived_micro=move.amount_micro)
-    if move.act is Act.NOTICE and move.body.customers[0] not in store.withdrawing(connection):
-        store.put_move(connection, Act.WITHDRAW, move.body)
-    return True
-
-
-def _undo_all(connection: Connection, keys: Sequence[str]) -> int:
-    """Begin acts again that were done by these intents, which the chain undid since."""
-    store.progress(connection)
-    undone = 0
-    for key in keys:
-        if not key.startswith(KEY):
-            continue
-        move = store.move(connection, int(key.split("/")[1]))
-        if move.state is MoveState.DONE and move.key == key:
-            log.warning("the chain undid %s %d", move.act.value, move.serial)
-            _undo(connection, move)
-            undone += 1
-    return undone
-
-
-def _undo(connection: Connection, move: Move) -> None:
-    pot = store.pot(connection, move.epoch)
-    match move.act:
-        case Act.ABSORB:
-            _drop(connection, move)  # wanted again where something lies there
-        case Act.RELEASE:
-            _drop(connection, move)  # its take is decided anew
-            _set_back(connection, pot, PotState.LOCKED)
-        case Act.DRAW if pot is not None and pot.state is PotState.GIVEN_BACK:
-            store.drop_move(connection, move)  # its customers have it back in the books
-        case Act.DRAW if pot is not None and pot.state is PotState.RECLAIMING:
-            _drop(connection, move)
-        case Act.DRAW:
-            store.try_again(connection, move)
-            _set_back(connection, pot, PotState.DRAWING)
-        case Act.DEPOSIT:
-            store.try_again(connection, move)
-            store.add(connection, move.body.customers[0], arrived_micro=-move.amount_micro)
-        case _:
-            store.try_again(connection, move)
-
-
-def _set_back(connection: Connection, pot: Pot | None, state: PotState) -> None:
-    """Set a pot back that turns out not to be as far; not forward from ``DRAWING``."""
-    if pot is not None and pot.state is not PotState.DRAWING:
-        store.put_pot(connection, replace(pot, state=state))
-
-
-def _drop(connection: Connection, move: Move) -> bool:
-    """Note that an act never happens, and what follows."""
-    now = store.progress(connection)
-    if not store.drop_move(connection, move):
-        return False
-    if move.act is Act.INSURE:
-        now = replace(now, insured_micro=now.insured_micro - move.amount_micro)
-    elif move.act is Act.RELEASE:
-        now = replace(now, take_micro=now.take_micro - move.amount_micro)
-    elif move.act is Act.DRAW:
-        for customer, amount in zip(move.body.customers, move.body.sums_micro, strict=True):
-            store.add(connection, customer, drawn_micro=-amount)
-    store.save_progress(connection, now)
-    return True

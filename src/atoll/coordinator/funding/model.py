@@ -11,6 +11,8 @@ CUSTOMER_BYTES_MAX = 64
 """As owners in the ledger."""
 ESCROW_SALTS = b"escrow-salts/1"
 """Purpose under which a coordinator's identity derives the secret behind customers' salts."""
+KEY = "funding/"
+"""Keys of our intents begin so."""
 CUSTOMERS_MAX = 256
 """Of one call of the escrow; ``CUSTOMERS_MAX`` there."""
 FOLLOWED_ENTRIES = 200
@@ -112,7 +114,7 @@ class Move:
     @property
     def key(self) -> str:
         """Key of the attempt's intent."""
-        return f"funding/{self.serial}/{self.attempt}"
+        return f"{KEY}{self.serial}/{self.attempt}"
 
     @property
     def amount_micro(self) -> int:
