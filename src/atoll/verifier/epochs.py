@@ -25,7 +25,7 @@ from atoll.core.messages.settlement import (
 )
 from atoll.core.ports import Clock, Compute, Disk, PieceTransport
 from atoll.economy.chain.signer import Signer
-from atoll.economy.settlement.document import NO_DOCUMENT, Document, Index, read_index
+from atoll.economy.settlement.document import NO_DOCUMENT, Content, Document, Index, read_index
 from atoll.economy.settlement.recompute import recompute
 from atoll.economy.settlement.slots import slots_of
 from atoll.economy.settlement.source import DoorSource, find_document, find_index, whole
@@ -64,6 +64,8 @@ Answer = TypeVar("Answer", bound=Message)
 Judge = Callable[[Desk, Court, AskedStatement], Awaitable[None]]
 """Raises ``AtollError`` unless a statement may be signed. It is held against ``stated`` itself:
 what it checks must be what ``kind``, ``subject``, ``epoch`` and ``stated`` are made of."""
+CheckSlashes = Callable[[Desk, Content], Awaitable[None]]
+"""Raises ``AtollError`` unless every slash of a document follows from evidence that holds."""
 OwnVerdicts = Callable[[bytes, int, int], Mapping[bytes, Sequence[OwnVerdict]]]
 """Returns own verdicts by node id: of a coordinator's key, from a slot up to another."""
 
@@ -91,6 +93,8 @@ class EpochSigner:
         self.record = EpochRecord(disk)
         self.judges: dict[int, Judge] = {int(StatementKind.ROOT): self._judge_root}
         """By kind of statement. Kinds without a judge are not signed."""
+        self.check_slashes: CheckSlashes | None = None
+        """Looks at the slashes of a document; without it a document that has some is not signed."""
         self._refused: OrderedDict[tuple[int, bytes, int, bytes], str] = OrderedDict()
         self._next_ms: dict[bytes, int] = {}
         self._last: Document | None = None
@@ -279,6 +283,10 @@ class EpochSigner:
         if found:
             told = "; ".join(found[:SHOWN_MAX])
             raise _refusal(Kind.CORRUPT, f"epoch {index.epoch} contradicts what we saw: {told}")
+        if document.content.inputs.slashes:
+            if self.check_slashes is None:
+                raise _refusal(Kind.BAD_REQUEST, "slashes are not judged here")
+            await self.check_slashes(desk, document.content)
         checked = Checked(desk.key, index.epoch, document.content_hash, end)
         await self._compute.run(self.record.add, checked)
         _LOG.info("epoch %d comes out as published", index.epoch)

@@ -99,6 +99,7 @@ class VerifierService:
             )
             losses = LossJudge(transport, compute)
             self.epochs.judges[int(StatementKind.VERDICT)] = losses.judge
+            self.epochs.check_slashes = losses.check_slashes
         self._memory = VerifierMemory()
         self._remembering = asyncio.Lock()
         self._queue: asyncio.Queue[tuple[int, Said, asyncio.Future[None]]] = asyncio.Queue(
