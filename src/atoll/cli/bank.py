@@ -227,7 +227,8 @@ def taken_lines(taken: StatementTaken) -> list[str]:
     charges = parse_euro(taken.charges_eur)
     rows += [["the bank kept", show_one(charges)]] * bool(charges)
     if taken.waiting:
-        rows.append(["waiting for you", paint(f"{taken.waiting} movements", fg="yellow")])
+        many = f"{taken.waiting} movement{'s' * (taken.waiting > 1)}"
+        rows.append(["waiting for you", paint(many, fg="yellow")])
     return [*lines, "", *table(rows)] if lines else table(rows)
 
 
@@ -247,7 +248,7 @@ def movement_lines(movements: Sequence[MovementFacts]) -> list[str]:
             [
                 one.key.hex()[:KEY_DIGITS],
                 one.booked,
-                show_one(parse_euro(one.amount_eur)),
+                show_one(amount) if (amount := parse_euro(one.amount_eur)) else "—",
                 paint(word, fg=colour) if colour else word,
                 one.owner or one.account.hex()[:8],
                 "; ".join(text for text in (one.note, certain) if text),

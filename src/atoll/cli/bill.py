@@ -190,17 +190,17 @@ def bucket_table(found: Bill) -> list[str]:
     """Return the part by bucket, with the sum below."""
     columns = ("storage_eur", "egress_eur", "returned_eur", "to_date_eur", "rate_eur")
     amounts = [[parse_euro(getattr(one, name)) for name in columns] for one in found.lines]
-    decimals = decimals_for(value for row in amounts for value in row)
+    # A month's rate may be far from what a few days cost: it has decimals of its own.
+    ordinary = decimals_for(value for row in amounts for value in row[:-1])
+    decimals = [*[ordinary] * (len(columns) - 1), decimals_for(row[-1] for row in amounts)]
     head = ["bucket", "pieces now", "storage", "reading", "given back", "to date", "a month"]
     rows = [[paint(name, bold=True) for name in head]]
     for one, row in zip(found.lines, amounts, strict=True):
-        rows.append([_name(one), show_bytes(one.bytes_now), *(_cell(v, decimals) for v in row)])
+        rows.append([_name(one), show_bytes(one.bytes_now), *map(_cell, row, decimals)])
     if len(found.lines) > 1:
         sums = [sum(row[at] for row in amounts) for at in range(len(columns))]
         total = show_bytes(sum(one.bytes_now for one in found.lines))
-        rows.append(
-            [paint(one, bold=True) for one in ("all", total, *(_cell(v, decimals) for v in sums))]
-        )
+        rows.append([paint(one, bold=True) for one in ("all", total, *map(_cell, sums, decimals))])
     return table(rows, right=frozenset(range(1, len(head))))
 
 
