@@ -107,6 +107,25 @@ def test_it_stays_live(open_page: Open) -> None:
     page.wait_for_function(f"{points} >= 3")
 
 
+def test_euros_grow_between_two_words_of_the_coordinator(open_page: Open) -> None:
+    page = open_page()
+    page.wait_for_selector("#earned [data-pico]")
+    # A euro a second, from now until the next fragment: nothing else is this fast.
+    grown = page.evaluate(
+        """() => new Promise((tell) => {
+          const one = document.querySelector("#earned [data-pico]");
+          const before = Number(one.textContent.replace(/,/g, ""));
+          one.dataset.rate = "1000000000000";
+          const look = () => {
+            const now = Number(one.textContent.replace(/,/g, ""));
+            if (now > before) tell(now - before); else setTimeout(look, 20);
+          };
+          look();
+        })"""
+    )
+    assert 0 < grown < 10
+
+
 def test_the_button_kills_a_node_and_starts_it_again(open_page: Open, cloud: LocalCloud) -> None:
     page = open_page()
     row = page.locator("#rows tr").nth(2)
