@@ -146,8 +146,10 @@ class Progress:
             return
         court = await self._views.court()
         attempt = cursor.attempts + 1
-        wanted = [rules.statement_of(row, court, attempt) for row in chosen]
-        await self._database.write(partial(self._ask_in, rows=chosen, wanted=wanted, next_=attempt))
+        if any(row.attempt != attempt for row in chosen):
+            wanted = [rules.statement_of(row, court, attempt) for row in chosen]
+            ask = partial(self._ask_in, rows=chosen, wanted=wanted, attempt=attempt)
+            await self._database.write(ask)
         self._quorum = await self._views.quorum()
         for row in await self._rows(State.PUBLISHED, OPEN_ROWS_MAX):
             if row.attempt == attempt and await self._is_signed(row):
@@ -165,18 +167,16 @@ class Progress:
         connection: Connection,
         rows: Sequence[SettlementRow],
         wanted: Sequence[WantedStatement],
-        next_: int,
+        attempt: int,
     ) -> None:
         """Want these statements and no others over roots; epochs are signed anew if they must."""
-        stale = [row for row in rows if row.attempt != next_]
-        if not stale:
-            return
         store.close_kind(connection, int(StatementKind.ROOT))
         for one in wanted:
             self._statements.ask_in(connection, one)
-        for row in stale:
-            after = replace(row, state=State.PUBLISHED, attempt=next_, problem="")
-            store.move(connection, row, after)
+        for row in rows:
+            if row.attempt != attempt:
+                after = replace(row, state=State.PUBLISHED, attempt=attempt, problem="")
+                store.move(connection, row, after)
 
     # --- proposed -------------------------------------------------------------------------------
 

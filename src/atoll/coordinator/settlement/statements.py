@@ -6,7 +6,7 @@ anybody else is refused, whoever delivers it.
 """
 
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from functools import partial
 from typing import Final
 
@@ -132,23 +132,19 @@ class StatementDesk:
         self._admit(prover)
         if len(request.account) not in (0, ADDRESS_BYTES):
             raise AtollError(Kind.BAD_REQUEST, "list statements", "an account has 20 bytes")
-        now_ms = self._clock.now_ms()
-
-        def load(connection: Connection) -> Sequence[WantedStatement]:
-            known = store.verifiers(connection)
-            if request.account and known.get(prover) != request.account:
-                store.meet(connection, prover, request.account, now_ms)
-            signed = store.signed_by(connection, request.account)
-            return [
-                one
-                for one in store.asked(connection, STATEMENTS_MAX)
-                if (one.kind, one.subject, one.epoch, one.stated) not in signed
-            ]
-
-        found = await self._database.write(load)
+        found, known = await self._database.read(
+            partial(_unsigned, key=prover, account=request.account)
+        )
+        if request.account and not known:
+            now_ms = self._clock.now_ms()
+            await self._database.write(
+                partial(store.meet, key=prover, account=request.account, now_ms=now_ms)
+            )
         try:
             court = await self._views.court()
-            standing = bool(request.account) and await self._views.stands(request.account)
+            # Who has nothing to sign needs no answer of the chain.
+            asks = bool(request.account and found)
+            standing = asks and await self._views.stands(request.account)
         except AtollError as error:
             # Nothing can be signed for a chain that is away; verifiers come again.
             log.debug("verifiers wait: %s", error)
@@ -222,3 +218,16 @@ class StatementDesk:
                 hint="add the key: atoll coordinator trust-verifier KEY",
                 about=prover.hex(),
             )
+
+
+def _unsigned(
+    connection: Connection, key: bytes, account: bytes
+) -> tuple[list[WantedStatement], bool]:
+    """Return what an account is to sign yet, and whether it is known as this verifier's."""
+    signed = store.signed_by(connection, account)
+    found = [
+        one
+        for one in store.asked(connection, STATEMENTS_MAX)
+        if (one.kind, one.subject, one.epoch, one.stated) not in signed
+    ]
+    return found, store.verifiers(connection).get(key) == account

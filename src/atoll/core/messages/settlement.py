@@ -46,7 +46,7 @@ class StatementList(Message, frozen=True):
     distributor: bytes
     """Address of ``EpochDistributor``."""
     standing: bool
-    """Whether the court knows the account that asks."""
+    """Whether the court knows the account that asks; false where it has nothing to sign."""
     statements: list[AskedStatement]
     """Without those that this account has signed."""
     pause_ms: int
