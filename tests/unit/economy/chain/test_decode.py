@@ -37,6 +37,10 @@ json_drawn = st.recursive(
                     "logIndex",
                     "status",
                     "gasUsed",
+                    "input",
+                    "from",
+                    "to",
+                    "value",
                 ]
             ),
             inner,
@@ -52,6 +56,7 @@ READERS: dict[str, Callable[[Any], object]] = {
     "log": decode.log,
     "logs": decode.logs,
     "receipt": lambda value: decode.receipt(value, b"\x01" * 32),
+    "sent": lambda value: decode.sent(value, b"\x01" * 32),
 }
 WORD = "0x" + "01" * 32
 LOG = {
@@ -134,6 +139,37 @@ def test_a_lying_receipt_is_refused(field: str, lie: Any) -> None:
 
 def test_a_receipt_without_a_block_is_none_yet() -> None:
     assert decode.receipt(RECEIPT | {"blockHash": None}, b"\x01" * 32) is None
+
+
+SENT = {
+    "hash": WORD,
+    "blockHash": WORD,
+    "from": "0x" + "03" * 20,
+    "to": "0x" + "02" * 20,
+    "input": "0x1234",
+    "value": "0x0",
+}
+
+
+def test_what_a_transaction_asked_is_read() -> None:
+    found = decode.sent(SENT, b"\x01" * 32)
+    assert found is not None
+    assert (found.to, found.data, found.sender) == (b"\x02" * 20, b"\x12\x34", b"\x03" * 20)
+    made = decode.sent(SENT | {"to": None}, b"\x01" * 32)
+    assert made is not None
+    assert made.to == b"", "it makes a contract"
+    for waiting in (None, SENT | {"blockHash": None}):
+        assert decode.sent(waiting, b"\x01" * 32) is None
+
+
+@pytest.mark.parametrize(
+    ("field", "lie"),
+    [("hash", "0x" + "09" * 32), ("to", "0x12"), ("input", None), ("from", None), ("value", -1)],
+)
+def test_a_lie_about_a_transaction_is_refused(field: str, lie: Any) -> None:
+    with pytest.raises(AtollError) as error:
+        decode.sent(SENT | {field: lie}, b"\x01" * 32)
+    assert error.value.kind is Kind.CORRUPT
 
 
 def test_logs_that_nobody_asked_for_are_refused() -> None:
