@@ -262,6 +262,20 @@ async def test_rejected_and_paid_all_the_same_is_for_a_person(world: World) -> N
     await world.ledger.check()
 
 
+async def test_what_contradicts_itself_is_not_given_back_by_itself(world: World) -> None:
+    made, ada, _ = await filed(world)
+    cents, owed = amounts_of(made.data)[ada], await due(world, 1)
+    await world.hear(camt(Sheet((left(ada, cents, "R1"),))))
+    taken = await world.hear(report(message_of(made.data), payments=((ada, "RJCT", "AC04"),)))
+    assert [one.bank_state for one in taken.changed] == ["paid"], "a statement weighs more"
+    taken = await world.hear(camt(Sheet((back(ada, cents, "R2"),), "S-2")))
+    (one,) = taken.changed
+    assert (one.state, one.bank_state) == ("filed", "returned")
+    assert one.conflict == "the bank rejected it and paid it"
+    assert await due(world, 1) == owed
+    await world.ledger.check()
+
+
 async def test_files_of_others_are_refused_and_change_nothing(world: World) -> None:
     made, ada, _ = await filed(world)
     before = await due(world, 1)
