@@ -137,6 +137,37 @@ def test_who_is_silent_when_leaves_are_asked_for_loses_the_bond_and_proposes_aga
         assert paid(world, leaves) == {leaf.account: leaf.released_micro for leaf in leaves}
 
 
+def written_state(world: Settling) -> bytes:
+    """What the chain writes down of itself from now on."""
+    state = world.chain.state
+    assert state is not None
+    begin_s = time.time()
+    world.wait(lambda: state.exists() and state.stat().st_mtime > begin_s + 1)
+    return state.read_bytes()
+
+
+def test_a_chain_that_forgets_is_settled_on_again(folder: Path) -> None:
+    """What it forgot is sent again; what came too early by then is made anew."""
+    with Settling(folder) as world:
+        deploy(world)
+        world.fund()
+        kept = written_state(world)
+        world.start_verifiers()
+        (one,) = documents(world.coordinator, 1)
+        world.publish(one)
+        world.wait(lambda: world.states().get(1) == "claimed")
+        world.chain.kill()
+        assert world.chain.state is not None
+        world.chain.state.write_bytes(kept)
+        world.chain.start()
+        leaves = leaves_of(one)
+        good = {leaf.account: leaf.released_micro for leaf in leaves}
+        assert paid(world, leaves) != good
+        world.wait(lambda: world.states().get(1) != "claimed")
+        world.wait(lambda: world.states().get(1) == "claimed")
+        assert paid(world, leaves) == good
+
+
 def one_more_for_the_first(content: Content) -> Content:
     first, *rest = content.leaves
     return replace(content, leaves=(LeafRow(first.account, first.released_micro + 10**6, 0), *rest))

@@ -95,9 +95,10 @@ _MEET = Statement("""
 _VERIFIERS = Statement(
     "SELECT verifier_key, account FROM settlement_verifier ORDER BY verifier_key"
 )
-_CURSOR = Statement("""
-    SELECT serial, attempts, proposed_epoch, lost FROM settlement_cursor WHERE chain_id = :chain
-    FOR UPDATE""")
+_CURSOR = Statement(
+    "SELECT serial, attempts, proposed_epoch, lost FROM settlement_cursor WHERE chain_id = :chain"
+)
+_LOCK = Statement("SELECT serial FROM settlement_cursor WHERE chain_id = :chain FOR UPDATE")
 _ADVANCE = Statement("""
     INSERT INTO settlement_cursor (chain_id, serial, attempts, proposed_epoch, lost)
     VALUES (:chain, :serial, :attempts, :proposed, :lost)
@@ -335,9 +336,17 @@ def verifiers(connection: Connection) -> dict[bytes, bytes]:
 
 
 def cursor(connection: Connection, chain: int) -> Cursor:
-    """Return how far the chain was taken over; others who ask wait until this transaction ends."""
+    """Return how far the chain was taken over."""
     row = _CURSOR.first(connection, chain=chain)
-    return Cursor() if row is None else Cursor(int(row[0]), int(row[1]), int(row[2]), bytes(row[3]))
+    if row is None:
+        return Cursor()
+    return Cursor(int(row[0]), int(row[1]), int(row[2]), bytes(row[3]))
+
+
+def lock_cursor(connection: Connection, chain: int) -> Cursor:
+    """As ``cursor``; others who ask for the lock wait until this transaction ends."""
+    _LOCK.first(connection, chain=chain)
+    return cursor(connection, chain)
 
 
 def advance(connection: Connection, chain: int, cursor: Cursor) -> None:

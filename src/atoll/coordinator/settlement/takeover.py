@@ -72,6 +72,8 @@ class Takeover:
             return
 
         def begin_anew(connection: Connection) -> None:
+            if store.lock_cursor(connection, self._chain_id).lost == lost:
+                return  # another process was faster
             store.take_back(connection)
             store.advance(connection, self._chain_id, Cursor(lost=lost))
 
@@ -81,7 +83,7 @@ class Takeover:
     def _take(
         self, connection: Connection, cursor: Cursor, last: int, said: Sequence["_Said"]
     ) -> None:
-        now = store.cursor(connection, self._chain_id)
+        now = store.lock_cursor(connection, self._chain_id)
         if now.serial != cursor.serial:
             return  # another process was faster
         for one in said:

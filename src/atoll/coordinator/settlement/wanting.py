@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from atoll.coordinator.settlement.model import TRIES_MAX
+from atoll.core.errors import AtollError, Kind
 from atoll.economy.chain.model import Intent, IntentState
 from atoll.economy.chain.outbox import Outbox
 
@@ -49,8 +50,7 @@ class Wants:
             name = key if number == 1 else f"{key}/again/{number}"
             status = await self._outbox.status(name)
             if status is None:
-                to, data = await make()
-                await self._outbox.submit(Intent(name, self._sender, to, data))
+                await self._submit(name, *await make())
                 return Wanted(Standing.WAITING, problem)
             if status.state in (IntentState.REFUSED, IntentState.FAILED):
                 problem = status.problem
@@ -60,6 +60,14 @@ class Wants:
                 standing, status.problem or problem, status.transaction, status.block_number
             )
         return Wanted(Standing.GIVEN_UP, problem)
+
+    async def _submit(self, name: str, to: bytes, data: bytes) -> None:
+        try:
+            await self._outbox.submit(Intent(name, self._sender, to, data))
+        except AtollError as error:
+            if error.kind is not Kind.CONFLICT:
+                raise
+            # Another process of this coordinator was faster: its call is as good.
 
     async def is_wanted(self, key: str) -> bool:
         """Say whether a call was wanted, however it stands."""
