@@ -23,12 +23,14 @@ from atoll.core.messages.payouts import (
     BankWordsTaken,
     GetPayoutFile,
     GetPayoutTerms,
+    GiveBackPayout,
     ListPayouts,
     OpenPayouts,
     PayoutFacts,
     PayoutFileWritten,
     PayoutList,
     PayoutsOpened,
+    PayoutTaken,
     PayoutTerms,
     SetPayout,
     TakeBankWords,
@@ -288,11 +290,16 @@ def file(
 def _opened(data: Path | None, wait_s: int) -> PayoutsOpened:
     """Ask for all payouts and wait until they are ready, or the time is over."""
     until = time.monotonic() + wait_s
+    skipped = after = 0
     while True:
-        found = ask_own(data, OpenPayouts(), PayoutsOpened, "open payouts")
-        if not found.waiting or time.monotonic() >= until:
-            return found
+        found = ask_own(data, OpenPayouts(after=after), PayoutsOpened, "open payouts")
+        skipped, after = skipped + found.skipped, found.more_after
+        if not after:
+            break
+    while found.waiting and time.monotonic() < until:
         time.sleep(POLL_S)
+        found = ask_own(data, OpenPayouts(count_only=True), PayoutsOpened, "open payouts")
+    return msgspec.structs.replace(found, skipped=skipped)
 
 
 def _keep(path: Path, content: bytes) -> None:
@@ -352,6 +359,32 @@ def import_(files: tuple[Path, ...], data: Path | None, as_json: bool) -> None:
             click.echo("\n".join(_rows(taken.changed, nodes=True)))
         else:
             say("nothing new")
+
+
+@payout.command("give-back")
+@click.argument("identifier", metavar="PAYOUT")
+@_coordinator
+@json_option
+def give_back(identifier: str, data: Path | None, as_json: bool) -> None:
+    """Give PAYOUT back of which the bank said contradicting things (operator).
+
+    Only what by the bank's statements did not leave your account, or came back. PAYOUT is its id as
+    `atoll payout list --json` shows it.
+    """
+    try:
+        payout_id = bytes.fromhex(identifier)
+    except ValueError:
+        raise AtollError(
+            Kind.BAD_REQUEST,
+            "give a payout back",
+            f"{identifier[:40]!r} is no payout's id",
+            hint="`atoll payout list --json` shows ids",
+        ) from None
+    taken = ask_own(data, GiveBackPayout(payout=payout_id), PayoutTaken, "give a payout back")
+    if as_json:
+        emit({"payout": identifier, "state": taken.state})
+    else:
+        click.echo(_WORDS.get(taken.state, taken.state))
 
 
 # --- how it is told ------------------------------------------------------------------------------

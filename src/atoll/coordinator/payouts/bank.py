@@ -19,9 +19,11 @@ from atoll.core.messages.payouts import (
     ORDERS_SHOWN_MAX,
     BankWordsTaken,
     GetPayoutFile,
+    GiveBackPayout,
     ListPayouts,
     PayoutFileWritten,
     PayoutList,
+    PayoutTaken,
     TakeBankWords,
     WritePayoutFile,
 )
@@ -82,6 +84,7 @@ class PayoutBank(Part):
             GetPayoutFile: self._again,
             ListPayouts: self._list,
             TakeBankWords: self._take,
+            GiveBackPayout: self._give_back,
         }
 
     # --- files ------------------------------------------------------------------------------
@@ -170,6 +173,25 @@ class PayoutBank(Part):
             partial(orders.recent, before_ms=before_ms, limit=ORDERS_SHOWN_MAX, seal=self._seal)
         )
         return PayoutList(payouts=[rules.facts_of(one) for one in listed])
+
+    async def _give_back(self, request: GiveBackPayout) -> Message:
+        """A person has looked at what contradicts itself: it was not paid."""
+        now_ms = self._clock.now_ms()
+
+        def write(connection: Connection) -> PayoutTaken:
+            order = orders.one(connection, request.payout, self._seal)
+            if order is None:
+                raise _no("there is no such payout", Kind.NOT_FOUND)
+            if order.state is not OrderState.FILED or not (
+                order.progress is not None and order.progress.conflict
+            ):
+                raise _no("the bank says nothing of it that contradicts itself", Kind.CONFLICT)
+            # Raises where the ledger says that it left the bank and is not there again.
+            after = self._fail(connection, order, now_ms)
+            orders.move(connection, order, rules.moved(after, after.state, now_ms))
+            return PayoutTaken(state=after.state.value)
+
+        return await self._database.write(write)
 
     # --- what the bank says -----------------------------------------------------------------
 
@@ -347,6 +369,10 @@ def _kind_of(data: bytes) -> tuple[str, str]:
     report = xml.all_at(root, "CstmrPmtStsRpt")
     original = xml.text_at(report[0], "OrgnlGrpInfAndSts/OrgnlMsgId") if report else ""
     return xml.message_of(root), original
+
+
+def _no(message: str, kind: Kind) -> AtollError:
+    return AtollError(kind, "give a payout back", message, hint="`atoll payout list` shows them")
 
 
 def _bad(message: str, hint: str) -> AtollError:

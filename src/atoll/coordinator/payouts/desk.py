@@ -10,6 +10,7 @@ import logging
 from dataclasses import replace
 from functools import partial
 
+from msgspec.structs import replace as replace_fields
 from sqlalchemy.engine import Connection
 
 from atoll.coordinator.metadata.store import buckets
@@ -34,6 +35,7 @@ from atoll.core.ids import node_id_of, show_node
 from atoll.core.messages import Message, decode, encode
 from atoll.core.messages.payouts import (
     EARNING_DAYS_MAX,
+    OPENED_AT_ONCE,
     ORDER_PURPOSE,
     ORDERS_SHOWN_MAX,
     STATEMENT_PAGE_MAX,
@@ -193,15 +195,22 @@ class PayoutDesk(Part):
 
     # --- opening ----------------------------------------------------------------------------
 
-    async def _open(self, _: OpenPayouts) -> Message:
+    async def _open(self, request: OpenPayouts) -> Message:
         """Ask for a payout to everybody who is owed a cent and can be paid."""
         await self._registry.fresh()
+        views = sorted(
+            (one for one in self._registry.nodes() if one.alias > request.after),
+            key=lambda one: one.alias,
+        )
+        page = [] if request.count_only else views[:OPENED_AT_ONCE]
         opened = skipped = 0
-        for view in sorted(self._registry.nodes(), key=lambda one: one.alias):
+        for view in page:
             outcome = await self._open_one(view)
             opened += outcome == "opened"
             skipped += outcome == "skipped"
-        return await self._database.read(partial(_opened, opened=opened, skipped=skipped))
+        more = page[-1].alias if page and len(views) > len(page) else 0
+        counts = await self._database.read(_counted)
+        return replace_fields(counts, opened=opened, skipped=skipped, more_after=more)
 
     async def _open_one(self, view: NodeView) -> str:
         """Open a payout to a node; say ``opened``, ``skipped`` (it cannot be paid) or nothing."""
@@ -389,15 +398,15 @@ def _evidence(kind: str, evidence: bytes) -> str:
     return evidence.decode("ascii") if kind.startswith("payout") else evidence.hex()
 
 
-def _opened(connection: Connection, opened: int, skipped: int) -> PayoutsOpened:
+def _counted(connection: Connection) -> PayoutsOpened:
     asked, asked_cents = orders.sum_in_state(connection, OrderState.ASKED)
     signed, signed_cents = orders.sum_in_state(connection, OrderState.SIGNED)
     ready, ready_cents = orders.sum_in_state(connection, OrderState.SET_ASIDE)
     return PayoutsOpened(
-        opened=opened,
+        opened=0,
         waiting=asked + signed,
         waiting_cents=asked_cents + signed_cents,
         ready=ready,
         ready_cents=ready_cents,
-        skipped=skipped,
+        skipped=0,
     )

@@ -124,6 +124,8 @@ ORDER_PURPOSE = b"payout-order/1"
 """What a coordinator signs an encoded ``PayoutOrder`` for."""
 BANK_LABEL = b"atoll/payout-bank/1\0"
 ORDERS_SHOWN_MAX = 100
+OPENED_AT_ONCE = 200
+"""Nodes that one question opens payouts to: each asks the chain."""
 FILE_BYTES_MAX = 4 << 20
 """Of a bank's file that is taken over, and of one that is written."""
 STATEMENT_PAGE_MAX = 1_000
@@ -270,7 +272,15 @@ class StatementPage(Message, frozen=True):
 
 
 class OpenPayouts(Message, frozen=True):
-    """The operator: let everybody who is owed a cent be paid. The same again asks nobody twice."""
+    """The operator: let everybody who is owed a cent be paid. The same again asks nobody twice.
+
+    ``OPENED_AT_ONCE`` nodes at a time, by alias.
+    """
+
+    after: int = 0
+    """Aliases above this."""
+    count_only: bool = False
+    """Open nothing, only tell how far what is open is."""
 
 
 class PayoutsOpened(Message, frozen=True):
@@ -285,6 +295,8 @@ class PayoutsOpened(Message, frozen=True):
     ready_cents: int
     skipped: int
     """Nodes that are owed something and cannot be paid: no bank account, or one that failed."""
+    more_after: int = 0
+    """Go on after this alias; 0: that were all."""
 
 
 class WritePayoutFile(Message, frozen=True):
@@ -333,6 +345,16 @@ class PayoutList(Message, frozen=True):
     payouts: list[PayoutFacts]
 
 
+class GiveBackPayout(Message, frozen=True):
+    """The operator: a payout of which the bank said contradicting things was not paid after all.
+
+    Errors: ``NOT_FOUND``, ``CONFLICT`` (nothing contradicts itself), ``PRECONDITION_FAILED`` (by
+    the bank's statements it is not there).
+    """
+
+    payout: bytes
+
+
 class TakeBankWords(Message, frozen=True):
     """The operator: what the bank says of payouts (pain.002, camt.053).
 
@@ -371,6 +393,7 @@ CONTROL_REQUESTS: dict[type[Message], type[Message]] = {
     WritePayoutFile: PayoutFileWritten,
     GetPayoutFile: PayoutFileWritten,
     ListPayouts: PayoutList,
+    GiveBackPayout: PayoutTaken,
     TakeBankWords: BankWordsTaken,
 }
 """Requests of gateways and of the operator of this family and their answers."""

@@ -26,11 +26,13 @@ from atoll.core.messages.payouts import (
     GetPayoutOrders,
     GetPayoutTerms,
     GetStatement,
+    GiveBackPayout,
     ListPayouts,
     OpenPayouts,
     PayoutFileWritten,
     PayoutList,
     PayoutOrders,
+    PayoutTaken,
     PayoutTerms,
     SetPayout,
     StatementPage,
@@ -274,6 +276,33 @@ async def test_what_contradicts_itself_is_not_given_back_by_itself(world: World)
     assert one.conflict == "the bank rejected it and paid it"
     assert await due(world, 1) == owed
     await world.ledger.check()
+    # A person has looked: it came back, so it is hers. Once.
+    wish = GiveBackPayout(payout=one.payout)
+    assert (await world.as_operator(wish, PayoutTaken)).state == "given_back"
+    assert await due(world, 1) == owed + cents * PICO_PER_CENT
+    with pytest.raises(AtollError) as refused:
+        await world.as_operator(wish, PayoutTaken)
+    assert refused.value.kind is Kind.CONFLICT
+    await world.ledger.check()
+
+
+async def test_what_left_the_account_for_good_is_not_given_back(world: World) -> None:
+    made, ada, bert = await filed(world)
+    cents = amounts_of(made.data)
+    for name, reference in ((ada, "R1"), (bert, "R2")):
+        await world.hear(camt(Sheet((left(name, cents[name], reference),), reference)))
+    await world.hear(report(message_of(made.data), payments=((ada, "RJCT", "AC04"),)))
+    owed = await due(world, 1)
+    terms = await world.as_node(1, GetPayoutTerms(), PayoutTerms)
+    for payout, kind in (
+        (terms.payouts[0].payout, Kind.PRECONDITION_FAILED),
+        (b"?" * 16, Kind.NOT_FOUND),
+    ):
+        with pytest.raises(AtollError) as refused:
+            await world.as_operator(GiveBackPayout(payout=payout), PayoutTaken)
+        assert refused.value.kind is kind
+    assert await due(world, 1) == owed
+    await world.ledger.check()
 
 
 async def test_files_of_others_are_refused_and_change_nothing(world: World) -> None:
@@ -404,7 +433,14 @@ async def test_bank_data_is_sealed_and_never_logged(
 
 
 async def test_only_the_operator_asks_for_payouts() -> None:
-    for request in (OpenPayouts, WritePayoutFile, GetPayoutFile, ListPayouts, TakeBankWords):
+    for request in (
+        OpenPayouts,
+        WritePayoutFile,
+        GetPayoutFile,
+        ListPayouts,
+        TakeBankWords,
+        GiveBackPayout,
+    ):
         assert request in OPERATOR_REQUESTS
 
 
