@@ -12,7 +12,7 @@ import msgspec
 import pytest
 from tests.fixtures.chain import LocalChain, give_funds, sign, stand, until
 from tests.fixtures.epochs import Life, node_id, payer_id
-from tests.fixtures.funding import SEED, FundingWorld
+from tests.fixtures.funding import DIVISOR, SEED, FundingWorld
 
 from atoll.coordinator.funding import service, store
 from atoll.coordinator.funding.model import CHAIN_DEPOSIT, Act, PotState
@@ -198,7 +198,7 @@ async def test_a_pot_that_is_too_old_goes_back(world: FundingWorld) -> None:
     life = Life(3, NODES, PAYERS)
     await world.epoch(plain(life.next()), life.tariff, CREDITED)
     await until_locked(world)
-    await world.pass_time(30 * 86_400 // 21_600)
+    await world.pass_time(30 * 86_400 // DIVISOR)
     await world.settle()
     pot = await world.database.read(partial(store.pot, number=1))
     assert pot is not None
@@ -288,7 +288,7 @@ async def test_a_withdrawal_leaves_the_escrow_after_its_lock(world: FundingWorld
     key = await funding.escrow_key(customer)
     assert await ask(world, "Escrow", "balance_of", key) == 3_000_000, "it is locked"
     for _ in range(2):
-        await world.pass_time(3 * 86_400 // 21_600 + 1)
+        await world.pass_time(3 * 86_400 // DIVISOR + 1)
         await world.settle()
     assert await ask(world, "Escrow", "balance_of", key) == 1_500_000
     await agree(world)

@@ -56,6 +56,8 @@ class Acts:
 
     async def begin(self) -> int:
         """Write down deposits and withdrawals that have become due; return how many."""
+        if not await self._database.read(transitions.is_due):
+            return 0
         return await self._database.write(transitions.begin_due)
 
     async def step(self) -> int:

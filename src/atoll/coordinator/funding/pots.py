@@ -34,16 +34,21 @@ class Pots:
         self._acts = acts
         self.waits_for = ""
         """What the next step waits for, in words."""
+        self.lacks = ""
+        """What the newest epoch lacks yet, in words."""
         self.busy = False
         """Whether a pot was open before the last step."""
 
-    async def step(self) -> bool:
-        """Take one step; False where there was none to take. Raises what the chain raises."""
-        self.waits_for = ""
+    async def step(self, *, may_open: bool) -> bool:
+        """Take one step; False where there was none to take. Raises what the chain raises.
+
+        ``may_open``: whether it may look through customers for what is to be drawn.
+        """
         pot = await self._database.read(store.open_pot)
         self.busy = pot is not None
         if pot is None:
-            return await self._open()
+            return may_open and await self._open()
+        self.waits_for = ""
         if pot.state is PotState.DRAWING:
             return await self._database.write(partial(transitions.drawn, epoch=pot.epoch))
         if pot.state is PotState.LOCKED:
@@ -54,6 +59,7 @@ class Pots:
 
     async def _open(self) -> bool:
         """Draw what customers were charged, if there is anything."""
+        self.waits_for = ""
         if not await self._database.read(transitions.may_open):
             return False
         cap_micro = int(await self._views.ask(PARAMETERS, "draw_epoch_max_micro"))
@@ -110,6 +116,7 @@ class Pots:
             return False
         counted, uncounted = await self.funds()
         await self._database.write(partial(transitions.note_funded, funded_micro=counted))
+        self.lacks = ""
         short = needs.need_micro - counted
         if short <= 0:
             return False
@@ -128,7 +135,5 @@ class Pots:
         )
         if missing and not acted:
             missing_euro = show_euro(missing * PICO_PER_MICRO)
-            self.waits_for = (
-                f"epoch {needs.epoch} needs {missing_euro} more, to be drawn of customers"
-            )
+            self.lacks = f"epoch {needs.epoch} needs {missing_euro} more, to be drawn of customers"
         return acted

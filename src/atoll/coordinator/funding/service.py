@@ -74,8 +74,6 @@ class _News:
     entries: bool
     document: bytes
     """Content hash of the next epoch's document; empty while it is not published."""
-    due: bool
-    """Deposits or withdrawals are to be begun."""
 
 
 def credit_entry(
@@ -104,6 +102,8 @@ class FundingService(Part):
         self.waits_for = ""
         """What money on its way to the chain waits for, in words; empty for nothing."""
         self._noted = ""
+        self._stirred = True
+        """Whether the last round moved anything."""
         if on_chain is None:
             return
         link = on_chain.link
@@ -270,16 +270,19 @@ class FundingService(Part):
         now = self._clock.monotonic()
         looks = now - self._reviewed >= REVIEW_PAUSE_S
         moved += await self._follow_events(on_chain, news.progress, contracts, looks=looks)
-        if news.due:
-            moved += await self._acts.begin()
         if looks:
             self._reviewed = now
             moved += await self._acts.review()
+        # All customers are looked through, so only where something has happened.
+        stirred = bool(moved) or self._stirred or looks
+        if stirred:
+            moved += await self._acts.begin()
         moved += await self._acts.step()
-        moved += await self._pots.step()
+        moved += await self._pots.step(may_open=stirred or bool(moved))
         if not self._pots.busy:
             moved += await self._fund(now)
-        self.waits_for = self._acts.waits_for or self._pots.waits_for
+        self.waits_for = self._acts.waits_for or self._pots.waits_for or self._pots.lacks
+        self._stirred = bool(moved)
         return moved
 
     async def _fund(self, now: float) -> bool:
@@ -293,12 +296,10 @@ class FundingService(Part):
         now = store.progress_now(connection)
         row = billing_store.one(connection, now.epoch_known + 1)
         published = row is not None and row.state is State.PUBLISHED
-        due = store.to_deposit(connection, 1) or store.to_withdraw(connection, 1)
         return _News(
             progress=now,
             entries=ledger_store.head(connection)[0] > now.entry,
             document=row.content if row is not None and published else b"",
-            due=bool(due),
         )
 
     async def _stands(self, on_chain: OnChain, contracts: Mapping[str, Contract]) -> bool:
