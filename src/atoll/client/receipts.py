@@ -1,9 +1,9 @@
 """Signs for what is read: a piece transport that keeps count, and the book it keeps it in.
 
 Whoever reads through ``PayingTransport`` need not think of receipts. What came is noted, two
-dictionary look-ups a read; once a second, or after some megabytes, one receipt a node is signed and
-sent beside the reads, and again until the node says that it keeps it. Bytes that did not come are
-never signed for.
+dictionary look-ups a read; every four seconds, or after some megabytes, one receipt a node is
+signed and sent beside the reads, and again until the node says that it keeps it. Bytes that did not
+come are never signed for.
 """
 
 import asyncio
@@ -23,9 +23,9 @@ from atoll.core.receipts import RECEIPTS_PATH, ReadReceipt, Tab, sign_read_recei
 
 log = logging.getLogger("atoll.client.receipts")
 
-SIGN_S = 1.0
+SIGN_S = 4.0
 """What is read is signed for after so long: what a gateway that dies leaves unsigned."""
-SIGN_BYTES_MAX = 32 << 20
+SIGN_BYTES_MAX = 64 << 20
 """At once after so many bytes from one node."""
 SIGN_ORDERS_MAX = 2048
 """At once after so many orders."""

@@ -21,6 +21,7 @@ from collections import OrderedDict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import NamedTuple
 
 from atoll.core.errors import AtollError, Kind
 from atoll.core.identity import SIGNATURE_BYTES, Identity, signature_holds
@@ -155,8 +156,10 @@ def _link_mac(key: bytes, order: bytes) -> bytes:
 
 
 def _settlement_tag(key: bytes, limit: bytes) -> bytes:
-    rest = limit[:_TAG_START] + limit[_TAG_END:]
-    return hmac.digest(key, rest, hashlib.sha256)[:SHORT_ID_BYTES]
+    # Keyed BLAKE2b (RFC 7693) takes half the time of HMAC: every read limit has such a tag.
+    tag = hashlib.blake2b(limit[:_TAG_START], digest_size=SHORT_ID_BYTES, key=key)
+    tag.update(limit[_TAG_END:])
+    return tag.digest()
 
 
 def issued_with(settlement_key: bytes, limit: bytes) -> bool:
@@ -268,6 +271,26 @@ def _malformed(message: str) -> AtollError:
 def is_customers_read(signed: bytes) -> bool:
     """Say whether these bytes are meant as an order that is settled by receipts: a ``GET``."""
     return len(signed) > _BATCH_START and signed[0] == ORDER_VERSION and signed[1] == Action.GET
+
+
+class ReadLimit(NamedTuple):
+    """What settling asks of a read limit; made by the thousand, so not an ``OrderLimit``."""
+
+    byte_cap: int
+    issued_ms: int
+    segment_serial: int
+    node_id: bytes
+    segment_id: bytes
+    gateway_key: bytes
+
+
+def read_limit_of(limit: bytes) -> ReadLimit | None:
+    """Return an encoded limit that was recognised (``issued_with``); None if it is no ``GET``."""
+    version, action, _, cap, issued_ms, _, _, number, *names = _LIMIT.unpack(limit)
+    if version != ORDER_VERSION or action != Action.GET:
+        return None
+    node_id, segment_id, _, _, gateway_key = names
+    return ReadLimit(cap, issued_ms, number, node_id, segment_id, gateway_key)
 
 
 def serial_of(signed: bytes) -> bytes:

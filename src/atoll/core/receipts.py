@@ -1,10 +1,10 @@
 """Receipts of reads: how many bytes a gateway had from a node, signed by both sides.
 
 A signature for every small read would cost too much, so a gateway signs, for each node, what it
-read since the last receipt, once a second or after some megabytes. A receipt has a fixed head and
-one entry per order: the order's serial and the bytes read under it **so far**. So it is cumulative
-twice: per order in its entries, per *tab* (one worker of a gateway and one node) in its head. Shown
-again, out of order or twice, it counts nothing more.
+read since the last receipt, every four seconds or after some megabytes. A receipt has a fixed head
+and one entry per order: the order's serial and the bytes read under it **so far**. So it is
+cumulative twice: per order in its entries, per *tab* (one worker of a gateway and one node) in its
+head. Shown again, out of order or twice, it counts nothing more.
 
 The node countersigns the head when it claims pay for it. What each order allows and who pays is the
 coordinator's to check. Normative text: ``docs/spec/receipts.md``. Vectors:

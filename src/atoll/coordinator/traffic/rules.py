@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from atoll.coordinator.traffic.model import SETTLE_MS_MAX, SKEW_MS_MAX, WINDOW_MS, OrderRead
 from atoll.core.errors import AtollError, Kind
-from atoll.core.orders import Action, issued_with, parse_order
+from atoll.core.orders import issued_with, read_limit_of, serial_of
 from atoll.core.receipts import ReadReceipt
 
 
@@ -25,21 +25,20 @@ def orders_of(
     """
     if len(limits) != len(receipt.entries):
         raise AtollError(Kind.BAD_REQUEST, "claim reads", "a claim has one limit for each entry")
+    gateway_key, node_id = receipt.of.gateway_key, receipt.of.node_id
     found = []
     for (serial, byte_count), limit in zip(receipt.entries.items(), limits, strict=True):
-        if not issued_with(settlement_key, limit):
+        if serial_of(limit) != serial or not issued_with(settlement_key, limit):
             continue
-        order = parse_order(limit)
+        order = read_limit_of(limit)
         holds = (
-            order.action is Action.GET
-            and order.serial == serial
-            and order.node_id == receipt.of.node_id
-            and order.gateway_key == receipt.of.gateway_key
+            order is not None
+            and order.node_id == node_id
+            and order.gateway_key == gateway_key
             and byte_count <= order.byte_cap
-            and now_ms - SETTLE_MS_MAX <= order.issued_ms
-            and order.issued_ms <= now_ms + SKEW_MS_MAX
+            and now_ms - SETTLE_MS_MAX <= order.issued_ms <= now_ms + SKEW_MS_MAX
         )
-        if holds:
+        if order is not None and holds:
             found.append(
                 OrderRead(
                     serial, order.issued_ms, order.segment_id, order.segment_serial, byte_count

@@ -9,6 +9,7 @@ transaction with the memory of its orders.
 import hashlib
 import logging
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 from sqlalchemy.engine import Connection
 
@@ -18,6 +19,7 @@ from atoll.coordinator.traffic import rules, store
 from atoll.coordinator.traffic.model import (
     FORGET_PAUSE_S,
     REMEMBERED_MS,
+    OrderRead,
     ReadLine,
     SignedReceipt,
     evidence_of,
@@ -85,59 +87,47 @@ class TrafficService(Part):
                 "claim reads",
                 f"at most {CLAIMS_MAX} receipts and {CLAIM_ORDERS_MAX} orders at a time",
             )
-        refused, counts, orders_refused = [], [], 0
-        for claim in request.claims:
-            try:
-                byte_count, left_out = await self._settle(alias, claim, prover)
-            except AtollError as error:
-                if error.meaning.transient:
-                    # Nothing is known of it: the node shall come again.
-                    raise
-                log.warning("node %d: a claim does not hold: %s", alias, error)
-                refused.append(error.kind.value)
-                counts.append(0)
-            else:
-                refused.append("")
-                counts.append(byte_count)
-                orders_refused += left_out
-        return ClaimedReads(refused=refused, byte_counts=counts, orders_refused=orders_refused)
+        checked = [self._check(alias, claim, prover) for claim in request.claims]
 
-    async def _settle(self, alias: int, claim: ReadClaim, prover: bytes) -> tuple[int, int]:
-        """Settle one claim; return the bytes that count now, and how many orders do not hold."""
-        receipt = parse_read_receipt(claim.receipt)
-        rules.check_parties(receipt, node_id_of(prover), self._public_key)
-        orders = rules.orders_of(receipt, claim.limits, self._settlement_key, self._clock.now_ms())
-        if not orders:
-            return 0, len(receipt.entries)
-        if not gateway_signed(claim.receipt):
-            raise _unsigned("the gateway did not sign this receipt")
-        if not node_signed(claim.receipt, prover, claim.signature):
-            raise _unsigned("the node did not sign this receipt")
-
-        def write(connection: Connection) -> tuple[int, int]:
+        def write(connection: Connection) -> list[tuple[int, int]]:
             store.lock_node(connection, alias)
-            fresh, accounts = rules.counted(
-                orders,
-                store.settled(connection, alias, orders),
-                store.payers(connection, orders),
-            )
-            if not fresh:
-                return 0, len(receipt.entries)
-            byte_count = sum(accounts.values())
-            store.put_orders(connection, alias, fresh)
-            signed = SignedReceipt(
-                # Another gateway cannot put its receipts in place of this one's.
-                hashlib.sha256(receipt.of.gateway_key + receipt.of.tab).digest()[:SHORT_ID_BYTES],
-                receipt.sequence,
-                byte_count,
-                claim.receipt[:SIGNED_HEAD_BYTES],
-                prover,
-                claim.signature,
-            )
-            store.add(connection, alias, accounts, signed)
-            return byte_count, len(receipt.entries) - len(fresh)
+            return [
+                _settle(connection, alias, one) if isinstance(one, _Checked) else (0, 0)
+                for one in checked
+            ]
 
-        return await self._database.write(write)
+        settled = await self._database.write(write)
+        return ClaimedReads(
+            refused=[one if isinstance(one, str) else "" for one in checked],
+            byte_counts=[byte_count for byte_count, _ in settled],
+            orders_refused=sum(left_out for _, left_out in settled),
+        )
+
+    def _check(self, alias: int, claim: ReadClaim, prover: bytes) -> "_Checked | str":
+        """Return a claim whose signatures hold, with the orders that do, or why it is refused."""
+        try:
+            receipt = parse_read_receipt(claim.receipt)
+            rules.check_parties(receipt, node_id_of(prover), self._public_key)
+            orders = rules.orders_of(
+                receipt, claim.limits, self._settlement_key, self._clock.now_ms()
+            )
+            if orders and not gateway_signed(claim.receipt):
+                raise _unsigned("the gateway did not sign this receipt")
+            if orders and not node_signed(claim.receipt, prover, claim.signature):
+                raise _unsigned("the node did not sign this receipt")
+        except AtollError as error:
+            log.warning("node %d: a claim does not hold: %s", alias, error)
+            return error.kind.value
+        signed = SignedReceipt(
+            # Another gateway cannot put its receipts in place of this one's.
+            hashlib.sha256(receipt.of.gateway_key + receipt.of.tab).digest()[:SHORT_ID_BYTES],
+            receipt.sequence,
+            0,
+            claim.receipt[:SIGNED_HEAD_BYTES],
+            prover,
+            claim.signature,
+        )
+        return _Checked(orders, len(receipt.entries), signed)
 
     # --- epochs ---
 
@@ -175,6 +165,29 @@ class TrafficService(Part):
         epoch, line, receipts = found
         node_ids = {view.alias: view.node_id for view in self._registry.nodes()}
         return epoch, line, node_ids.get(line.alias, b""), receipts
+
+
+@dataclass(frozen=True, slots=True)
+class _Checked:
+    """A claim that may be settled."""
+
+    orders: list[OrderRead]
+    entries: int
+    signed: SignedReceipt
+
+
+def _settle(connection: Connection, alias: int, claim: _Checked) -> tuple[int, int]:
+    """Settle one claim; return the bytes that count now, and how many orders do not."""
+    fresh, accounts = rules.counted(
+        claim.orders,
+        store.settled(connection, alias, claim.orders),
+        store.payers(connection, claim.orders),
+    )
+    byte_count = sum(accounts.values())
+    if fresh:
+        store.put_orders(connection, alias, fresh)
+        store.add(connection, alias, accounts, replace(claim.signed, byte_count=byte_count))
+    return byte_count, claim.entries - len(fresh)
 
 
 def _unsigned(message: str) -> AtollError:

@@ -10,9 +10,9 @@ no receipt can be claimed for it any more."""
 GATEWAYS_MAX = 4096
 ORDER_UNPAID_BYTES_MAX = 48 << 20
 """Served under one order beyond what is receipted: then its stream waits, and is cut."""
-GATEWAY_UNPAID_BYTES_MAX = 256 << 20
+GATEWAY_UNPAID_BYTES_MAX = 512 << 20
 """What a gateway may owe for reads that have ended: the allowance. Then it is served no more."""
-UNDER_WAY_BYTES_MAX = 1 << 30
+UNDER_WAY_BYTES_MAX = 2 << 30
 """What it may owe together with reads that have not ended."""
 FORGIVEN_BYTES_PER_S = 64 << 10
 """What was sent and never read (a customer went away, another node was quicker) is forgotten so
@@ -25,7 +25,7 @@ CLAIMS_MAX = 16_384
 """Receipts that wait for their coordinator; the oldest is dropped first."""
 SAVE_S = 0.5
 """Receipts are made durable together, so often; then the gateway is told that they are kept."""
-CLAIM_S = 2.0
+CLAIM_S = 4.0
 """Pause between two claims."""
 
 

@@ -1,8 +1,9 @@
 """Lets gateways read as far as they sign for it, keeps their receipts and claims pay by them.
 
-Off the way of the bytes: a read costs two dictionary look-ups here, signatures are one a second and
-gateway's worker. A gateway that signs nothing is served up to the allowance and no further; a
-receipt is kept durably before the gateway is told so, and until a coordinator has settled it.
+Off the way of the bytes: a read costs two dictionary look-ups here, signatures are one in four
+seconds and gateway's worker. A gateway that signs nothing is served up to the allowance and no
+further; a receipt is kept durably before the gateway is told so, and until a coordinator has
+settled it.
 """
 
 import asyncio
