@@ -23,6 +23,7 @@ from tests.golden.policy_vectors import attestations, credentials, policies
 from tests.golden.proof_vectors import proofs
 from tests.golden.recovery_vectors import recovery
 from tests.golden.slash_vectors import slashes
+from tests.golden.statement_vectors import statements
 from tests.golden.storage_vectors import logs, packs
 from tests.golden.sumtree_vectors import sumtree
 
@@ -661,6 +662,7 @@ VECTORS = {
     "epochs": epochs,
     "sumtree": sumtree,
     "slashes": slashes,
+    "statements": statements,
     "messages": wire,
 }
 

@@ -2,11 +2,13 @@
 
 import msgspec
 import pytest
+from eth_account.messages import encode_typed_data
 from hypothesis import given
 from hypothesis import strategies as st
 
 from atoll.core.errors import AtollError, Kind
 from atoll.economy.chain.signer import ORDER, Signer, recover_account
+from atoll.economy.keccak import keccak_256
 from atoll.economy.settlement.statement import (
     Court,
     RootStated,
@@ -39,6 +41,37 @@ def test_every_part_of_it_is_signed() -> None:
         digest_of(Court(31337, COURT.address, b"x" * 20)),
     ]
     assert len({digest_of(), *others}) == 1 + len(others)
+
+
+def test_it_is_the_digest_of_eip_712_as_others_compute_it() -> None:
+    statement = root_statement(COURT, STATED)
+    typed = {
+        "types": {
+            "EIP712Domain": [
+                {"name": "name", "type": "string"},
+                {"name": "version", "type": "string"},
+                {"name": "chainId", "type": "uint256"},
+                {"name": "verifyingContract", "type": "address"},
+            ],
+            "Statement": [
+                {"name": "kind", "type": "uint256"},
+                {"name": "subject", "type": "bytes32"},
+                {"name": "epoch", "type": "uint256"},
+                {"name": "stated", "type": "bytes32"},
+            ],
+        },
+        "primaryType": "Statement",
+        "domain": {
+            "name": "Atoll SlashCourt",
+            "version": "1",
+            "chainId": COURT.chain_id,
+            "verifyingContract": "0x" + COURT.address.hex(),
+        },
+        "message": msgspec.structs.asdict(statement),
+    }
+    message = encode_typed_data(full_message=typed)
+    digest = keccak_256(b"\x19" + message.version + message.header + message.body)
+    assert digest == statement_digest(COURT, statement)
 
 
 @given(st.binary(min_size=32, max_size=32))
