@@ -54,7 +54,7 @@ def move(place: str, target: str, nodes: tuple[str, ...], data: Path | None, as_
     """
     from atoll.cli.places import cloud_folder
     from atoll.cli.recover.command import NODES, run_recovery
-    from atoll.cli.wire import root_key
+    from atoll.cli.rooms import root_key
 
     folder = cloud_folder(data)
     options = {

@@ -23,7 +23,7 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from atoll.cli.recover.takeover import prepare_folder
-from atoll.cli.wire import root_key
+from atoll.cli.rooms import root_key
 from atoll.client import AsyncClient
 
 NODES = 6

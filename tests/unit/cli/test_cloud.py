@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from atoll.cli.cloud import billing_settings, make_secrets
-from atoll.cli.wire import allowance_of
+from atoll.cli.rooms import allowance_of
 from atoll.core.errors import AtollError
 from atoll.runtime.config import ChainSettings, CloudSettings, Config, CoordinatorSettings
 from atoll.runtime.rng import SystemRng

@@ -11,7 +11,7 @@ import pytest
 from tests.fixtures.epochs import PARAMETERS, Life
 
 from atoll.cli.main import main
-from atoll.cli.wire import billing_of
+from atoll.cli.rooms import billing_of
 from atoll.coordinator.billing.model import BillingConfig
 from atoll.core.errors import AtollError, Kind
 from atoll.economy.settlement.compute import compute

@@ -16,7 +16,8 @@ import msgspec
 from typing_extensions import Buffer
 
 from atoll.cli.places import COORDINATOR_SEED, DATABASE, GATEWAY_SEED
-from atoll.cli.wire import identity_of, root_key
+from atoll.cli.rooms import root_key
+from atoll.cli.wire import identity_of
 from atoll.client.keys import Keyring
 from atoll.client.lock_keys import lock_keys
 from atoll.client.retention import tell_holder
