@@ -110,16 +110,7 @@ class NodeService:
         self._memory = NodeMemory()
         desk = OrderDesk(identity.node_id, self._coordinators, clock, config.order_skew_ms)
         self.meter = TrafficMeter(clock)
-        self.receipts = ReceiptKeeper(
-            identity=identity,
-            clock=clock,
-            disk=disk,
-            compute=compute,
-            coordinators=self._coordinators,
-            links=self.links,
-            ask=self._ask_part,
-            stall_s=config.body_stall_s,
-        )
+        self.receipts = self._make_receipts()
         self._app = NodeApp(self.store, identity, config, clock, desk, self.meter, self.receipts)
         self._app.owners.coordinators = self._coordinators
         self.retention = NodeRetention(self.store, identity, clock, config.body_stall_s)
@@ -179,6 +170,19 @@ class NodeService:
         self._requests = 0
         self._idle = asyncio.Event()
         self._serving = False
+
+    def _make_receipts(self) -> ReceiptKeeper:
+        """Put together what keeps receipts of reads."""
+        return ReceiptKeeper(
+            identity=self._identity,
+            clock=self._clock,
+            disk=self._disk,
+            compute=self._compute,
+            coordinators=self._coordinators,
+            links=self.links,
+            ask=self._ask_part,
+            stall_s=self.config.body_stall_s,
+        )
 
     def _make_payouts(self, access: PayoutAccess | None) -> list[NodePart]:
         """Put together what signs with the key of the account that earns, where it is there."""
