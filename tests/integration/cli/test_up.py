@@ -96,7 +96,7 @@ def test_no_process_outlives_a_killed_supervisor(tmp_path: Path) -> None:
     folder = tmp_path / "cloud"
     cloud = LocalCloud("--data", str(folder), "--nodes", "3", "--port", "0")
     children = cloud.processes()
-    assert len(children) == 9, "coordinator, two gateways, three nodes, three verifiers"
+    assert len(children) == 10, "coordinator, two gateways, three nodes and verifiers, a watcher"
     port = cloud.endpoint.rpartition(":")[2]
     cloud.supervisor.kill()
     # At once: the orphans may still be on their way out.
