@@ -135,8 +135,8 @@ class Holder:
             node, owner = identity.node_id.hex(), owner or self.signer.address
         return await self.book.entry(node, owner)
 
-    async def gas_of(self, act: Act) -> int | None:
-        """Return what a transaction would need now; None where one before it must come first.
+    async def gas_of(self, act: Act) -> int:
+        """Return what a transaction would need now.
 
         Raises ``PRECONDITION_FAILED`` with the contract's reason where it would be refused.
         """
@@ -167,8 +167,7 @@ class Holder:
             await asyncio.sleep(WAIT_S)
         done: list[IntentStatus] = []
         for act in acts:
-            gas = await self.gas_of(act)
-            assert gas is not None
+            await self.gas_of(act)  # what would be refused is not kept, nor tried again and again
             key = f"{act.does[:60]}/{os.urandom(8).hex()}"
             await outbox.submit(Intent(key, self.signer.address, act.to, act.data))
             for _ in range(STEPS_MAX):

@@ -15,7 +15,6 @@ from atoll.economy.artifacts.load import load
 from atoll.economy.chain import abi
 from atoll.economy.chain.model import ChainEvent, Contract
 from atoll.economy.chain.signer import parse_address
-from atoll.economy.keccak import keccak_256
 from atoll.economy.settlement.slashes import BOND_BPS, entry_key
 
 BOND: Final = "Bond"
@@ -284,18 +283,6 @@ class HolderBook:
                 if amount:
                     found.append(Leaving(number, bucket, amount, ready_s))
         return found
-
-
-def function_name(data: bytes) -> str:
-    """Return which of the functions that holders use a call is; for what people are told."""
-    for contract in (BOND, TOKEN):
-        for entry in load(contract).abi:
-            if entry["type"] != "function":
-                continue
-            types = ",".join(abi.type_of(one) for one in entry["inputs"])
-            if keccak_256(f"{entry['name']}({types})".encode())[:4] == data[:4]:
-                return str(entry["name"])
-    return "0x" + data[:4].hex()
 
 
 def _unknown(node: str) -> AtollError:
