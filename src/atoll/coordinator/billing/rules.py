@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 import msgspec
 
@@ -56,15 +56,22 @@ def terms_of(
     tariff: Tariff,
     hold_back_bps: int,
     barters: Mapping[bytes, Barter],
+    left: Collection[int] = (),
 ) -> list[NodeTerms]:
-    """Return on which terms nodes are paid; who names no account is not there."""
+    """Return on which terms nodes are paid; who names no account is not there.
+
+    ``left``: aliases of nodes that moved all their pieces and left: what was held returns. Who
+    says that he is back is held to a bond again.
+    """
     return [
         NodeTerms(
             node=view.node_id,
             account=view.facts.payout_account,
             tier=tier_of(view),
             hold_back_bps=hold_back_bps,
-            ceiling_pico=ceiling_pico(view, tariff),
+            ceiling_pico=(
+                0 if view.facts.exiting and view.alias in left else ceiling_pico(view, tariff)
+            ),
             credit_bps=barters[view.node_id].share_bps if view.node_id in barters else 0,
         )
         for view in views

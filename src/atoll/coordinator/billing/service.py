@@ -29,6 +29,7 @@ from atoll.coordinator.market.service import MarketService
 from atoll.coordinator.metering.service import Metered, MeteringService
 from atoll.coordinator.part import Part, Step
 from atoll.coordinator.registry.service import RegistryService
+from atoll.coordinator.terms import store as departures
 from atoll.core.errors import AtollError, Kind
 from atoll.core.ports import Clock, Compute, Database
 from atoll.economy.ledger.model import Account, AccountKind
@@ -151,7 +152,10 @@ class BillingService(Part):
         tariff = self._market.tariff
         parameters = TakeParameters(take_bps=self._market.take_bps)
         barters = await self._database.read(self._providers.barters) if self._providers else {}
-        nodes = rules.terms_of(self._registry.nodes(), tariff, self._config.hold_back_bps, barters)
+        left = await self._database.read(departures.left)
+        nodes = rules.terms_of(
+            self._registry.nodes(), tariff, self._config.hold_back_bps, barters, left
+        )
         reserve = await self._ledger.balance(Account.of(AccountKind.RESERVE))
         inputs = rules.inputs_of(metered, nodes, reserve.amount_pico, self._config.time_factor)
         inputs = await self._limited(metered.epoch.epoch, inputs, tariff, parameters)

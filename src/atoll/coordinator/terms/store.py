@@ -18,6 +18,7 @@ _BEGIN = Statement("""
         moved_bytes = CASE WHEN departure.ended_ms > 0 THEN 0 ELSE departure.moved_bytes END,
         ended_ms = 0
     WHERE departure.ended_ms > 0 OR departure.reason <> excluded.reason""")
+_LEFT = Statement("SELECT alias FROM departure WHERE ended_ms > 0 AND reason = 'exit'")
 _COUNT = Statement("""
     UPDATE departure SET moved_pieces = moved_pieces + :pieces, moved_bytes = moved_bytes + :bytes
     WHERE alias = :alias""")
@@ -29,6 +30,11 @@ def find(connection: Connection, alias: int) -> DepartureRow | None:
     """Return a node's departure."""
     row = _FIND.first(connection, alias=alias)
     return None if row is None else DepartureRow(*row)
+
+
+def left(connection: Connection) -> frozenset[int]:
+    """Return the nodes of which it was confirmed that they left and hold nothing any more."""
+    return frozenset(int(alias) for (alias,) in _LEFT.all(connection))
 
 
 def begin(connection: Connection, alias: int, reason: str, now_ms: int) -> None:

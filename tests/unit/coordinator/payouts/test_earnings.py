@@ -4,8 +4,11 @@ import pytest
 from tests.unit.coordinator.billing.test_billing import EUR, account
 from tests.unit.coordinator.market.providers import provider
 from tests.unit.coordinator.metadata.world import ACCOUNT
-from tests.unit.coordinator.payouts.world import FACTOR, World
+from tests.unit.coordinator.payouts.world import FACTOR, SEAL, World
 
+from atoll.coordinator.billing.model import SoFar
+from atoll.coordinator.payouts.earnings import EarningsService
+from atoll.coordinator.terms import store as departures
 from atoll.core.errors import AtollError, Kind
 from atoll.core.messages.payouts import AllEarnings, GetAllEarnings, GetEarnings, NodeEarnings
 from atoll.core.money import MONTH_MS
@@ -78,6 +81,28 @@ async def test_the_figure_never_falls_while_an_epoch_is_settled(world: World) ->
     assert figures[-1] == sum(entries) + sum(held)
 
 
+async def test_an_epoch_that_is_settled_meanwhile_is_not_told_twice(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.begin(prepaid_pico=1_000 * EUR)
+    await world.pass_epoch()
+    told = (await world.earned(1)).now_pico
+    biller = world.biller()
+    service = EarningsService(world.clock, world.database, world.providers.registry, biller, SEAL)
+    measure = biller.so_far
+
+    async def slow() -> SoFar | None:
+        """Measure; before anybody hears it the epoch is settled."""
+        found = await measure()
+        await world.settle()
+        return found
+
+    monkeypatch.setattr(biller, "so_far", slow)
+    figures = await service.figures()
+    node = provider(1).node_id
+    assert figures.sums[node].gained_pico + figures.so_far.nodes.get(node, 0) == told > 0
+
+
 async def test_nobody_is_told_what_no_customer_can_pay(world: World) -> None:
     await world.begin(prepaid_pico=0)
     await world.pass_epoch()
@@ -96,6 +121,34 @@ async def test_what_a_node_does_not_prove_is_not_told(world: World) -> None:
     told = await world.earned(1)
     assert told.now_pico > 0
     assert told.proven_bps == 10_000
+
+
+async def test_who_left_gets_all_that_was_held(world: World) -> None:
+    await world.begin(prepaid_pico=10_000 * EUR)
+    await world.pass_epoch()
+    await world.settle()
+    held = (await world.earned(1)).held_pico
+    assert held > 0
+    # Saying so is not enough: the pieces must be elsewhere.
+    await world.providers.post(1, 1_000_000, payout_account=account(1), exiting=True)
+    await world.pass_epoch()
+    await world.settle()
+    before = await world.earned(1)
+    assert before.held_pico > held
+    await world.database.write(lambda c: departures.begin(c, 1, "exit", 1))
+    await world.database.write(lambda c: departures.end(c, 1, 2))
+    await world.pass_epoch()
+    await world.settle()
+    after = await world.earned(1)
+    assert after.held_pico == 0
+    assert after.released_pico == after.settled_pico == after.due_pico
+    assert (await world.earned(2)).held_pico > 0
+    # Back again: held to a bond again.
+    await world.providers.post(1, 1_000_000, payout_account=account(1))
+    await world.pass_epoch()
+    await world.settle()
+    assert (await world.earned(1)).held_pico > 0
+    await world.ledger.check()
 
 
 async def test_strangers_and_unreasonable_questions_are_refused(world: World) -> None:
