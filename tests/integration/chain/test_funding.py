@@ -251,6 +251,7 @@ async def test_a_chain_that_forgot_all_is_told_again(
     await agree(world)
 
 
+@pytest.mark.slow
 async def test_more_customers_than_one_call_holds(world: FundingWorld) -> None:
     many = 300
     life = Life(5, NODES, many, lines_per_node=250)
@@ -311,6 +312,9 @@ async def test_whoever_deposits_for_a_customer_credits_him(world: FundingWorld) 
     await by_another(world, "friend", "TestStable", "approve", escrow, 9_000_000)
     await by_another(world, "friend", "Escrow", "deposit", key, 5_000_000)
     await by_another(world, "friend", "Escrow", "deposit", b"s" * 32, 1_000_000)
+    distributor = (await world.link.contracts())["EpochDistributor"].address
+    await by_another(world, "friend", "TestStable", "approve", distributor, 3_000_000)
+    await by_another(world, "friend", "EpochDistributor", "fund", 2_000_000)
     await world.settle()
     account = Account.of(AccountKind.CUSTOMER, customer)
     assert (await world.ledger.balance(account)).amount_pico == 5 * EUR
@@ -336,6 +340,7 @@ async def test_a_branch_that_undoes_deposits_gets_them_again(world: FundingWorld
     await agree(world)
 
 
+@pytest.mark.slow
 async def test_killed_between_any_two_steps(
     world: FundingWorld, server: LocalChain, folder: Path
 ) -> None:
