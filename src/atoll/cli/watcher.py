@@ -16,6 +16,7 @@ from atoll.runtime.folder import default_folder
 if TYPE_CHECKING:
     from atoll.watcher.model import Kept
 
+WEI_PER_COIN = 10**18
 _data = data_option("Its data folder. Default: an XDG data folder.")
 
 
@@ -69,9 +70,12 @@ def run(
 
 @watcher.command()
 @_data
+@click.option(
+    "--chain", "url", metavar="URL", help="JSON-RPC server, to show what its account has."
+)
 @config_option
 @json_option
-def show(data: Path | None, config_file: Path | None, as_json: bool) -> None:
+def show(data: Path | None, config_file: Path | None, url: str | None, as_json: bool) -> None:
     """Show its account, what it found in each proposal, and what it earned."""
     from atoll.runtime.folder import lock_holder, read_marker
 
@@ -84,7 +88,7 @@ def show(data: Path | None, config_file: Path | None, as_json: bool) -> None:
             f"there is no watcher in {path}",
             hint="name its folder with --data, or start one with `atoll watcher run`",
         )
-    config = load_here(path, config_file).config
+    config = load_here(path, config_file, {"chain.url": url}).config
     facts = asyncio.run(_facts(path, config)) | {"running": bool(lock_holder(path))}
     if as_json:
         emit(facts)
@@ -105,6 +109,8 @@ async def _facts(path: Path, config: Config) -> dict[str, Any]:
         "account": checksum_address(signer.address),
         "distributor": None,
         "earned_micro": 0,
+        "coin_wei": None,
+        "balance_micro": None,
         "proposals": [],
     }
     named = watching.watched(config) if config.watcher.contracts else None
@@ -121,6 +127,9 @@ async def _facts(path: Path, config: Config) -> dict[str, Any]:
     finally:
         await database.close()
     facts["distributor"] = checksum_address(address)
+    purse = await watching.purse_of(path, config, address)
+    if purse is not None:
+        facts["coin_wei"], facts["balance_micro"] = purse
     facts["proposals"] = [_proposal(one, signer.address) for one in cases]
     return facts
 
@@ -145,8 +154,11 @@ def _words(facts: dict[str, Any]) -> list[str]:
         f"{'distributor':12} {facts['distributor'] or 'not known yet'}",
         f"{'running':12} {'yes' if facts['running'] else 'no'}",
         f"{'earned':12} {show_euro(facts['earned_micro'] * PICO_PER_MICRO)}",
-        "",
     ]
+    if facts["balance_micro"] is not None:
+        lines.append(f"{'has':12} {show_euro(facts['balance_micro'] * PICO_PER_MICRO)}")
+        lines.append(f"{'for fees':12} {facts['coin_wei'] / WEI_PER_COIN:.6f} of the chain's coin")
+    lines.append("")
     rows = [["attempt", "epoch", "found", "outcome", "why"]]
     for one in facts["proposals"]:
         outcome = "" if not one["struck"] else "struck by us" if one["ours"] else "struck"

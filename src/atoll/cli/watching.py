@@ -27,6 +27,7 @@ from atoll.runtime.folder import Folder
 from atoll.runtime.transport import HttpPieceTransport
 from atoll.watcher import tables as watcher_tables
 from atoll.watcher.config import WatcherConfig
+from atoll.watcher.contract import Distributor
 from atoll.watcher.service import WatcherService
 
 DATABASE = "watcher.db"
@@ -109,6 +110,32 @@ def sources_of(text: str, transport: PieceTransport, compute: Compute) -> list[S
             Kind.CONFIG, "start watcher", f"at most {SOURCES_MAX} sources are asked at once"
         )
     return found
+
+
+async def purse_of(folder: Path, config: Config, distributor: bytes) -> tuple[int, int] | None:
+    """Return what the watcher's account has: coin in wei, stablecoin in micro.
+
+    None where no chain is named or it is away.
+    """
+    url = chain_url(folder, config.chain)
+    if not url:
+        return None
+    compute = ThreadCompute(1)
+    own = signer_of(folder).address
+    try:
+        chain = await RpcChain.open(url, compute)
+        try:
+            contract = Distributor(distributor, SystemClock(), embedded=False)
+            await contract.open(chain)
+            return await chain.balance(own), await contract.balance_micro(chain, own)
+        finally:
+            await chain.close()
+    except AtollError as error:
+        if error.kind not in (Kind.UNREACHABLE, Kind.TIMEOUT):
+            raise
+        return None
+    finally:
+        compute.close()
 
 
 def open_watcher_database(folder: Path) -> SqlDatabase:

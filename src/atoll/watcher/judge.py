@@ -16,7 +16,7 @@ from atoll.economy.settlement.fraud import (
     Fault,
     Unshown,
     all_shown,
-    find_fault,
+    fault_of,
     unshown,
 )
 from atoll.economy.settlement.recompute import recompute
@@ -248,11 +248,11 @@ def _judge(
     last: SumTree | None, leaves: Sequence[Leaf], proposal: Proposal
 ) -> tuple[Fault | None, SumTree | None]:
     """Return the fault of a proposal, and its tree where these leaves make it."""
-    sums = (proposal.released_micro, proposal.held_micro)
-    fault = find_fault(last, leaves, proposal.count, proposal.root, sums)
-    if isinstance(fault, Unshown) or len(leaves) != proposal.count:
-        return fault, None
+    if len(leaves) != proposal.count:
+        return unshown(proposal.count), None
     tree = build(leaves, ordered=False)
+    sums = (proposal.released_micro, proposal.held_micro)
+    fault = fault_of(last, tree, leaves, proposal.root, sums)
     return fault, tree if tree.root == proposal.root else None
 
 

@@ -17,6 +17,10 @@ PATIENCE_BPS: Final = 2_500
 """Share of the challenge window in which a document may turn up before its leaves are demanded."""
 ANSWER_BPS: Final = 5_000
 """Share of the answer window after which a watcher shows what the proposer did not."""
+LOSSES_MAX: Final = 256
+"""Fees lost among the last ``LOSSES_ATTEMPTS`` proposals; then one chunk of each is demanded:
+who hides documents and shows their leaves on the chain would live on watchers' fees."""
+LOSSES_ATTEMPTS: Final = 100
 Call = tuple[str, str, tuple[Any, ...]]
 """What to want once, by name; the function of the distributor; its arguments."""
 
@@ -52,6 +56,11 @@ def calls(
             if chunk not in asked
         ]
     return found
+
+
+def demands_allowed(lost: int, demands_max: int) -> int:
+    """Return how many chunks may be demanded of one proposal, after so many lost fees."""
+    return demands_max if lost < LOSSES_MAX else 1
 
 
 def wants_leaves(case: Case, snapshot: Snapshot, windows: Windows) -> bool:

@@ -154,9 +154,8 @@ class WatcherService:
             windows = await contract.windows(chain)
             demands = await self._demands(chain, contract, case)
             await self._look(chain, case, snapshot, demands)
-            wanted += rules.calls(
-                case, snapshot, windows, demands, self._secret, self._config.demands_max
-            )
+            most = await self._demands_max(snapshot)
+            wanted += rules.calls(case, snapshot, windows, demands, self._secret, most)
             wanted = await self._affordable(chain, contract, windows, case, wanted)
         for key, name, given in wanted:
             await self._want(key, contract.call(name, given))
@@ -346,6 +345,18 @@ class WatcherService:
             kept.append(call)
         await self._outbox.step(chain)
         return kept
+
+    async def _demands_max(self, snapshot: Snapshot) -> int:
+        """Return how many chunks may be demanded of one proposal now."""
+        lost = await self._read(
+            partial(
+                store.lost,
+                distributor=self._address,
+                demander=self._signer.address,
+                after=snapshot.attempts - 1 - rules.LOSSES_ATTEMPTS,
+            )
+        )
+        return rules.demands_allowed(lost, self._config.demands_max)
 
     async def _want(self, key: str, data: bytes, to: bytes = b"") -> None:
         """Want a call once; again where it was refused or undone and is wanted still."""

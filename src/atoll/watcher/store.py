@@ -52,6 +52,9 @@ _DEMANDS = Statement("""
 _UNSETTLED = Statement("""
     SELECT attempt, chunk FROM watcher_demand WHERE distributor = :distributor
     AND demander = :demander AND settled = 0 ORDER BY attempt, chunk LIMIT :limit""")
+_LOST = Statement("""
+    SELECT COUNT(*) FROM watcher_demand WHERE distributor = :distributor
+    AND demander = :demander AND attempt > :after AND LENGTH(answered_by) > 0""")
 _PUT_STRIKE = Statement("""
     INSERT INTO watcher_strike (distributor, attempt, epoch, fault, challenger, reward_micro)
     VALUES (:distributor, :attempt, :epoch, :fault, :challenger, :reward_micro)
@@ -161,6 +164,15 @@ def unsettled(
     """Return attempt and chunk of an account's demands that may still be worth something."""
     rows = _UNSETTLED.all(connection, distributor=distributor, demander=demander, limit=limit)
     return [(int(attempt), int(chunk)) for attempt, chunk in rows]
+
+
+def lost(connection: Connection, distributor: bytes, demander: bytes, after: int) -> int:
+    """Return how many of an account's demands after an attempt were answered: their fees are gone.
+
+    An answer of its own is counted, too; that does not happen to what it asked for.
+    """
+    found = _LOST.scalar(connection, distributor=distributor, demander=demander, after=after)
+    return int(found)
 
 
 def put_strike(connection: Connection, distributor: bytes, one: Strike) -> None:

@@ -166,7 +166,11 @@ def test_a_root_that_its_document_does_not_make_falls_when_nobody_shows_it(
         wait_for(lambda attempt=attempt: len(demanded(chain, attempt)) == 3)
         chain.pass_time(ANSWER_S)
         falls(chain, watcher, attempt, FAULT_WITHHELD, before)
-        assert watcher.show()["proposals"][0]["verdict"] == "unshown"
+        shown = watcher.show()
+        assert shown["proposals"][0]["verdict"] == "unshown"
+        assert shown["proposals"][0]["reward_micro"] == SHARE
+        assert shown["balance_micro"] == before + SHARE
+        assert shown["earned_micro"] % SHARE == 0
 
 
 def test_withheld_data_is_demanded_and_falls(

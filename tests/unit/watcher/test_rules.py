@@ -95,3 +95,13 @@ def test_fees_come_back_only_where_nothing_is_left_to_win() -> None:
     gone = rules.to_reclaim([mine, other, spent], OWN, at(1, None))
     assert gone == [("7/reclaim/0", "reclaim", (7, 0))]
     assert rules.to_reclaim([mine], OWN, at(1, replace(PROPOSAL, attempt=8), 8)) == gone
+
+
+def test_whoever_hides_documents_to_live_on_fees_gets_one_at_a_time() -> None:
+    assert rules.demands_allowed(rules.LOSSES_MAX - 1, 64) == 64
+    most = rules.demands_allowed(rules.LOSSES_MAX, 64)
+    case = Case(PROPOSAL, Verdict.UNSHOWN)
+    (first,) = sent(case, ENDS_S - 900, demands_max=most)
+    other = Case(replace(PROPOSAL, attempt=8), Verdict.UNSHOWN)
+    assert first[1] == "demand"
+    assert len(sent(other, ENDS_S - 900, demands_max=most)) == 1

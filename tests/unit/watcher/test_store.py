@@ -73,3 +73,15 @@ def test_what_others_earned_is_not_ours(connection: Connection) -> None:
         store.put_strike(connection, HERE, Strike(attempt, 5, 1, challenger, large))
     assert store.earned_micro(connection, HERE, OWN) == 2 * large
     assert [one.attempt for one in store.cases(connection, HERE)] == [3, 2, 1]
+
+
+def test_fees_that_were_lost_are_counted(connection: Connection) -> None:
+    for attempt in (1, 2, 3):
+        for chunk, demander in ((0, OWN), (1, OWN), (2, OTHER)):
+            store.put_demand(connection, HERE, attempt, chunk, demander)
+    store.put_answer(connection, HERE, 1, 0, b"a" * 32)
+    store.put_answer(connection, HERE, 3, 0, b"a" * 32)
+    store.put_answer(connection, HERE, 3, 2, b"a" * 32)
+    assert store.lost(connection, HERE, OWN, after=0) == 2
+    assert store.lost(connection, HERE, OWN, after=1) == 1
+    assert store.lost(connection, THERE, OWN, after=0) == 0

@@ -101,10 +101,23 @@ def find_fault(
     """
     if len(leaves) != count:
         return unshown(count)
-    tree = build(leaves, ordered=False)
+    return fault_of(last, build(leaves, ordered=False), leaves, proposed_root, sums)
+
+
+def fault_of(
+    last: SumTree | None,
+    tree: SumTree,
+    leaves: Sequence[Leaf],
+    proposed_root: bytes,
+    sums: tuple[int, int] | None = None,
+) -> Fault | None:
+    """Return what is wrong with a proposal of as many leaves as were published.
+
+    As ``find_fault``, with the ``tree`` of the ``leaves`` built before.
+    """
     if tree.root != proposed_root:
         found = None if sums is None else find_bad_sum(tree, proposed_root, *sums)
-        return found or unshown(count)
+        return found or unshown(tree.count)
     for index, (left, right) in enumerate(pairwise(leaves)):
         if left.account >= right.account:
             return Disorder(tree.prove(index), tree.prove(index + 1))
