@@ -11,6 +11,7 @@ from atoll.coordinator.funding.model import (
     FAUCET_MICRO_MAX,
     FLOAT_MICRO,
     OPEN_MOVES_MAX,
+    RETRY_MS,
     REVIEWED_MAX,
     SPENDS,
     Act,
@@ -210,6 +211,8 @@ class Acts:
         if await self._is_hopeless(move):
             log.warning("%s %d is given up: %s", move.act.value, move.serial, status.problem)
             return await self._database.write(partial(transitions.drop, move=move))
+        if self._clock.now_ms() - status.created_ms < RETRY_MS:
+            return False
         log.info("%s %d is tried again: %s", move.act.value, move.serial, status.problem)
         return await self._database.write(partial(store.try_again, one=move))
 

@@ -15,7 +15,7 @@ KEY = "funding/"
 """Keys of our intents begin so."""
 CUSTOMERS_MAX = 256
 """Of one call of the escrow; ``CUSTOMERS_MAX`` there."""
-FOLLOWED_ENTRIES = 200
+FOLLOWED_ENTRIES = 50
 """Entries of the ledger that one step follows."""
 FOLLOWED_EVENTS = 500
 DEPOSITS_MAX = 256
@@ -26,6 +26,8 @@ POT_CUSTOMERS_MAX = 50_000
 """Customers of one pot; the others are drawn with the next one."""
 OPEN_MOVES_MAX = DEPOSITS_MAX + WITHDRAWALS_MAX + POT_CUSTOMERS_MAX // CUSTOMERS_MAX + 16
 """Acts under way at once, all together."""
+RETRY_MS = 30_000
+"""What the contract undid is not tried again before: each attempt costs gas."""
 REVIEWED_MAX = 1_000
 """Failed intents that a review looks at: a chain that branched may undo what was done."""
 REVIEW_PAUSE_S = 10.0
