@@ -89,7 +89,8 @@ def test_a_cloud_settles_and_stands_the_loss_of_its_chain(cloud: LocalCloud) -> 
     after = wait_for(folder, lambda found: is_settled(found) and found != before)
     assert after["contracts"] == before["contracts"]
     assert after["accounts"].keys() == before["accounts"].keys()
-    assert after["outbox"]["final"] == before["outbox"]["final"]
+    # All is there again; what customers prepaid goes onto the chain meanwhile.
+    assert after["outbox"]["final"] >= before["outbox"]["final"]
     talk = subprocess.run(
         [sys.executable, "-m", "atoll", "chain", "deploy", "--data", str(folder), "--json"],
         capture_output=True,
