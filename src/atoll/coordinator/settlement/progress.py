@@ -26,7 +26,7 @@ from atoll.coordinator.settlement.model import (
 )
 from atoll.coordinator.settlement.statements import StatementDesk
 from atoll.coordinator.settlement.takeover import Takeover
-from atoll.coordinator.settlement.views import DISTRIBUTOR, Views
+from atoll.coordinator.settlement.views import COURT, DISTRIBUTOR, Views
 from atoll.coordinator.settlement.wanting import MakeCall, Standing, Wanted, Wants
 from atoll.core.errors import AtollError, Kind
 from atoll.core.ports import Clock, Database
@@ -47,7 +47,8 @@ ALLOWANCE_MICRO: Final = (1 << 256) - 1
 """The distributor may take bonds from the operator's account without being allowed each time."""
 FAUCET_BONDS: Final = 10
 """On an embedded chain so many bonds are drawn from the faucet at once."""
-DRAWS_MAX: Final = 10_000
+PREPARED_MAX: Final = 10_000
+"""How often a bond is drawn or allowed."""
 _AWAY: Final = frozenset({Kind.UNREACHABLE, Kind.TIMEOUT, Kind.OVERLOADED})
 log = logging.getLogger("atoll.coordinator.settlement")
 
@@ -154,6 +155,8 @@ class Progress:
         for row in await self._rows(State.PUBLISHED, OPEN_ROWS_MAX):
             if row.attempt == attempt and await self._is_signed(row):
                 await self._move(row, replace(row, state=State.SIGNED, problem=""))
+            elif not await self._views.ask(COURT, "verifiers"):
+                await self._note(row, "the court on the chain knows no verifiers")
 
     async def _is_signed(self, row: SettlementRow) -> bool:
         court = await self._views.court()
@@ -195,15 +198,21 @@ class Progress:
             if not begun and not await self._is_funded(row):
                 await self._note(row, "it waits for its funds")
                 continue
-            problem = await self._bond_problem()
-            if problem:
-                await self._note(row, problem)
-                return
-            wanted = await self._wants.want(_propose_key(row), partial(self._proposal, row))
-            given_up = wanted.standing is Standing.GIVEN_UP
-            state = State.REJECTED if given_up else row.state
-            await self._move(row, replace(row, state=state, problem=_said(wanted)))
+            await self._propose_one(row, begun=bool(begun))
             return
+
+    async def _propose_one(self, row: SettlementRow, *, begun: bool) -> None:
+        problem = "" if begun else await self._bond_problem()
+        if problem:
+            await self._note(row, problem)
+            return
+        wanted = await self._wants.want(_propose_key(row), partial(self._proposal, row))
+        if wanted.standing is Standing.GIVEN_UP:
+            await self._move(row, replace(row, state=State.REJECTED, problem=_said(wanted)))
+            return
+        # What was there for the bond may have been spent since.
+        missing = await self._bond_problem() if wanted.problem else ""
+        await self._note(row, missing or wanted.problem)
 
     async def _is_funded(self, row: SettlementRow) -> bool:
         return self.funded is not None and await self.funded(row.epoch)
@@ -229,35 +238,31 @@ class Progress:
         distributor = await self._views.address_of(DISTRIBUTOR)
         bond = await self._views.parameter("proposer_bond_micro")
         if await self._views.balance_micro(operator) < bond:
-            return await self._draw_bond(bond)
+            if not self._link.config.embedded:
+                return (
+                    f"the operator's account has less than the bond of {bond} micro-euro:"
+                    " send it stablecoin (atoll chain status shows the account)"
+                )
+            amount = bond * FAUCET_BONDS
+            return await self._again("settlement/faucet", "faucet", operator, amount)
         if await self._views.allowance_micro(operator, distributor) < bond:
-            wanted = await self._want_of_stable(
-                "settlement/allow", "approve", distributor, ALLOWANCE_MICRO
-            )
-            return _said(wanted) or "the bond is being allowed"
+            return await self._again("settlement/allow", "approve", distributor, ALLOWANCE_MICRO)
         return ""
 
-    async def _draw_bond(self, bond: int) -> str:
-        if not self._link.config.embedded:
-            return (
-                f"the operator's account has less than the bond of {bond} micro-euro:"
-                " send it stablecoin (atoll chain status shows the account)"
-            )
-        operator = self._link.operator.address
-        for number in range(1, DRAWS_MAX):
-            # What was drawn before is used up: the next draw has another key.
-            wanted = await self._want_of_stable(
-                f"settlement/faucet/{number}", "faucet", operator, bond * FAUCET_BONDS
-            )
-            if wanted.standing is not Standing.DONE:
-                return _said(wanted) or "the bond is being drawn"
-        return "the faucet was drawn from too often"
+    async def _again(self, key: str, function: str, *values: Any) -> str:
+        """Want a call of the stablecoin, also where it was done before and is used up.
 
-    async def _want_of_stable(self, key: str, function: str, *values: Any) -> Wanted:
+        Return what is waited for, in words.
+        """
+
         async def make() -> tuple[bytes, bytes]:
             return await self._views.stable(), abi.call_data(load(TEST_STABLE), function, *values)
 
-        return await self._wants.want(key, make)
+        for number in range(1, PREPARED_MAX):
+            wanted = await self._wants.want(f"{key}/{number}", make)
+            if wanted.standing is not Standing.DONE:
+                return _said(wanted) or f"the bond is being prepared ({function})"
+        return f"{function} was called too often"
 
     # --- final ----------------------------------------------------------------------------------
 

@@ -31,8 +31,8 @@ from atoll.core.ports import Clock, Database
 from atoll.economy.chain.signer import ADDRESS_BYTES, recover_account
 from atoll.economy.settlement.statement import Statement, split_signature, statement_digest
 
-PAUSE_MS: Final = 500
-"""Verifiers ask again after so long where something is wanted of them, or may be soon."""
+PAUSE_MS: Final = 1_000
+"""Verifiers ask again after so long."""
 PUBLIC_PAUSE_MS: Final = 10_000
 log = logging.getLogger("atoll.coordinator.settlement")
 
