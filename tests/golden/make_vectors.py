@@ -21,6 +21,7 @@ from tests.golden.calendar_vectors import calendars
 from tests.golden.epoch_vectors import epochs
 from tests.golden.policy_vectors import attestations, credentials, policies
 from tests.golden.proof_vectors import proofs
+from tests.golden.receipt_vectors import receipts
 from tests.golden.recovery_vectors import recovery
 from tests.golden.slash_vectors import slashes
 from tests.golden.statement_vectors import statements
@@ -649,6 +650,7 @@ VECTORS = {
     "merkle": trees,
     "piece": piece,
     "orders": order,
+    "receipts": receipts,
     "retention": locks,
     "sets": compared_sets,
     "relay": relays,

@@ -83,8 +83,6 @@ class ReceiptBook:
         self._tasks: set[asyncio.Task[None]] = set()
         self.read_bytes = 0
         """Noted since the start."""
-        self.kept_bytes = 0
-        """Signed for by receipts that their nodes keep."""
         self.given_up = 0
         """Receipts that their nodes would not have."""
 
@@ -114,6 +112,13 @@ class ReceiptBook:
             self._send(tab)
         if self._running is None:
             self._running = asyncio.create_task(self._run(), name="sign for reads")
+
+    def by_node(self) -> dict[bytes, int]:
+        """Return the bytes noted, by node id."""
+        found: dict[bytes, int] = {}
+        for tab in self._tabs.values():
+            found[tab.of.node_id] = found.get(tab.of.node_id, 0) + tab.byte_count
+        return found
 
     def _open(self, node_id: bytes, coordinator_key: bytes, address: Address) -> _OpenTab:
         if len(self._tabs) >= TABS_MAX:

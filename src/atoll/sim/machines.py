@@ -231,7 +231,8 @@ class GatewayMachine(Machine):
         self.objects: SegmentedObjects | None = None
         self.packer: Packer | None = None
         self.locks: ObjectLocks | None = None
-        self.paying: PayingTransport | None = None
+        self.books: list[ReceiptBook] = []
+        """What it read and signed for, life by life."""
 
     async def _begin(self, life: Incarnation) -> None:
         clock = SimClock(life)
@@ -243,9 +244,10 @@ class GatewayMachine(Machine):
         self.control = control
         keyring = Keyring(self.root, rng)
         uploader = SegmentUploader(control, transport, compute, clock, self.identity, buffers)
-        self.paying = PayingTransport(transport, ReceiptBook(self.identity, transport, clock, rng))
+        self.books.append(ReceiptBook(self.identity, transport, clock, rng))
+        paying = PayingTransport(transport, self.books[-1])
         downloader = SegmentDownloader(
-            control, self.paying, compute, clock, self.identity.public_key, buffers
+            control, paying, compute, clock, self.identity.public_key, buffers
         )
         if self.world.scenario.recoverable:
             writer = ManifestWriter(control, keyring, uploader, clock, rng)
@@ -259,7 +261,7 @@ class GatewayMachine(Machine):
             upgrader = Upgrader(control, keyring, uploader, downloader, clock, rng)
             self.upgrading = asyncio.create_task(self._upgrade(upgrader))
         self.locks = ObjectLocks(
-            control, keyring, self.objects, self.paying, clock, self.identity.public_key
+            control, keyring, self.objects, paying, clock, self.identity.public_key
         )
         door = Gateway(
             control=control,

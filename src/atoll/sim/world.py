@@ -34,6 +34,7 @@ from atoll.sim.misleading import QUICK_SETS
 from atoll.sim.network import Network
 from atoll.sim.offenders import QUICK, misjudged
 from atoll.sim.pages import short_pages
+from atoll.sim.paying import until_reads_are_paid
 from atoll.sim.relays import Relays
 from atoll.sim.scenario import Scenario
 from atoll.sim.trace import Trace
@@ -251,6 +252,7 @@ class World:
         await checkers.until_all_is_well(self)
         if self.verifiers:
             await verifying.until_verdicts_are_right(self)
+        await until_reads_are_paid(self)
 
     async def status(self) -> CloudStatus | None:
         """Return the coordinator's own view, or None where it has none to give now."""
