@@ -263,6 +263,8 @@ def file(
             say(f"{opened.waiting} payouts are not here yet and wait for the next file")
         if opened.skipped:
             say(f"{opened.skipped} nodes are owed something and have named no bank account")
+        if opened.not_arrived and not opened.ready:
+            say(f"what {opened.not_arrived} nodes are owed is not settled yet: try again later")
         wanted = WritePayoutFile(execution_date=day, version=version)
         made = ask_own(data, wanted, PayoutFileWritten, operation)
     path = out or Path(f"payouts-{made.number}.xml")
@@ -288,18 +290,35 @@ def file(
 
 
 def _opened(data: Path | None, wait_s: int) -> PayoutsOpened:
-    """Ask for all payouts and wait until they are ready, or the time is over."""
+    """Ask for all payouts and wait until they are ready, or the time is over.
+
+    Where nothing is there yet it is waited for what is on its way; else that goes next time.
+    """
     until = time.monotonic() + wait_s
-    skipped = after = 0
+    found = _open_all(data)
+    while time.monotonic() < until:
+        if found.waiting:
+            time.sleep(POLL_S)
+            counted = OpenPayouts(count_only=True)
+            now = ask_own(data, counted, PayoutsOpened, "open payouts")
+            found = msgspec.structs.replace(now, skipped=found.skipped)
+        elif found.not_arrived and not found.ready:
+            time.sleep(POLL_S)
+            found = _open_all(data)
+        else:
+            break
+    return found
+
+
+def _open_all(data: Path | None) -> PayoutsOpened:
+    """Ask for the payouts of all nodes, page by page."""
+    skipped = not_arrived = after = 0
     while True:
         found = ask_own(data, OpenPayouts(after=after), PayoutsOpened, "open payouts")
-        skipped, after = skipped + found.skipped, found.more_after
+        skipped, not_arrived = skipped + found.skipped, not_arrived + found.not_arrived
+        after = found.more_after
         if not after:
-            break
-    while found.waiting and time.monotonic() < until:
-        time.sleep(POLL_S)
-        found = ask_own(data, OpenPayouts(count_only=True), PayoutsOpened, "open payouts")
-    return msgspec.structs.replace(found, skipped=skipped)
+            return msgspec.structs.replace(found, skipped=skipped, not_arrived=not_arrived)
 
 
 def _keep(path: Path, content: bytes) -> None:

@@ -69,7 +69,8 @@ async def test_exactly_what_was_claimed_is_paid_and_comes_back_where_the_bank_fa
     world: World,
 ) -> None:
     owed = {number: await world.due(number) for number in (1, 2)}
-    assert (await world.open()).opened == 0, "nothing has arrived yet"
+    opened = await world.open()
+    assert (opened.opened, opened.not_arrived) == (0, 2), "nothing has arrived yet"
     # Of Ada's earnings all is claimed, of Bert's 20 cents and a bit.
     arrived = {1: owed[1] // 10**6, 2: 20 * MICRO_PER_CENT + 7}
     for number, micro in arrived.items():

@@ -7,6 +7,7 @@ between any two.
 """
 
 import logging
+from collections import Counter
 from dataclasses import replace
 from functools import partial
 
@@ -203,17 +204,22 @@ class PayoutDesk(Part):
             key=lambda one: one.alias,
         )
         page = [] if request.count_only else views[:OPENED_AT_ONCE]
-        opened = skipped = 0
-        for view in page:
-            outcome = await self._open_one(view)
-            opened += outcome == "opened"
-            skipped += outcome == "skipped"
+        outcomes = Counter([await self._open_one(view) for view in page])
         more = page[-1].alias if page and len(views) > len(page) else 0
         counts = await self._database.read(_counted)
-        return replace_fields(counts, opened=opened, skipped=skipped, more_after=more)
+        return replace_fields(
+            counts,
+            opened=outcomes["opened"],
+            skipped=outcomes["skipped"],
+            not_arrived=outcomes["not arrived"],
+            more_after=more,
+        )
 
     async def _open_one(self, view: NodeView) -> str:
-        """Open a payout to a node; say ``opened``, ``skipped`` (it cannot be paid) or nothing."""
+        """Open a payout to a node; say ``opened``, or why not.
+
+        ``skipped``: it cannot be paid; ``not arrived``: its earnings are not at its account yet.
+        """
         account = view.facts.payout_account
         if not account:
             return ""
@@ -241,7 +247,7 @@ class PayoutDesk(Part):
             )
         cents = rules.payable_cents(due_pico, at_hand)
         if not cents:
-            return ""
+            return "not arrived"
         order = await self._promised(view, terms, cents)
 
         def write(connection: Connection) -> bool:

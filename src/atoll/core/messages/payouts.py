@@ -295,6 +295,8 @@ class PayoutsOpened(Message, frozen=True):
     ready_cents: int
     skipped: int
     """Nodes that are owed something and cannot be paid: no bank account, or one that failed."""
+    not_arrived: int = 0
+    """Nodes that are owed a cent and whose earnings have not arrived at their accounts yet."""
     more_after: int = 0
     """Go on after this alias; 0: that were all."""
 
