@@ -136,6 +136,10 @@ class Rooms:
             self.retention,
             ReachService(world.clock, world.transport),
         ]
+        self._settle(world, config)
+
+    def _settle(self, world: World, config: CoordinatorConfig) -> None:
+        """Money: epochs, the chain, customers, providers, slashes."""
         self.settlement: SettlementService | None = None
         if config.settlement is not None:
             self.settlement = SettlementService(
@@ -151,7 +155,7 @@ class Rooms:
                 ),
             )
             self.parts.append(self.settlement)
-        self.customers, customers = customers_of(
+        admission, customers = customers_of(
             world.clock,
             world.database,
             world.compute,
@@ -174,7 +178,7 @@ class Rooms:
                 secret=world.secret(b"epoch-pseudonyms/1"),
                 providers=ProviderBook(),
                 slashes=SlashBook(world.database, world.compute),
-                reserved=self.customers.reserved,
+                reserved=admission.reserved,
             )
             self.parts.append(self.billing)
             self.parts += self._pay(world, config, self.billing)

@@ -1,5 +1,6 @@
 """The parts of customers put together: who answers, and what is done again and again."""
 
+from atoll.coordinator.customers.admission import Admission
 from atoll.coordinator.customers.bank import BankDesk
 from atoll.coordinator.customers.books import Books
 from atoll.coordinator.customers.invoices import InvoiceDesk
@@ -21,6 +22,7 @@ class CustomerLoops(Part):
     def __init__(
         self,
         customers: CustomersService,
+        admission: Admission,
         invoices: InvoiceDesk,
         books: Books | None,
         removal: Removal,
@@ -34,7 +36,7 @@ class CustomerLoops(Part):
         if books is not None:
             steps.append(Step("take epochs over", books.take, BOOKS_PAUSE_S))
         if customers.config.enforced:
-            steps.append(Step("set aside for locks", customers.set_aside_all, 10 * pause_s))
+            steps.append(Step("set aside for locks", admission.set_aside_all, 10 * pause_s))
             steps.append(Step("remove what is unpaid", removal.step, pause_s))
         self.steps = steps
 
@@ -48,8 +50,8 @@ def parts_of(
     config: CustomersConfig,
     *,
     secret: bytes,
-) -> tuple[CustomersService, list[Part]]:
-    """Return who judges customers, and all parts.
+) -> tuple[Admission, list[Part]]:
+    """Return who says what is set aside, and all parts.
 
     ``secret`` is the one that pseudonyms of epochs are made with.
     """
@@ -59,5 +61,6 @@ def parts_of(
     books = None
     if config.epochs is not None:
         books = Books(database, compute, config.epochs, secret)
-    loops = CustomerLoops(customers, invoices, books, Removal(clock, database))
-    return customers, [customers, invoices, bank, loops]
+    admission = Admission(clock, database, customers)
+    loops = CustomerLoops(customers, admission, invoices, books, Removal(clock, database))
+    return admission, [customers, admission, invoices, bank, loops]

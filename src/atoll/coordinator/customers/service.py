@@ -4,13 +4,14 @@ Nothing here moves money but what ``bank`` credits and ``invoices`` draws: epoch
 they charged is read back from their documents (``books``).
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 
 import msgspec
 from sqlalchemy.engine import Connection
 
-from atoll.coordinator.customers import reserve, rules, store
+from atoll.coordinator.customers import rules, store
 from atoll.coordinator.customers.model import (
     BUDGET_MICRO_MAX,
     NO_BUDGET,
@@ -30,14 +31,8 @@ from atoll.coordinator.part import Part
 from atoll.coordinator.registry.service import RegistryService
 from atoll.core.errors import AtollError, Kind
 from atoll.core.messages import (
-    CommitObject,
-    CommitPart,
-    CompleteUpload,
-    CreateBucket,
-    CreateUpload,
     Done,
     Message,
-    OrderSegment,
 )
 from atoll.core.messages.customers import (
     Bill,
@@ -50,7 +45,6 @@ from atoll.core.messages.customers import (
     SetBudget,
     TransferFacts,
 )
-from atoll.core.messages.retention import LockObject
 from atoll.core.money import PICO_PER_MICRO, parse_euro, show_euro
 from atoll.core.ports import Clock, Database
 from atoll.economy.ledger import store as ledger_store
@@ -61,6 +55,10 @@ from atoll.economy.payments.invoices.render import quantity_of
 from atoll.economy.payments.reference import reference_of
 
 ACCOUNTS_AT_ONCE = 1_000
+JUDGED_AT_ONCE = 1_000
+"""Customers whose standing is written in one transaction."""
+READ_ONE_BY_ONE = 8
+"""For more of them what runs is read for all at once."""
 ADDRESS_LINES_MAX = 8
 TEXT_CHARACTERS_MAX = 200
 _EUR = " EUR"
@@ -88,132 +86,13 @@ class CustomersService(Part):
         self._registry = registry
         self._market = market
         self.config = config
-        self._refused: dict[bytes, str] = {}
-        self._refused_at = float("-inf")
+        self._prices: tuple[tuple[int, int], Prices] | None = None
         self.handlers = {
             GetBill: self._get_bill,
             SetBudget: self._set_budget,
             SetBillingAddress: self._set_address,
             GetBillingAddress: self._get_address,
         }
-        self.guards = {
-            OrderSegment: self._admit_order,
-            CommitObject: self._admit_object,
-            CommitPart: self._admit_bucket,
-            CreateUpload: self._admit_bucket,
-            CreateBucket: self._admit_account,
-            CompleteUpload: self._admit_whole,
-            LockObject: self._admit_lock,
-        }
-
-    # --- who may store ----------------------------------------------------------------------
-
-    async def _admit_order(self, request: OrderSegment) -> None:
-        # What keeps stored data in order (manifests, packs, copies) goes on.
-        if request.upkeep:
-            return
-        await self._admit(request.bucket)
-        if self.config.enforced:
-            prices = await self.prices()
-            check = partial(self._check_prepaid, request=request, prices=prices)
-            await self._database.read(check)
-
-    async def _admit_bucket(self, request: CommitPart | CreateUpload) -> None:
-        await self._admit(request.bucket)
-
-    async def _admit_object(self, request: CommitObject) -> None:
-        await self._admit(request.bucket)
-        await self._admit_whole(request)
-
-    async def _admit_whole(self, request: CommitObject | CompleteUpload) -> None:
-        """Set aside what the default lock of the object's bucket costs."""
-        # Parts that were stored while something was left become an object even afterwards.
-        if self.config.enforced:
-            prices = await self.prices()
-            cost = await self._database.read(
-                partial(reserve.of_default, request=request, prices=prices)
-            )
-            await self._set_aside(*cost, prices)
-
-    async def _admit_lock(self, request: LockObject) -> None:
-        if not self.config.enforced:
-            return
-        prices, now_ms = await self.prices(), self._clock.now_ms()
-        account, cost_pico = await self._database.read(
-            partial(reserve.of_lock, request=request, prices=prices, now_ms=now_ms)
-        )
-        # The object's state changes with the last request of several.
-        if request.last:
-            await self._set_aside(account, cost_pico, prices)
-
-    def _check_prepaid(self, connection: Connection, request: OrderSegment, prices: Prices) -> None:
-        account, cost_pico = reserve.of_default(connection, request, prices)
-        if cost_pico:
-            known = self._known_now(connection, store.customer(connection, account), prices)
-            if known.available_pico < cost_pico:
-                raise reserve.refusal(cost_pico, known.available_pico)
-
-    async def _set_aside(self, account: bytes, cost_pico: int, prices: Prices) -> None:
-        """Set something aside of what is available. Raises ``UNPAID`` where that is too little.
-
-        Where what it is for does not happen after all, the next ``set_aside_all`` gives it back.
-        """
-        if not cost_pico:
-            return
-
-        def write(connection: Connection) -> None:
-            customer = store.hold_customer(connection, account)
-            known = self._known_now(connection, customer, prices)
-            if known.available_pico < cost_pico:
-                raise reserve.refusal(cost_pico, known.available_pico)
-            micro = customer.reserved_micro - (-cost_pico // PICO_PER_MICRO)
-            store.put_customer(
-                connection,
-                replace(customer, reserved_micro=micro, sequence=customer.sequence + 1),
-            )
-
-        await self._database.write(write)
-
-    async def set_aside_all(self) -> None:
-        """Set aside for every customer what his locked data costs from now on."""
-        prices, now_ms = await self.prices(), self._clock.now_ms()
-        for account in await self._database.read(partial(store.with_locks, now_ms=now_ms)):
-
-            def write(connection: Connection, account: bytes = account) -> None:
-                customer = store.hold_customer(connection, account)
-                micro = reserve.reserved_micro(connection, account, prices, now_ms)
-                if micro != customer.reserved_micro:
-                    store.put_customer(
-                        connection,
-                        replace(customer, reserved_micro=micro, sequence=customer.sequence + 1),
-                    )
-
-            await self._database.write(write)
-
-    def reserved(self, connection: Connection) -> dict[bytes, int]:
-        """Return what is set aside, in pico-euro, by account: epochs charge what is beyond it."""
-        if not self.config.enforced:
-            return {}
-        return {
-            account: micro * PICO_PER_MICRO for account, micro in store.reserved(connection).items()
-        }
-
-    async def _admit_account(self, request: CreateBucket) -> None:
-        await self._admit(request.account)
-
-    async def _admit(self, name: bytes) -> None:
-        """Raise ``UNPAID`` where uploads to a bucket, or of an account, are refused."""
-        now = self._clock.monotonic()
-        if not 0 <= now - self._refused_at < self.config.fresh_s:
-            self._refused = await self._database.read(store.refused)
-            self._refused_at = now
-        reason = self._refused.get(name)
-        if reason:
-            # A payment may have come in this very second: nobody is sent away by old news.
-            self._refused = await self._database.read(store.refused)
-            reason = self._refused.get(name)
-        if reason:
-            raise rules.refusal(reason)
 
     # --- how each one stands ----------------------------------------------------------------
 
@@ -221,98 +100,133 @@ class CustomersService(Part):
         """Return what storage costs now, and where."""
         await self._registry.fresh()
         await self._market.fresh()
-        nodes = {
-            view.alias: (tier_of(view), price_of(view))
-            for view in self._registry.nodes()
-            if view.facts.payout_account
-        }
-        return Prices(self._market.tariff, self._market.take_bps, nodes, self.config.time_factor)
+        version = (self._registry.version, self._market.version)
+        if self._prices is None or self._prices[0] != version:
+            nodes = {
+                view.alias: (tier_of(view), price_of(view))
+                for view in self._registry.nodes()
+                if view.facts.payout_account
+            }
+            found = Prices(
+                self._market.tariff, self._market.take_bps, nodes, self.config.time_factor
+            )
+            self._prices = (version, found)
+        return self._prices[1]
 
     async def judge(self) -> int:
         """Judge all customers; return how many stand otherwise than before."""
         prices, now_ms = await self.prices(), self._clock.now_ms()
-        changed = await self._database.read(partial(self._differing, prices=prices, now_ms=now_ms))
-        for account in changed:
-            await self._database.write(
-                partial(self.judge_in, account=account, prices=prices, now_ms=now_ms)
+        running = await self._database.read(
+            partial(self._all_running, prices=prices, now_ms=now_ms)
+        )
+        changed, after = 0, b""
+        while True:
+            differing, after = await self._database.read(
+                partial(self._differing, running=running, after=after, now_ms=now_ms)
             )
-        return len(changed)
+            for start in range(0, len(differing), JUDGED_AT_ONCE):
+                some = differing[start : start + JUDGED_AT_ONCE]
+                await self._database.write(
+                    partial(self._judge_some, accounts=some, prices=prices, now_ms=now_ms)
+                )
+            changed += len(differing)
+            if not after:
+                return changed
+            # Reads of SQLite run on the loop: let others have it between two pages.
+            await self._clock.sleep(0)
 
-    def _differing(self, connection: Connection, prices: Prices, now_ms: int) -> list[bytes]:
-        """Return the accounts whose judgement would change anything, as of one moment."""
-        month = rules.month_of(now_ms)
+    def _all_running(
+        self, connection: Connection, prices: Prices, now_ms: int
+    ) -> dict[bytes, Running]:
+        """Return what runs, by account."""
         taken, posted = store.clock(connection).epoch, store.posted_epoch(connection)
-        running: dict[bytes, Running] = {}
+        found: dict[bytes, Running] = {}
         lines, stored = store.open_lines(connection, taken), store.stored(connection)
         for (account, _), one in rules.running_of(lines, stored, prices, now_ms, posted).items():
-            running[account] = running.get(account, Running()).plus(one)
-        changed: list[bytes] = []
-        after = b""
-        while True:
-            page = store.accounts(connection, after, ACCOUNTS_AT_ONCE)
-            if not page:
-                return changed
-            for account, _ in page:
-                customer = store.customer(connection, account)
-                charged = store.month(connection, account, month)
-                known = self._known(
-                    connection, customer, charged, running.get(account, Running()), month
-                )
-                if self._judged(customer, known, now_ms)[0] != customer:
-                    changed.append(account)
-            after = page[-1][0]
+            found[account] = found.get(account, Running()).plus(one)
+        return found
 
-    def _known(
-        self,
-        connection: Connection,
-        customer: Customer,
-        charged: tuple[UsageLine, ...],
-        running: Running,
-        month: str,
-    ) -> Known:
-        balance = ledger_store.balance(
-            connection, Account.of(AccountKind.CUSTOMER, customer.account)
-        )
-        return Known(
-            balance_pico=balance.amount_pico,
-            unposted_pico=running.unposted_pico,
-            reserved_pico=customer.reserved_micro * PICO_PER_MICRO,
-            rate_pico=running.rate_pico,
-            bytes_now=running.bytes_now,
-            month=month,
-            month_pico=max(0, rules.net_pico(charged)) + running.fee_pico,
-        )
+    def _differing(
+        self, connection: Connection, running: Mapping[bytes, Running], after: bytes, now_ms: int
+    ) -> tuple[list[bytes], bytes]:
+        """Return accounts of the next page whose judgement may change anything, and its last one.
 
-    def _known_now(
+        They are judged anew before anything is written: what changed between two reads costs that,
+        no more. Empty for the last account: there is no other page.
+        """
+        month = rules.month_of(now_ms)
+        page = store.accounts(connection, after, ACCOUNTS_AT_ONCE)
+        if not page:
+            return [], b""
+        last = page[-1][0]
+        customers = store.customers_between(connection, after, last)
+        charged = store.months_between(connection, month, after, last)
+        balances = store.balances_between(connection, after, last)
+        changed = []
+        for account, _ in page:
+            customer = customers.get(account, Customer(account))
+            known = _known(
+                customer,
+                balances.get(account, 0),
+                charged.get(account, ()),
+                running.get(account, Running()),
+                month,
+            )
+            if self._judged(customer, known, now_ms)[0] != customer:
+                changed.append(account)
+        return changed, last if len(page) == ACCOUNTS_AT_ONCE else b""
+
+    def known_now(
         self,
         connection: Connection,
         customer: Customer,
         prices: Prices,
         now_ms: int | None = None,
+        running: Running | None = None,
     ) -> Known:
         """Return what is known of one customer now."""
         now_ms = self._clock.now_ms() if now_ms is None else now_ms
         month, account = rules.month_of(now_ms), customer.account
-        taken, posted = store.clock(connection).epoch, store.posted_epoch(connection)
-        lines = store.open_lines(connection, taken, account)
-        stored = store.stored(connection, account)
-        running = Running()
-        for one in rules.running_of(lines, stored, prices, now_ms, posted).values():
-            running = running.plus(one)
+        if running is None:
+            taken, posted = store.clock(connection).epoch, store.posted_epoch(connection)
+            lines = store.open_lines(connection, taken, account)
+            stored = store.stored(connection, account)
+            running = Running()
+            for one in rules.running_of(lines, stored, prices, now_ms, posted).values():
+                running = running.plus(one)
         charged = store.month(connection, account, month)
-        return self._known(connection, customer, charged, running, month)
+        return _known(customer, _balance(connection, account), charged, running, month)
 
     def _judged(self, customer: Customer, known: Known, now_ms: int) -> tuple[Customer, list[Told]]:
         return rules.judge(
             customer, known, now_ms, self.config.times, enforced=self.config.enforced
         )
 
+    def _judge_some(
+        self, connection: Connection, accounts: list[bytes], prices: Prices, now_ms: int
+    ) -> None:
+        """Judge some customers within a transaction; for many what runs is read once."""
+        running = None
+        if len(accounts) > READ_ONE_BY_ONE:
+            running = self._all_running(connection, prices, now_ms)
+        for account in accounts:
+            known = None if running is None else running.get(account, Running())
+            self.judge_in(connection, account, prices, now_ms, known)
+
     def judge_in(
-        self, connection: Connection, account: bytes, prices: Prices, now_ms: int
+        self,
+        connection: Connection,
+        account: bytes,
+        prices: Prices,
+        now_ms: int,
+        running: Running | None = None,
     ) -> Customer:
-        """Judge one customer within a transaction; write down what changed, and tell him."""
+        """Judge one customer within a transaction; write down what changed, and tell him.
+
+        ``running``: what runs, where that was read within this transaction already.
+        """
         customer = store.hold_customer(connection, account)
-        known = self._known_now(connection, customer, prices, now_ms)
+        known = self.known_now(connection, customer, prices, now_ms, running)
         after, told = self._judged(customer, known, now_ms)
         if after != customer:
             after = replace(after, sequence=customer.sequence + 1)
@@ -356,7 +270,7 @@ class CustomersService(Part):
         total = Running()
         for one in running.values():
             total = total.plus(one)
-        known = self._known(connection, customer, charged, total, month)
+        known = _known(customer, _balance(connection, account), charged, total, month)
         names = store.bucket_names(connection, account)
         net = rules.net_pico(charged)
         to_date = net + (total.fee_pico if current else 0)
@@ -455,6 +369,28 @@ class CustomersService(Part):
     async def _get_address(self, request: GetBillingAddress) -> Message:
         found = await self._database.read(partial(store.customer, account=request.account))
         return BillingAddressFacts(address=address_of(found))
+
+
+def _balance(connection: Connection, account: bytes) -> int:
+    return ledger_store.balance(connection, Account.of(AccountKind.CUSTOMER, account)).amount_pico
+
+
+def _known(
+    customer: Customer,
+    balance_pico: int,
+    charged: tuple[UsageLine, ...],
+    running: Running,
+    month: str,
+) -> Known:
+    return Known(
+        balance_pico=balance_pico,
+        unposted_pico=running.unposted_pico,
+        reserved_pico=customer.reserved_micro * PICO_PER_MICRO,
+        rate_pico=running.rate_pico,
+        bytes_now=running.bytes_now,
+        month=month,
+        month_pico=max(0, rules.net_pico(charged)) + running.fee_pico,
+    )
 
 
 def address_of(customer: Customer) -> BillingAddress:

@@ -21,6 +21,7 @@ from atoll.coordinator.metadata.model import unpack_pieces
 from atoll.coordinator.sql import Statement
 from atoll.core.messages import SegmentRecord
 from atoll.core.messages.customers import CustomerNotice
+from atoll.core.money import PICO_PER_MICRO
 from atoll.economy.settlement.wire import decode_rows, encode_rows
 
 _CUSTOMER = (
@@ -30,8 +31,8 @@ _CUSTOMER = (
 _ONE = Statement("SELECT {columns} FROM customer WHERE account = :account", _CUSTOMER)
 _LOCK_BANK = Statement("SELECT id FROM customer_clock WHERE id = 1 FOR UPDATE")
 _HELD = Statement("SELECT {columns} FROM customer WHERE account = :account FOR UPDATE", _CUSTOMER)
-_ALL = Statement(
-    "SELECT {columns} FROM customer WHERE account > :after ORDER BY account LIMIT :limit", _CUSTOMER
+_BETWEEN = Statement(
+    "SELECT {columns} FROM customer WHERE account > :after AND account <= :last", _CUSTOMER
 )
 _PUT = Statement(
     """INSERT INTO customer ({columns}) VALUES (:account, :budget_micro, :budget_stops,
@@ -45,6 +46,12 @@ _PUT = Statement(
         sequence = excluded.sequence""",
     _CUSTOMER,
 )
+_BALANCES = Statement("""
+    SELECT owner, balance_micro, balance_pico FROM ledger_balance
+    WHERE kind = 'customer' AND owner > :after AND owner <= :last""")
+_MONTHS_BETWEEN = Statement("""
+    SELECT account, body FROM customer_month
+    WHERE month = :month AND account > :after AND account <= :last""")
 _REFUSED = Statement("SELECT account, refused FROM customer WHERE refused <> ''")
 _REFUSED_BUCKETS = Statement("""
     SELECT b.bucket, c.account, c.refused FROM customer c
@@ -209,9 +216,18 @@ def hold_customer(connection: Connection, account: bytes) -> Customer:
     return Customer(account) if row is None else _customer(row)
 
 
-def customers(connection: Connection, after: bytes, limit: int) -> list[Customer]:
-    """Return customers of whom anything is known, by account."""
-    return [_customer(row) for row in _ALL.all(connection, after=after, limit=limit)]
+def customers_between(connection: Connection, after: bytes, last: bytes) -> dict[bytes, Customer]:
+    """Return customers of whom anything is known, by account, above ``after`` up to ``last``."""
+    found = (_customer(row) for row in _BETWEEN.all(connection, after=after, last=last))
+    return {one.account: one for one in found}
+
+
+def balances_between(connection: Connection, after: bytes, last: bytes) -> dict[bytes, int]:
+    """Return what customers have prepaid, pico-euro, by account, above ``after`` up to ``last``."""
+    return {
+        bytes(owner): int(micro) * PICO_PER_MICRO + int(pico)
+        for owner, micro, pico in _BALANCES.all(connection, after=after, last=last)
+    }
 
 
 def put_customer(connection: Connection, one: Customer) -> None:
@@ -379,6 +395,14 @@ def months(
     """Return what customers were charged in a month, by account."""
     rows = _OF_MONTH.all(connection, month=name, after=after, limit=limit)
     return [(bytes(who), tuple(decode_rows(bytes(body), UsageLine))) for who, body in rows]
+
+
+def months_between(
+    connection: Connection, name: str, after: bytes, last: bytes
+) -> dict[bytes, tuple[UsageLine, ...]]:
+    """Return what customers were charged in a month, by account, above ``after`` up to ``last``."""
+    rows = _MONTHS_BETWEEN.all(connection, month=name, after=after, last=last)
+    return {bytes(who): tuple(decode_rows(bytes(body), UsageLine)) for who, body in rows}
 
 
 def next_month(connection: Connection, after: str) -> str:

@@ -201,16 +201,16 @@ async def test_nothing_is_locked_for_longer_than_is_prepaid(dear: World) -> None
     bill = await world.bill()
     reserved = parse_euro(bill.reserved_eur)
     assert abs(reserved - 3 * rate) <= 2 * 10**6, "three months of it are set aside"
-    await world.customers.set_aside_all()
+    await world.admission.set_aside_all()
     assert (await world.bill()).reserved_eur == bill.reserved_eur
     again = await world.anna("PUT", "/photos/more", body=BODY)
     assert again.code == "AccountProblem", "what is set aside is not spent twice"
     world.clock.time_ms += 45 * DAY_MS
-    await world.customers.set_aside_all()
+    await world.admission.set_aside_all()
     half = parse_euro((await world.bill()).reserved_eur)
     assert abs(half - reserved // 2) <= 2 * 10**6
     world.clock.time_ms += 46 * DAY_MS
-    await world.customers.set_aside_all()
+    await world.admission.set_aside_all()
     assert (await world.bill()).reserved_eur == "0.00"
 
 
@@ -222,16 +222,18 @@ async def test_a_longer_lock_costs_what_it_is_longer(dear: World) -> None:
     bucket = (await world.gateway.services.buckets.find("photos", fresh=True)).bucket
     await world.deposit(ANNA, 3 * rate - EUR)
 
-    async def asked(days: int) -> Kind | None:
+    async def asked(days: int, *, last: bool = True) -> Kind | None:
         state = LockState(mode="compliance", until_ms=world.clock.time_ms + days * DAY_MS)
-        request = LockObject(bucket=bucket, key="a", state=state, grant=b"", locks=[])
+        request = LockObject(bucket=bucket, key="a", state=state, grant=b"", locks=[], last=last)
         try:
-            await world.customers.guards[LockObject](request)
+            await world.admission.guards[LockObject](request)
         except AtollError as error:
             return error.kind
         return None
 
     assert await asked(120) is Kind.UNPAID
+    assert await asked(120, last=False) is Kind.UNPAID, "nor its first records"
+    assert await asked(60, last=False) is None
     assert await asked(60) is None
     await lock(world, "a", until_ms=world.clock.time_ms + 60 * DAY_MS)
     assert await asked(60) is None, "it is paid"
@@ -283,12 +285,12 @@ async def test_what_is_not_locked_does_not_use_up_what_is_set_aside(dear: World)
     now_ms = world.clock.time_ms
     await lock(world, "a", until_ms=now_ms + 60 * DAY_MS)
     await world.deposit(ANNA, 2 * rate + rate // 20 - EUR)
-    await world.customers.set_aside_all()
+    await world.admission.set_aside_all()
     assert parse_euro((await world.bill()).reserved_eur) >= 2 * rate - 10**6
     await world.coordinator.metering.read()
     for _ in range(6):
         await world.pass_epoch()
-        await world.customers.set_aside_all()
+        await world.admission.set_aside_all()
     left_ms = now_ms + 60 * DAY_MS - world.clock.time_ms
     bill = await world.bill()
     balance = await world.balance(ANNA)

@@ -18,6 +18,7 @@ from atoll.coordinator.audit.model import PASSED, Result
 from atoll.coordinator.audit.model import PROFILES as PROOF_PROFILES
 from atoll.coordinator.billing.model import BillingConfig
 from atoll.coordinator.config import CoordinatorConfig
+from atoll.coordinator.customers.admission import Admission
 from atoll.coordinator.customers.books import Books
 from atoll.coordinator.customers.invoices import InvoiceDesk
 from atoll.coordinator.customers.model import CustomersConfig, InvoiceConfig, Times
@@ -145,6 +146,7 @@ class World:
         self.slot = self.clock.time_ms // self.slot_ms
         self.ledger = LedgerService(self.clock, database)
         self.customers = self._part(CustomersService)
+        self.admission = self._part(Admission)
         self.invoices = self._part(InvoiceDesk)
         self.loops = self._part(CustomerLoops)
         self.books = Books(database, compute, disk, _secret(COORDINATOR, b"epoch-pseudonyms/1"))
