@@ -152,17 +152,29 @@ def trust_gateway(key: str, data: Path | None) -> None:
 
 @coordinator.command("trust-verifier")
 @click.argument("key")
+@click.option(
+    "--account",
+    metavar="0x…",
+    help="Its account of the chain, for a court on an embedded chain that is not made yet.",
+)
 @_data
-def trust_verifier(key: str, data: Path | None) -> None:
+def trust_verifier(key: str, account: str | None, data: Path | None) -> None:
     """Let a verifier's verdicts count, by the KEY that `atoll verifier show` says.
 
-    The coordinator reads its list when it starts: restart it afterwards.
+    The coordinator reads its list when it starts: restart it afterwards. Who signs epochs is for
+    the court on the chain to say: it is made with the accounts named here, or in plan.toml on a
+    public chain; later ones are added by the timelock of its parameters.
     """
-    _trust(data, TRUSTED_VERIFIERS, "verifier", key)
+    known = _trust(data, TRUSTED_VERIFIERS, "verifier", key)
+    if account is not None:
+        from atoll.cli.settling import keep_account
+        from atoll.economy.chain.signer import parse_address
+
+        keep_account(data or default_folder("coordinator"), known, parse_address(account))
 
 
-def _trust(data: Path | None, name: str, what: str, key: str) -> None:
-    """Add a key to a list of the coordinator's folder."""
+def _trust(data: Path | None, name: str, what: str, key: str) -> bytes:
+    """Add a key to a list of the coordinator's folder; return it."""
     from atoll.cli import wire
 
     path = data or default_folder("coordinator")
@@ -185,6 +197,7 @@ def _trust(data: Path | None, name: str, what: str, key: str) -> None:
         lines = "".join(f"{k.hex()}\n" for k in (*keys, known))
         write_file(path / name, lines.encode())
     say(f"{what} {known.hex()[:16]}… is trusted from the coordinator's next start on")
+    return known
 
 
 @coordinator.command("create-key")

@@ -65,14 +65,20 @@ def verifier_signer(identity: Identity) -> Signer | None:
 
 def keep_accounts(folder: Path, verifiers: Iterable[Identity]) -> None:
     """Write down which accounts verifiers sign with, beside those that are written down."""
-    path = folder / VERIFIER_ACCOUNTS
-    known = path.read_text().splitlines() if path.exists() else []
-    lines = []
     for identity in verifiers:
         signer = verifier_signer(identity)
         if signer is not None:
-            lines.append(f"{identity.public_key.hex()} {signer.address.hex()}")
-    write_file(path, "".join(f"{one}\n" for one in dict.fromkeys([*known, *lines])).encode())
+            keep_account(folder, identity.public_key, signer.address)
+
+
+def keep_account(folder: Path, key: bytes, account: bytes) -> None:
+    """Write down which account a verifier signs with; a key has one, the one named last."""
+    path = folder / VERIFIER_ACCOUNTS
+    known = path.read_text().splitlines() if path.exists() else []
+    lines = [one for one in known if not one.startswith(key.hex())]
+    lines.append(f"{key.hex()} {account.hex()}")
+    if lines != known:
+        write_file(path, "".join(f"{one}\n" for one in lines).encode())
 
 
 def court_values(folder: Path) -> dict[str, Any]:

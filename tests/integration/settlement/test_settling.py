@@ -148,7 +148,7 @@ def written_state(world: Settling) -> bytes:
 
 def test_a_chain_that_forgets_is_settled_on_again(folder: Path) -> None:
     """What it forgot is sent again; what came too early by then is made anew."""
-    with Settling(folder) as world:
+    with Settling(folder, time_divisor=14_400) as world:
         deploy(world)
         world.fund()
         kept = written_state(world)

@@ -94,9 +94,7 @@ def documents(coordinator: Identity, count: int, *, nodes: int = 20) -> list[Pub
 
 def with_times(inputs: EpochInputs, from_ms: int) -> EpochInputs:
     """Inputs of another time; without slashes, whose evidence verifiers would ask for."""
-    return msgspec.structs.replace(
-        inputs, from_ms=from_ms, until_ms=from_ms + EPOCH_MS, slashes=[]
-    )
+    return msgspec.structs.replace(inputs, from_ms=from_ms, until_ms=from_ms + EPOCH_MS, slashes=[])
 
 
 def document_of(
@@ -119,6 +117,7 @@ class Settling:
     """The processes, and what they stand on. Use as a context manager."""
 
     folder: Path
+    time_divisor: int = TIME_DIVISOR
     chain: LocalChain = field(init=False)
     coordinator: Identity = field(init=False)
     verifiers: list[Identity] = field(init=False)
@@ -174,7 +173,7 @@ class Settling:
         return {
             **os.environ,
             "ATOLL_CHAIN_URL": self.chain.url,
-            "ATOLL_CHAIN_TIME_DIVISOR": str(TIME_DIVISOR),
+            "ATOLL_CHAIN_TIME_DIVISOR": str(self.time_divisor),
             "ATOLL_COORDINATOR_EPOCH_S": "100000",
             "ATOLL_COORDINATOR_PROFILE": "demo",
         }
