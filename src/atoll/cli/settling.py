@@ -16,7 +16,7 @@ from atoll.economy.chain.embedded import TIME_DIVISOR
 from atoll.economy.chain.link import LinkConfig, profile_of
 from atoll.economy.chain.rpc import RpcChain
 from atoll.economy.chain.signer import Signer, parse_address
-from atoll.economy.keccak import keccak_256
+from atoll.economy.settlement.slashes import entry_key
 from atoll.node.config import PayoutAccess
 from atoll.runtime.config import ChainSettings
 from atoll.runtime.folder import SECRETS, read_secret, write_file
@@ -98,7 +98,7 @@ def court_values(folder: Path) -> dict[str, Any]:
                 Kind.CONFIG, "read verifiers", f"a line of {path} is no key and account"
             ) from cause
         keys.append(account)
-        nodes.append(keccak_256(node_id_of(public_key) + account.rjust(32, b"\0")))
+        nodes.append(entry_key(node_id_of(public_key), account))
     return {"SlashCourt.keys": keys, "SlashCourt.nodes": nodes} if keys else {}
 
 
