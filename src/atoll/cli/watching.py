@@ -206,6 +206,7 @@ async def _watch(folder: Path, config: Config, url: str, stack: AsyncExitStack) 
             profile=profile_of(chain.id, chain.confirmations, chain.fee_wei_max),
             first_block=contract.first_block,
             demands_max=config.watcher.demands_max,
+            accuse=config.watcher.accuse == "on",
         ),
     )
     stack.push_async_callback(service.stop)

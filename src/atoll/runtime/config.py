@@ -304,6 +304,12 @@ class WatcherSettings:
         least=1,
         most=4096,
     )
+    accuse: str = _setting(
+        "off",
+        "Whether verifiers who signed a root that was shown to be wrong are taken to the court; "
+        "they lose their bond and do not stand any more.",
+        choices=("off", "on"),
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,8 @@ class WatcherConfig:
     """The contract is not below it."""
     demands_max: int = DEMANDS_MAX
     """Each costs a fee, which is lost if the data is shown."""
+    accuse: bool = False
+    """Whether verifiers who signed what was shown to be wrong are taken to the court."""
 
     @property
     def embedded(self) -> bool:

@@ -9,6 +9,7 @@ from atoll.economy.artifacts.load import load
 from atoll.economy.chain import abi
 from atoll.economy.chain.model import ChainEvent
 from atoll.economy.settlement.model import TakeParameters
+from atoll.economy.settlement.statement import Court, RootStated, root_statement
 from atoll.economy.settlement.sumtree import sums_of
 from atoll.watcher.model import Demand, Proposal, Proposed, Snapshot, Strike, Windows
 
@@ -36,7 +37,10 @@ class Distributor:
         self.artifact = load("EpochDistributor")
         self._parameters_artifact = load("Parameters")
         self._stable_artifact = load("TestStable")
+        self._court_artifact = load("SlashCourt")
         self._parameters = b""
+        self.court = b""
+        """Who knows the verifiers; empty before ``open``."""
         self.stable = b""
         """The stablecoin; empty before ``open``."""
         self._head, self._head_seen = b"", 0.0
@@ -56,6 +60,7 @@ class Distributor:
             )
         self._parameters = as_bytes(await self._ask(chain, "PARAMETERS"))
         self.stable = as_bytes(await self._ask(chain, "STABLE"))
+        self.court = as_bytes(await self._ask(chain, "COURT"))
 
     async def _ask(self, chain: Chain, name: str, *given: Any, block: int | None = None) -> Any:
         call = ChainCall(self.address, abi.call_data(self.artifact, name, *given))
@@ -151,6 +156,26 @@ class Distributor:
     def call(self, name: str, given: Sequence[Any]) -> bytes:
         """Return the data of a call of the distributor."""
         return abi.call_data(self.artifact, name, *given)
+
+    async def accusations(self, chain: Chain, one: Proposed) -> list[bytes]:
+        """Return the calls of the court that show who signed a proposal.
+
+        None where the proposal was passed on by another contract.
+        """
+        call = await chain.sent(one.transaction)
+        if call is None or call.to != self.address:
+            return []
+        given = abi.read_call(self.artifact, "propose", call.data)
+        if given is None:
+            return []
+        stated = RootStated(one.epoch, one.attempt, one.root, one.content)
+        # The chain's number is in what is signed, not in what is called.
+        said = root_statement(Court(0, self.court, self.address), stated)
+        words = (said.kind, said.subject, said.epoch, said.stated)
+        return [
+            abi.call_data(self._court_artifact, "accuse_signed_fraud", words, signature)
+            for signature in given[-1]
+        ]
 
     # --- what it said --------------------------------------------------------------------------
 

@@ -11,10 +11,12 @@ from atoll.economy.settlement.fraud import (
     path_words,
     unshown,
 )
-from atoll.watcher.model import Case, Demand, Proposal, Snapshot, Verdict, Windows
+from atoll.watcher.model import NEVER, Case, Demand, Proposal, Snapshot, Verdict, Windows
 
 PATIENCE_BPS: Final = 2_500
 """Share of the challenge window in which a document may turn up before its leaves are demanded."""
+FIRST_LOOK_BPS: Final = 5_000
+"""The same while it was not looked for to the end once."""
 ANSWER_BPS: Final = 5_000
 """Share of the answer window after which a watcher shows what the proposer did not."""
 LOSSES_MAX: Final = 256
@@ -70,7 +72,9 @@ def wants_leaves(case: Case, snapshot: Snapshot, windows: Windows) -> bool:
         return False
     if case.verdict is Verdict.UNSHOWN:
         return True
-    patience_s = windows.challenge_s * (10_000 - PATIENCE_BPS) // 10_000
+    # Who began to watch late has not looked for the document yet.
+    patience_bps = PATIENCE_BPS if case.looked > NEVER else FIRST_LOOK_BPS
+    patience_s = windows.challenge_s * (10_000 - patience_bps) // 10_000
     return case.verdict is Verdict.UNKNOWN and now_s >= proposal.ends_s - patience_s
 
 

@@ -14,7 +14,7 @@ from typing import Final, TypeVar
 from sqlalchemy.engine import Connection
 
 from atoll.core.errors import AtollError, Kind
-from atoll.core.ports import Chain, ChainLog, Clock, Compute, Database, Disk
+from atoll.core.ports import Chain, ChainCall, ChainLog, Clock, Compute, Database, Disk
 from atoll.economy.chain.anvil import fund
 from atoll.economy.chain.model import Intent, IntentState
 from atoll.economy.chain.outbox import Outbox, check_chain, has_ended
@@ -53,6 +53,8 @@ OVERLAP_BLOCKS: Final = 64
 """Read again each time: a chain may have branched."""
 DEMANDS_READ_MAX: Final = 4_096
 """Demands of one proposal that are followed."""
+ACCUSED_ATTEMPTS: Final = 32
+"""Older proposals are not looked at after a start."""
 TRIES_MAX: Final = 8
 """Of one call that was refused or undone while it is still wanted."""
 EMBEDDED_FLOAT_MICRO: Final = 1_000_000_000
@@ -96,6 +98,8 @@ class WatcherService:
         self._scanned = -1
         self._last_root = b""
         self._funded = NEVER
+        self._accused = 0
+        """Signers of struck proposals up to this attempt were taken to the court."""
         self._task: asyncio.Task[None] | None = None
         self.problem = ""
         """Why it does not watch now, in words; empty while it does."""
@@ -159,6 +163,8 @@ class WatcherService:
             wanted = await self._affordable(chain, contract, windows, case, wanted)
         for key, name, given in wanted:
             await self._want(key, contract.call(name, given))
+        if self._config.accuse:
+            await self._accuse(chain, contract, snapshot)
         if wanted:
             await self._outbox.step(chain)
         if case is not None and rules.is_settled(case):
@@ -375,6 +381,28 @@ class WatcherService:
             if not has_ended(status) or status.state is IntentState.FINAL:
                 return
 
+    async def _accuse(self, chain: Chain, contract: Distributor, snapshot: Snapshot) -> None:
+        """Take to the court who signed what we showed to be wrong; once each."""
+        rows = await self._read(
+            partial(
+                store.fraudulent,
+                distributor=self._address,
+                challenger=self._signer.address,
+                after=max(self._accused, snapshot.attempts - ACCUSED_ATTEMPTS),
+            )
+        )
+        for one in rows:
+            calls = await contract.accusations(chain, one)
+            for number, data in enumerate(calls):
+                try:
+                    await chain.call(ChainCall(contract.court, data, self._signer.address))
+                except AtollError as error:
+                    if error.kind is not Kind.PRECONDITION_FAILED:
+                        raise
+                    continue  # it was punished before
+                await self._want(f"{one.attempt}/accuse/{number}", data, contract.court)
+            self._accused = one.attempt
+
     async def _due(
         self, chain: Chain, contract: Distributor, snapshot: Snapshot
     ) -> list[rules.Call]:
@@ -456,21 +484,22 @@ class WatcherService:
     async def _take_logs(self, contract: Distributor, logs: Sequence[ChainLog], last: int) -> None:
         told = [one for one in map(contract.told, logs) if one is not None]
 
-        def keep(connection: Connection) -> None:
+        def keep(connection: Connection) -> list[Strike]:
+            news = []
             for one in told:
                 if isinstance(one, Proposed):
                     store.put_proposal(connection, self._address, one)
                 elif isinstance(one, Strike):
-                    store.put_strike(connection, self._address, one)
+                    news += [one] if store.put_strike(connection, self._address, one) else []
                 elif one[0] == "Demanded":
                     store.put_demand(connection, self._address, *one[1:])
                 else:
                     store.put_answer(connection, self._address, *one[1:])
             store.set_read_to(connection, self._address, last)
+            return news
 
-        await self._database.write(keep)
-        for one in told:
-            if isinstance(one, Strike) and one.challenger == self._signer.address:
+        for one in await self._database.write(keep):
+            if one.challenger == self._signer.address:
                 log.warning(
                     "epoch %d, attempt %d fell: %d micro of its bond are ours",
                     one.epoch,

@@ -1,6 +1,7 @@
 """The SQL of a watcher."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from sqlalchemy.engine import Connection
 
@@ -8,6 +9,8 @@ from atoll.economy.sql import Statement
 from atoll.watcher.model import Kept, Proposed, Strike, Verdict
 
 WORD_BYTES = 32
+FAULT_WITHHELD = 4
+"""Of the distributor: what was withheld may have been right."""
 KEPT_MAX = 100
 _READ_TO = Statement("SELECT read_to FROM watcher_scan WHERE distributor = :distributor")
 _DISTRIBUTORS = Statement("SELECT distributor FROM watcher_scan ORDER BY read_to DESC")
@@ -59,6 +62,12 @@ _PUT_STRIKE = Statement("""
     INSERT INTO watcher_strike (distributor, attempt, epoch, fault, challenger, reward_micro)
     VALUES (:distributor, :attempt, :epoch, :fault, :challenger, :reward_micro)
     ON CONFLICT (distributor, attempt) DO NOTHING""")
+_STRUCK_BY = Statement("""
+    SELECT p.attempt, p.epoch, p.root, p.content, p.leaf_count, p.transaction_hash, p.block_number
+    FROM watcher_strike s JOIN watcher_proposal p
+    ON p.distributor = s.distributor AND p.attempt = s.attempt
+    WHERE s.distributor = :distributor AND s.challenger = :challenger
+    AND s.fault <> :withheld AND s.attempt > :after ORDER BY p.attempt""")
 _REWARDS = Statement("""
     SELECT reward_micro FROM watcher_strike
     WHERE distributor = :distributor AND challenger = :challenger""")
@@ -113,13 +122,34 @@ def put_proposal(connection: Connection, distributor: bytes, one: Proposed) -> N
 def proposals_of(connection: Connection, distributor: bytes, epoch: int) -> list[Proposed]:
     """Return the proposals of an epoch, newest first."""
     rows = _OF_EPOCH.all(connection, distributor=distributor, epoch=epoch)
-    return [
-        Proposed(
-            int(row[0]), int(row[1]), bytes(row[2]), bytes(row[3]), int(row[4]), bytes(row[5]),
-            int(row[6]),
-        )
-        for row in rows
-    ]  # fmt: skip
+    return [_proposed(row) for row in rows]
+
+
+def _proposed(row: Any) -> Proposed:
+    attempt, epoch, root, content, count, transaction, block = row
+    return Proposed(
+        int(attempt),
+        int(epoch),
+        bytes(root),
+        bytes(content),
+        int(count),
+        bytes(transaction),
+        int(block),
+    )
+
+
+def fraudulent(
+    connection: Connection, distributor: bytes, challenger: bytes, after: int
+) -> list[Proposed]:
+    """Return proposals after an attempt that an account showed to be wrong, oldest first."""
+    rows = _STRUCK_BY.all(
+        connection,
+        distributor=distributor,
+        challenger=challenger,
+        withheld=FAULT_WITHHELD,
+        after=after,
+    )
+    return [_proposed(row) for row in rows]
 
 
 def put_demand(
@@ -175,16 +205,18 @@ def lost(connection: Connection, distributor: bytes, demander: bytes, after: int
     return int(found)
 
 
-def put_strike(connection: Connection, distributor: bytes, one: Strike) -> None:
-    """Keep who struck down what."""
-    _PUT_STRIKE.run(
-        connection,
-        distributor=distributor,
-        attempt=one.attempt,
-        epoch=one.epoch,
-        fault=one.fault,
-        challenger=one.challenger,
-        reward_micro=one.reward_micro.to_bytes(WORD_BYTES, "big"),
+def put_strike(connection: Connection, distributor: bytes, one: Strike) -> bool:
+    """Keep who struck down what; return whether it was news."""
+    return bool(
+        _PUT_STRIKE.run(
+            connection,
+            distributor=distributor,
+            attempt=one.attempt,
+            epoch=one.epoch,
+            fault=one.fault,
+            challenger=one.challenger,
+            reward_micro=one.reward_micro.to_bytes(WORD_BYTES, "big"),
+        )
     )
 
 

@@ -40,6 +40,9 @@ def test_nothing_is_sent_about_an_honest_root() -> None:
 
 def test_a_document_has_a_quarter_of_the_window_to_turn_up() -> None:
     case = Case(PROPOSAL)
+    assert sent(case, ENDS_S - 501) == [], "it was not looked for to the end yet"
+    assert len(sent(case, ENDS_S - 500)) == 3, "but that must not take for ever"
+    case.looked = 1.0
     assert sent(case, ENDS_S - 1_000 + 249) == []
     assert [name for _, name in sent(case, ENDS_S - 1_000 + 250)] == ["demand"] * 3
     assert sent(case, ENDS_S) == [], "the chain takes no demand after the window"
