@@ -42,7 +42,7 @@ MUTANTS = (
     Mutant("failed payment counts as paid", "                self.accounts[leaf.account] = known\n", ""),
     Mutant("fee tokens are taken", "assert sent and staticcall STABLE.balanceOf(self) == before + amount", "assert sent"),
     Mutant("locked money is absorbed", "kept: uint256 = totals.funded_micro - totals.paid_micro + totals.locked_micro", "kept: uint256 = totals.funded_micro - totals.paid_micro"),
-    Mutant("a refused payment blocks", "        revert_on_failure=False,\n", ""),
+    Mutant("a refused payment blocks", "    return success and (", "    assert success\n    return ("),
     Mutant("pays while it is paying", "@external\n@nonreentrant\ndef claim(", "@external\ndef claim("),
     Mutant("tells while it is paying", "@view\n@nonreentrant\ndef held_of", "@view\ndef held_of"),
     Mutant("returned bonds stay locked", "        packed -= bond << 64\n", "        pass\n"),
