@@ -14,6 +14,8 @@ from atoll.core.ports import Clock, Compute, Database
 
 INVOICES_PAUSE_S = 60.0
 BOOKS_PAUSE_S = 1.0
+SET_ASIDE_EVERY = 10
+"""Judgements between two looks at what is locked."""
 
 
 class CustomerLoops(Part):
@@ -27,17 +29,19 @@ class CustomerLoops(Part):
         books: Books | None,
         removal: Removal,
     ) -> None:
-        """Without ``books`` nothing is charged: then only budgets are judged, and all is 0."""
-        pause_s = customers.config.pause_s
-        steps = [
-            Step("judge customers", customers.judge, pause_s),
-            Step("write invoices", invoices.write, INVOICES_PAUSE_S),
-        ]
+        """Where nothing is charged there is nothing to do."""
+        config, steps = customers.config, []
+        if config.charged:
+            steps = [
+                Step("judge customers", customers.judge, config.pause_s),
+                Step("write invoices", invoices.write, INVOICES_PAUSE_S),
+            ]
         if books is not None:
             steps.append(Step("take epochs over", books.take, BOOKS_PAUSE_S))
-        if customers.config.enforced:
-            steps.append(Step("set aside for locks", admission.set_aside_all, 10 * pause_s))
-            steps.append(Step("remove what is unpaid", removal.step, pause_s))
+        if config.enforced:
+            pause_s = SET_ASIDE_EVERY * config.pause_s
+            steps.append(Step("set aside for locks", admission.set_aside_all, pause_s))
+            steps.append(Step("remove what is unpaid", removal.step, config.pause_s))
         self.steps = steps
 
 

@@ -4,7 +4,7 @@ Nothing here moves money but what ``bank`` credits and ``invoices`` draws: epoch
 they charged is read back from their documents (``books``).
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 
@@ -20,6 +20,8 @@ from atoll.coordinator.customers.model import (
     CustomersConfig,
     Known,
     LineKind,
+    OpenLine,
+    OpenRead,
     Running,
     Told,
     UsageLine,
@@ -141,10 +143,16 @@ class CustomersService(Part):
         """Return what runs, by account."""
         taken, posted = store.clock(connection).epoch, store.posted_epoch(connection)
         found: dict[bytes, Running] = {}
-        lines, stored = store.open_lines(connection, taken), store.stored(connection)
+        lines, stored = self._open_lines(connection, taken), store.stored(connection)
         for (account, _), one in rules.running_of(lines, stored, prices, now_ms, posted).items():
             found[account] = found.get(account, Running()).plus(one)
         return found
+
+    def _open_lines(
+        self, connection: Connection, taken: int, account: bytes | None = None
+    ) -> Iterable[OpenLine | OpenRead]:
+        """Return what runs; nothing where there are no epochs: it is never charged."""
+        return store.open_lines(connection, taken, account) if self.config.charged else ()
 
     def _differing(
         self, connection: Connection, running: Mapping[bytes, Running], after: bytes, now_ms: int
@@ -189,7 +197,7 @@ class CustomersService(Part):
         month, account = rules.month_of(now_ms), customer.account
         if running is None:
             taken, posted = store.clock(connection).epoch, store.posted_epoch(connection)
-            lines = store.open_lines(connection, taken, account)
+            lines = self._open_lines(connection, taken, account)
             stored = store.stored(connection, account)
             running = Running()
             for one in rules.running_of(lines, stored, prices, now_ms, posted).values():
@@ -262,7 +270,7 @@ class CustomersService(Part):
         charged = store.month(connection, account, month)
         current = month == rules.month_of(now_ms)
         lines, stored = (
-            store.open_lines(connection, taken, account),
+            self._open_lines(connection, taken, account),
             store.stored(connection, account),
         )
         found = rules.running_of(lines, stored, prices, now_ms, posted)

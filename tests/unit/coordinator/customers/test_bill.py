@@ -237,3 +237,21 @@ async def read_bytes(world: World, count: int) -> None:
             c, alias=alias, account=ANNA, byte_count=count, evidence=b""
         )
     )
+
+
+async def test_where_nothing_is_charged_nothing_is_owed_and_nobody_is_refused(
+    database: SqlDatabase, tmp_path: Path, compute: ThreadCompute
+) -> None:
+    world = World(database, tmp_path / "free", compute, charged=False, enforced=False)
+    await world.begin()
+    await world.customers.judge()
+    await store(world, "a")
+    await world.coordinator.metering.read()
+    await world.wait(30 * DAY_MS)
+    bill = await world.bill()
+    assert not bill.charged
+    assert (bill.to_date_eur, bill.running_eur, bill.available_eur) == ("0.00",) * 3
+    assert pico(bill.rate_eur) > 0, "what it would cost"
+    assert world.admission.guards == {}
+    assert [step.name for step in world.loops.steps] == ["take epochs over"]
+    await world.close()
