@@ -1,6 +1,5 @@
 """``atoll bank``: the operator takes over his bank's statements; customers are credited."""
 
-import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -9,9 +8,9 @@ import click
 import msgspec
 
 from atoll.cli.euros import moment, show_one
+from atoll.cli.operating import ask_own
 from atoll.cli.options import data_option, json_option
 from atoll.cli.output import emit, paint, say, table
-from atoll.cli.places import cloud_folder
 from atoll.core.errors import AtollError, Kind
 from atoll.core.messages import Message
 from atoll.core.messages.customers import (
@@ -180,22 +179,7 @@ def _read(path: Path) -> bytes:
 
 
 def _ask(data: Path | None, request: Message, answer: type[Answer]) -> Answer:
-    return asyncio.run(_asked(cloud_folder(data), request, answer))
-
-
-async def _asked(folder: Path, request: Message, answer: type[Answer]) -> Answer:
-    from atoll.cli.node.coordinator import coordinator_of
-    from atoll.client.remote import RemoteControl
-    from atoll.runtime.clock import SystemClock
-    from atoll.runtime.transport import HttpPieceTransport
-
-    address, identity = coordinator_of(folder, "ask the coordinator")
-    transport = HttpPieceTransport()
-    try:
-        control = RemoteControl(transport, [address], identity, SystemClock())
-        return await control.ask(request, answer)
-    finally:
-        await transport.close()
+    return ask_own(data, request, answer, "ask the coordinator")
 
 
 # --- shown ----------------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ from atoll.core.messages.payouts import (
     bank_digest,
 )
 from atoll.core.ports import Clock, Compute, Disk
-from atoll.economy.chain.permit import Permit
+from atoll.economy.chain.permit import permit_of
 from atoll.node.config import PayoutAccess
 from atoll.node.link import Link
 from atoll.node.part import NodePart, Step
@@ -105,18 +105,6 @@ class PayoutSigner(NodePart):
             await self._send_permit(link, SignPayout(payout=order.payout, permit=permit))
             signed += 1
         return signed
-
-
-def permit_of(order: PayoutOrder) -> Permit:
-    """Return what is signed for a payout."""
-    return Permit(
-        domain=order.domain,
-        owner=order.account,
-        spender=order.spender,
-        value=order.amount_micro,
-        nonce=order.nonce,
-        deadline_s=order.deadline_s,
-    )
 
 
 def checked(

@@ -18,6 +18,7 @@ from tests.unit.coordinator.payouts.test_payouts import amounts_of, message_of
 from tests.unit.coordinator.payouts.world import ADA_IBAN, ADA_NAME, BERT_IBAN
 from tests.unit.economy.payments.test_payouts import SCHEMAS
 
+from atoll.coordinator.payouts.model import SIGN_MS_MAX
 from atoll.core.errors import AtollError, Kind
 from atoll.core.messages.payouts import (
     GetPayoutOrders,
@@ -144,6 +145,12 @@ async def test_a_permit_of_another_key_moves_nothing(world: World) -> None:
     after = await world.as_node(1, wish, PayoutTerms)
     assert [one.state for one in after.payouts] == ["dropped"]
     assert (await world.open()).opened == 1
+    # Nor is a node waited for that signs nothing.
+    world.clock.time_ms += SIGN_MS_MAX
+    await world.carry()
+    assert (await world.as_node(1, GetPayoutOrders(), PayoutOrders)).orders == []
+    assert (await world.open()).opened == 1
+    assert await world.there(key_of(1).address) == MICRO
 
 
 async def test_a_coordinator_killed_at_any_step_pays_once(world: World, folder: Path) -> None:

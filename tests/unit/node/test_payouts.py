@@ -20,10 +20,11 @@ from atoll.core.messages.payouts import (
     bank_digest,
 )
 from atoll.core.ports import Address
+from atoll.economy.chain.permit import permit_of
 from atoll.economy.chain.signer import Signer, recover_account
 from atoll.node.config import PayoutAccess
 from atoll.node.link import Link
-from atoll.node.payouts import PayoutSigner, checked, permit_of
+from atoll.node.payouts import PayoutSigner, checked
 from atoll.runtime.clock import SystemClock
 from atoll.runtime.compute import ThreadCompute
 from atoll.runtime.disk import FolderDisk

@@ -27,7 +27,7 @@ from atoll.coordinator.payouts.model import (
     Terms,
 )
 from atoll.coordinator.payouts.seal import Seal
-from atoll.coordinator.payouts.till import Done, Till, permit_of
+from atoll.coordinator.payouts.till import Done, Till
 from atoll.coordinator.registry.model import NodeView
 from atoll.coordinator.registry.service import RegistryService
 from atoll.core.errors import AtollError, Kind
@@ -57,7 +57,7 @@ from atoll.core.messages.payouts import (
     bank_digest,
 )
 from atoll.core.ports import Clock, Database, Rng
-from atoll.economy.chain.permit import PERMIT_BYTES
+from atoll.economy.chain.permit import PERMIT_BYTES, permit_of
 from atoll.economy.chain.signer import recover_account
 from atoll.economy.ledger import store as ledger_store
 from atoll.economy.ledger.model import Account, AccountKind

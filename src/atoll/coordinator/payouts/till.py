@@ -15,9 +15,7 @@ from atoll.economy.artifacts.load import load
 from atoll.economy.chain.abi import call_data
 from atoll.economy.chain.deploy import TEST_STABLE
 from atoll.economy.chain.model import Intent, IntentState
-from atoll.economy.chain.permit import Permit, parts_of
-
-DOMAIN_BYTES = 32
+from atoll.economy.chain.permit import parts_of
 
 
 class Done(Enum):
@@ -35,18 +33,6 @@ class PermitTerms:
     domain: bytes
     spender: bytes
     nonce: int
-
-
-def permit_of(order: PayoutOrder) -> Permit:
-    """Return what the node is to sign."""
-    return Permit(
-        domain=order.domain,
-        owner=order.account,
-        spender=order.spender,
-        value=order.amount_micro,
-        nonce=order.nonce,
-        deadline_s=order.deadline_s,
-    )
 
 
 class Till:

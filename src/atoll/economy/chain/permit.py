@@ -7,6 +7,7 @@ token's contract. A nonce makes it good for once.
 from dataclasses import dataclass
 from typing import Final
 
+from atoll.core.messages.payouts import PayoutOrder
 from atoll.economy.chain.signer import ADDRESS_BYTES
 from atoll.economy.keccak import keccak_256
 
@@ -47,6 +48,18 @@ class Permit:
         )
         body += b"".join(word.to_bytes(WORD_BYTES, "big") for word in words)
         return keccak_256(b"\x19\x01" + self.domain + keccak_256(body))
+
+
+def permit_of(order: PayoutOrder) -> Permit:
+    """Return what a node signs for a payout, and its coordinator brings to the stablecoin."""
+    return Permit(
+        domain=order.domain,
+        owner=order.account,
+        spender=order.spender,
+        value=order.amount_micro,
+        nonce=order.nonce,
+        deadline_s=order.deadline_s,
+    )
 
 
 def parts_of(permit: bytes) -> tuple[int, bytes, bytes]:

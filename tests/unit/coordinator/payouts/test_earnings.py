@@ -7,6 +7,7 @@ from tests.unit.coordinator.metadata.world import ACCOUNT
 from tests.unit.coordinator.payouts.world import FACTOR, SEAL, World
 
 from atoll.coordinator.billing.model import SoFar
+from atoll.coordinator.payouts import earnings
 from atoll.coordinator.payouts.earnings import EarningsService
 from atoll.coordinator.terms import store as departures
 from atoll.core.errors import AtollError, Kind
@@ -101,6 +102,23 @@ async def test_an_epoch_that_is_settled_meanwhile_is_not_told_twice(
     figures = await service.figures()
     node = provider(1).node_id
     assert figures.sums[node].gained_pico + figures.so_far.nodes.get(node, 0) == told > 0
+
+
+async def test_all_nodes_are_told_page_by_page(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.begin()
+    monkeypatch.setattr(earnings, "EARNING_NODES_MAX", 2)
+    service = world.earnings()
+
+    async def page(after: int) -> AllEarnings:
+        found = await service.handlers[GetAllEarnings](GetAllEarnings(after=after))
+        assert isinstance(found, AllEarnings)
+        return found
+
+    first, second = await page(0), await page(2)
+    assert ([one.alias for one in first.nodes], first.more) == ([1, 2], True)
+    assert ([one.alias for one in second.nodes], second.more) == ([3], False)
 
 
 async def test_nobody_is_told_what_no_customer_can_pay(world: World) -> None:
