@@ -130,7 +130,7 @@ def test_the_demo_holds() -> None:
     result = lines[-1]
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     assert result["held"]
-    assert len(result["checks"]) >= 13
+    assert len(result["checks"]) >= 15
     assert result["repair"]["pieces"] > 0
     settled = result["settled"]
     assert len(settled["balances"]) >= EARNERS
@@ -140,6 +140,7 @@ def test_the_demo_holds() -> None:
     assert total == settled["released_micro"] > 0
     assert [one["agrees"] for one in result["recompute"]] == [True, True]
     assert {one["content"] for one in result["recompute"]} == {settled["content"]}
+    assert all(one["chain_micro"] == one["books_micro"] for one in result["books"])
     slash = result["slash"]
     order = ("repair_pico", "customers_pico", "reporter_pico", "insurance_pico")
     assert sum(slash[name] for name in order) == slash["taken_pico"] > 0

@@ -295,12 +295,21 @@ def _words(cloud: "Cloud", phrase: str) -> list[str]:
         f"endpoint='{cloud.endpoint}':photos\"",
         f"  {'boto3':7} python3 -c 'import boto3; print(boto3.client(\"s3\").list_buckets())'",
         f"  {'restic':7} restic -r s3:{cloud.endpoint}/backups init",
+        *_money_words(cloud),
         "",
         "One machine: no protection against its loss. Ctrl-C stops it; the data stays."
         if not cloud.folder.marker.ephemeral
         else "An ephemeral cloud: Ctrl-C stops it and removes all of it.",
     ]
     return lines
+
+
+def _money_words(cloud: "Cloud") -> list[str]:
+    """Say where to look at money, where there are epochs; in play money by itself."""
+    if not cloud.billing.get("epoch_s"):
+        return []
+    play = "   (play money)" if cloud.billing.get("allowance_euro") else ""
+    return [f"  {'euros':7} atoll bill; atoll earnings --watch; atoll epoch list{play}"]
 
 
 def _atoll(cloud: "Cloud") -> str:

@@ -234,9 +234,16 @@ def tell_epochs(money: Money, until: EpochFacts) -> None:
                 "others_pico": each,
             }
         )
-    money.demo.figures["epochs"] = figures
-    money.demo.teller.table(rows, right=frozenset(range(5)), epochs=figures)
-    money.demo.teller.note("EUR. What lies there before its first proof costs nothing")
+    demo = money.demo
+    demo.figures["epochs"] = figures
+    demo.teller.table(rows, right=frozenset(range(5)), epochs=figures)
+    demo.teller.note("EUR. What lies there before its first proof costs nothing")
+    best, last = max(one["dropper_pico"] for one in figures), figures[-1]
+    demo.check(
+        2 * last["dropper_pico"] < min(best, last["others_pico"]),
+        f"the pay of {money.dropper} fell from {euro(best)} to {euro(last['dropper_pico'])} "
+        "an epoch; the others earn on",
+    )
 
 
 def compare_balances(money: Money, wanted: EpochFacts) -> None:
@@ -281,6 +288,7 @@ def compare_balances(money: Money, wanted: EpochFacts) -> None:
         f"to 0.000001 EUR: {micro(total)} together",
     )
     recompute(money, facts)
+    compare_books(money)
 
 
 def _at_rest(money: Money, wanted: EpochFacts) -> tuple[EpochFacts, dict[bytes, int]] | None:
@@ -315,6 +323,28 @@ def recompute(money: Money, facts: EpochFacts) -> None:
             status == 0 and bool(said.get("agrees")) and said.get("content") == facts.content,
             f"`atoll {' '.join(words)}` agrees: {facts.content[:16]}…",
         )
+
+
+def compare_books(money: Money) -> None:
+    """See that the operator's books and the chain have the same euros, sum by sum."""
+    demo = money.demo
+    told = money.wait(lambda: _agreeing(money), "books and chain agree")
+    if told is None:
+        return
+    demo.figures["books"] = told["sums"]
+    held = sum(one["chain_micro"] for one in told["sums"] if "," not in one["name"])
+    demo.check(
+        all(one["chain_micro"] == one["books_micro"] for one in told["sums"]),
+        "`atoll chain status`: escrow, distributor and treasury have what the books say, "
+        f"{micro(held)} together",
+    )
+
+
+def _agreeing(money: Money) -> dict[str, Any] | None:
+    """Return the sums once they are equal; while something is under way they may differ."""
+    _, told = money.atoll("chain", "status", "--data", str(money.demo.folder))
+    found: dict[str, Any] | None = told.get("money")
+    return found if found and found["agrees"] else None
 
 
 def tell_bill(money: Money) -> None:
