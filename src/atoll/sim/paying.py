@@ -50,7 +50,9 @@ async def until_reads_are_paid(world: "World") -> None:
     Where a gateway or a node died, what it had not signed or not kept is lost, and only that
     nobody is paid for more can be said.
     """
-    calm = len(world.gateway.books) == 1 and all(node.starts == 1 for node in world.nodes)
+    calm = len(world.gateway.books) == 1 and all(
+        node.starts == 1 and node.up for node in world.nodes
+    )
     until = world.loop.time() + SETTLED_S_MAX
     while True:
         had, has = came(world), paid(world)
