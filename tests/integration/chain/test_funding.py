@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import random
 import signal
 import sys
 from collections.abc import AsyncIterator
@@ -14,7 +15,7 @@ from tests.fixtures.chain import LocalChain, give_funds, sign, stand, until
 from tests.fixtures.epochs import Life, node_id, payer_id
 from tests.fixtures.funding import DIVISOR, SEED, FundingWorld
 
-from atoll.coordinator.funding import service, store
+from atoll.coordinator.funding import acts, service, store
 from atoll.coordinator.funding.model import CHAIN_DEPOSIT, Act, PotState
 from atoll.core.errors import AtollError, Kind
 from atoll.core.money import PICO_PER_MICRO
@@ -338,6 +339,105 @@ async def test_a_branch_that_undoes_deposits_gets_them_again(world: FundingWorld
     await world.settle()
     assert await world.funding.funded(1)
     await agree(world)
+
+
+class Chaos:
+    """Credits, repayments, epochs and rejections, while the chain and the process die."""
+
+    def __init__(self, world: FundingWorld, server: LocalChain, folder: Path, seed: int) -> None:
+        self.world, self.server, self.folder = world, server, folder
+        self.rng = random.Random(seed)
+        self.life = Life(seed, NODES, PAYERS)
+        self.count = 0
+        self.withdrawn = 0
+
+    async def live(self, steps: int) -> None:
+        doings = (
+            self.credit,
+            self.withdraw,
+            self.epoch,
+            self.epoch,
+            self.some_steps,
+            self.some_steps,
+            self.forget,
+            self.reject,
+        )
+        for doing in self.rng.choices(doings, k=steps):
+            await doing()
+
+    async def credit(self) -> None:
+        self.count += 1
+        amount = self.rng.randrange(1, 3 * EUR)
+        await self.world.credit(self.rng.randrange(PAYERS), amount, b"more/%d" % self.count)
+
+    async def withdraw(self) -> None:
+        self.count += 1
+        customer = payer_id(self.rng.randrange(PAYERS))
+        has = (await self.world.balances()).get(customer, 0)
+        amount = has // 3 // PICO_PER_MICRO * PICO_PER_MICRO
+        if amount:
+            key = b"withdraw/%d" % self.count
+            await self.world.funding.withdraw(customer, amount, key=key, evidence=b"e")
+            self.withdrawn += amount
+
+    async def epoch(self) -> None:
+        await self.world.epoch(plain(self.life.next()), self.life.tariff, CREDITED)
+
+    async def some_steps(self) -> None:
+        for _ in range(self.rng.randrange(1, 12)):
+            await self.world.step()
+        if self.rng.random() < 0.3:
+            await self.world.pass_time(self.rng.randrange(1, 30))
+
+    async def forget(self) -> None:
+        """The chain loses everything, and the coordinator dies with it."""
+        self.server.kill()
+        (self.folder / "state.json").unlink(missing_ok=True)
+        self.server.start()
+        await self.world.link.close()
+        self.world.restart()
+        await self.world.pass_time(0)
+
+    async def reject(self) -> None:
+        pot = await self.world.database.read(store.open_pot)
+        if pot is None or pot.state is not PotState.LOCKED:
+            return
+        try:
+            found = await self.world.views.ask("Escrow", "pots", pot.epoch)
+        except AtollError:
+            return  # the chain has forgotten the escrow itself
+        if found[4] == 1:
+            await by_another(self.world, "guardian", "Escrow", "reject", pot.epoch)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [3, 11])
+async def test_chaos_ends_with_every_sum_equal(
+    world: FundingWorld,
+    server: LocalChain,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    seed: int,
+) -> None:
+    monkeypatch.setattr(service, "REVIEW_PAUSE_S", 0.0)
+    monkeypatch.setattr(acts, "RETRY_MS", 0)
+    chaos = Chaos(world, server, folder, seed)
+    await world.settle()
+    await credit_all(world)
+    await chaos.live(25)
+    # What was rejected comes with a later epoch.
+    await chaos.epoch()
+    for _ in range(3):
+        await world.settle()
+        await world.pass_time(3 * 86_400 // DIVISOR + 1)
+    await world.settle()
+    assert await world.funding.funded(chaos.life.epoch), world.funding.waits_for
+    await agree(world)
+    found = await world.database.read(store.sums)
+    balances = sum((await world.balances()).values())
+    there = (found.arrived_micro - found.spent_micro) * PICO_PER_MICRO
+    assert abs(there - balances) < PAYERS * PICO_PER_MICRO, "fractions of a unit at most"
+    assert found.withdrawn_micro * PICO_PER_MICRO == chaos.withdrawn
 
 
 @pytest.mark.slow

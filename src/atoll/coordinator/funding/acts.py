@@ -152,9 +152,9 @@ class Acts:
                 return ESCROW, "give_notice", (self._salt(body.customers[0]), amount)
             case Act.WITHDRAW:
                 return ESCROW, "withdraw", (self._salt(body.customers[0]), operator)
-            case Act.DRAW:
+            case Act.DRAW | Act.REFUND:
                 keys = [self._key(one) for one in body.customers]
-                return ESCROW, "draw", (move.epoch, keys, body.sums_micro)
+                return ESCROW, move.act.value, (move.epoch, keys, body.sums_micro)
             case Act.RELEASE:
                 return ESCROW, "release", (move.epoch, amount)
             case Act.RECLAIM:
@@ -208,6 +208,10 @@ class Acts:
     async def _refused(self, move: Move, status: IntentStatus) -> bool:
         """Try again what the contract refused, unless it will never take it."""
         self.waits_for = f"{move.act.value}: {status.problem or 'the contract undid it'}"
+        other = await self._other_way(move)
+        if other is not None:
+            swap = partial(transitions.swap, move=move, act=other)
+            return await self._database.write(swap)
         if await self._is_hopeless(move):
             log.warning("%s %d is given up: %s", move.act.value, move.serial, status.problem)
             return await self._database.write(partial(transitions.drop, move=move))
@@ -216,12 +220,22 @@ class Acts:
         log.info("%s %d is tried again: %s", move.act.value, move.serial, status.problem)
         return await self._database.write(partial(store.try_again, one=move))
 
+    async def _other_way(self, move: Move) -> Act | None:
+        """Return how customers get back what was drawn, if not as it was tried."""
+        if move.act not in (Act.RECLAIM, Act.REFUND):
+            return None
+        _, _, _, _, state = await self.pot(move.epoch)
+        is_open = state == POT_OPEN and not await self.is_closed(move.epoch)
+        if is_open == (move.act is Act.REFUND):
+            return None
+        return Act.REFUND if is_open else Act.RECLAIM
+
     async def _is_hopeless(self, move: Move) -> bool:
         if move.act is Act.INSURE:
             return True  # its bucket went elsewhere: the operator pays in its place
-        if move.act not in (Act.DRAW, Act.RELEASE, Act.RECLAIM):
+        if move.act not in (Act.DRAW, Act.RELEASE, Act.RECLAIM, Act.REFUND):
             return False
-        if move.act is Act.RECLAIM:
+        if move.act in (Act.RECLAIM, Act.REFUND):
             # Nothing was ever drawn there, nor will be.
             return await self.is_passed(move.epoch)
         return await self.is_closed(move.epoch)

@@ -5,6 +5,7 @@ from its postings on customers' accounts, whoever posted them.
 """
 
 import hashlib
+import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -48,6 +49,7 @@ from atoll.economy.ledger.service import post_in
 from atoll.economy.settlement.document import Figures, TotalFigures, content_hash, read_index
 from atoll.economy.settlement.wire import decode_rows
 
+log = logging.getLogger("atoll.coordinator.funding")
 ROUNDS_MAX = 16
 """Of one step: after so many it lets others go on."""
 WAITS_CHARACTERS_MAX = 300
@@ -237,7 +239,7 @@ class FundingService(Part):
     async def step(self) -> int:
         """Follow ledger, documents and chain, and act; return how much moved.
 
-        A chain that is away is no error: see ``waits_for``.
+        What keeps it from going on is no error but told as ``waits_for``; it tries again.
         """
         on_chain = self._require()
         moved = 0
@@ -248,9 +250,10 @@ class FundingService(Part):
                 if not found:
                     break
         except AtollError as error:
+            # Also where a chain forgot its contracts: the outbox makes them again.
+            if error.kind not in _AWAY and self.waits_for != str(error):
+                log.warning("customers' euros wait: %s", error)
             self.waits_for = str(error)
-            if error.kind not in _AWAY:
-                raise
         return moved
 
     async def _round(self, on_chain: OnChain) -> int:

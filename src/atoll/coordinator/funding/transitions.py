@@ -11,7 +11,6 @@ from sqlalchemy.engine import Connection
 
 from atoll.coordinator.funding import rules, store
 from atoll.coordinator.funding.model import (
-    CUSTOMERS_MAX,
     DEPOSITS_MAX,
     ENDED,
     KEY,
@@ -127,6 +126,15 @@ def _set_back(connection: Connection, pot: Pot | None, state: PotState) -> None:
     """Set a pot back that turns out not to be as far; not forward from ``DRAWING``."""
     if pot is not None and pot.state is not PotState.DRAWING:
         store.put_pot(connection, replace(pot, state=state))
+
+
+def swap(connection: Connection, move: Move, act: Act) -> bool:
+    """Give customers back in the other way what cannot be given back in this one."""
+    store.progress(connection)
+    dropped = store.drop_move(connection, move)
+    if dropped:
+        store.put_move(connection, act, move.body, move.epoch)
+    return dropped
 
 
 def drop(connection: Connection, move: Move) -> bool:
@@ -277,8 +285,7 @@ def _begin_giving_back(connection: Connection, pot: Pot) -> None:
     log.warning("what was drawn for epoch %d is given back; a later one draws it", pot.epoch)
     for move in store.moves_of(connection, pot.epoch, Act.DRAW):
         if move.state is MoveState.DONE:
-            body = MoveBody(move.body.customers[:CUSTOMERS_MAX])
-            store.put_move(connection, Act.RECLAIM, body, pot.epoch)
+            store.put_move(connection, Act.RECLAIM, move.body, pot.epoch)
     store.put_pot(connection, replace(pot, state=PotState.RECLAIMING))
 
 
@@ -286,6 +293,7 @@ def given_back(connection: Connection, epoch: int) -> bool:
     """End a pot once all has gone back: it is to be drawn again."""
     pot = _in_state(connection, epoch, PotState.RECLAIMING)
     moves = store.moves_of(connection, epoch, Act.RECLAIM)
+    moves += store.moves_of(connection, epoch, Act.REFUND)
     if pot is None or _some(moves, MoveState.OPEN):
         return False
     for move in store.moves_of(connection, epoch, Act.DRAW):
