@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 PATH = "/v1/slashes"
 TIMEOUT_S = 20.0
+PROBLEMS_SHOWN = 3
 _EVIDENCE = re.compile("[0-9a-f]{64}")
 _KEY = re.compile("[0-9a-fA-F]{64}")
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -88,11 +89,15 @@ def list_(place: str | None, data: Path | None, as_json: bool) -> None:
     multiple=True,
     help="A verifier's key that you know; others do not count then. May be repeated.",
 )
+@click.option(
+    "--epoch", type=click.IntRange(1), metavar="N", help="Check its slash in epoch N, too."
+)
 @click.option("--save", type=click.Path(path_type=Path), metavar="FILE", help="Keep the file.")
 @_door_options
 def check(
     what: str,
     verifiers: tuple[str, ...],
+    epoch: int | None,
     save: Path | None,
     place: str | None,
     data: Path | None,
@@ -115,8 +120,9 @@ def check(
         raise AtollError(Kind.CORRUPT, "check loss", "another file came than was asked for")
     if save is not None:
         save.write_bytes(body)
+    parts = asyncio.run(_settled(place, data, epoch, loss)) if epoch is not None else None
     if as_json:
-        emit(_facts(loss))
+        emit(_facts(loss) | ({} if parts is None else {"slash": parts}))
         return
     rows = [
         ["node", show_node(loss.node_id)],
@@ -127,8 +133,49 @@ def check(
         ["score", f"{loss.score / 1e5:.2f} (13.81 shows a loss)"],
         *[["signed by", key.hex()] for key in loss.signers],
     ]
+    rows += [
+        [name.removesuffix("_pico"), show_euro(int(one))] for name, one in (parts or {}).items()
+    ]
     click.echo("\n".join(table(rows)))
     click.echo(paint("the loss is shown", fg="green"))
+    if parts is not None:
+        click.echo(paint(f"epoch {epoch} takes what follows from it", fg="green"))
+
+
+async def _settled(
+    place: str | None, data: Path | None, number: int, loss: "Loss"
+) -> dict[str, str]:
+    """Check the slash of an epoch; return who got what, pico-euro as text. Raises ``CORRUPT``."""
+    from atoll.cli.epoch_open import open_source
+    from atoll.economy.settlement.document import read, read_index
+    from atoll.economy.settlement.slashes import check_slashes, parts_of
+
+    async with AsyncExitStack() as stack:
+        source = await open_source(place, data, stack)
+        index = await source.index(number)
+        chunks = [await source.chunk(one.sha256) for one in read_index(index).chunks]
+    content = read(index, chunks).content
+    problems = check_slashes(content)
+    found = [one for one in content.inputs.slashes if one.evidence == loss.evidence]
+    if not found:
+        problems.append("it has no slash with this evidence")
+    elif found[0].node != loss.node_id:
+        problems.append("its slash is of another node")
+    if problems:
+        raise AtollError(
+            Kind.CORRUPT,
+            "check slash",
+            f"epoch {number}: {'; '.join(problems[:PROBLEMS_SHOWN])}",
+            hint="`atoll epoch recompute` checks the rest of the epoch",
+        )
+    taken, repair, customers, reporter, insurance = parts_of(content, found[0])
+    return {
+        "taken_pico": str(taken),
+        "repair_pico": str(repair),
+        "customers_pico": str(customers),
+        "reporter_pico": str(reporter),
+        "insurance_pico": str(insurance),
+    }
 
 
 def _facts(loss: "Loss") -> dict[str, object]:

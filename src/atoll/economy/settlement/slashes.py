@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from atoll.core.money import GB_BYTES, MONTH_MS
+from atoll.core.money import GB_BYTES, MONTH_MS, part_down
 from atoll.economy.keccak import keccak_256
 from atoll.economy.settlement.document import Content
 from atoll.economy.settlement.lines import line_amounts
@@ -109,6 +109,26 @@ def check_slashes(content: Content) -> list[str]:
         if len(slash.evidence) != WORD_BYTES:
             problems.append(f"{about}: it names no evidence")
     return problems
+
+
+def parts_of(content: Content, slash: Slash) -> tuple[int, int, int, int, int]:
+    """Return what a slash took, and what of it went to repair, customers, reporter, insurance.
+
+    Of a document that comes out. What held pay had paid for repair work before is not in it.
+    """
+    held = sum(one.held_pico for one in content.before.nodes if one.node == slash.node)
+    worked = sum(
+        min(line.byte_count * content.tariff.repair_pico // GB_BYTES, held)
+        for line in content.inputs.repairs
+        if line.failed == slash.node
+    )
+    taken = left = min(slash.amount_pico, max(0, held - worked))
+    repair = min(left, slash.repair_pico)
+    left -= repair
+    customers = min(left, sum(one.amount_pico for one in slash.customers))
+    left -= customers
+    reporter = min(left, part_down(taken, slash.reporter_bps)) if slash.reporter else 0
+    return taken, repair, customers, reporter, left - reporter
 
 
 # --- the bond -------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from atoll.economy.settlement.slashes import (
     LossStated,
     check_slashes,
     lost_data_slash,
+    parts_of,
 )
 
 REPORTER = b"reporter".ljust(20, b".")
@@ -46,6 +47,11 @@ def test_any_epoch_in_which_nodes_lost_data_balances(seed: int, reporter: bytes)
         assert slash.amount_pico == held.get(node, 0)
         after = next(one for one in result.nodes if one.node == node)
         assert after.slashed_pico == held.get(node, 0), "all that was held, repair included"
+    taken = [parts_of(content, slash) for slash in slashes]
+    assert all(one[0] == sum(one[1:]) for one in taken)
+    assert sum(one[1] for one in taken) <= result.slash_repair_pico
+    assert sum(one[4] for one in taken) == result.slash_insurance_pico
+    assert sum(one[3] for one in taken) == sum(one.amount_pico for one in result.rewards)
     rewards = {one.account: one.amount_pico for one in result.rewards}
     assert rewards.get(REPORTER, 0) <= sum(held.get(node, 0) for node in losers) // 10
 
