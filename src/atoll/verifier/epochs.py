@@ -236,7 +236,7 @@ class EpochSigner:
         way = await self._way_to(source, epoch, content, last)
         document = await self._reload(source, last) if last else None
         for number, name in way:
-            previous, document = document, whole(await find_document(source, number, name))
+            previous, document = document, await self._read(source, number, name)
             await self._check_one(desk, document, previous)
             self._last = document
         assert document is not None, "a way has an end"
@@ -263,8 +263,12 @@ class EpochSigner:
     async def _reload(self, source: Sequence[DoorSource], last: Checked) -> Document:
         """Return the document that was checked last, from memory if it is there."""
         if self._last is None or self._last.content_hash != last.content:
-            self._last = whole(await find_document(source, last.epoch, last.content))
+            self._last = await self._read(source, last.epoch, last.content)
         return self._last
+
+    async def _read(self, source: Sequence[DoorSource], epoch: int, content: bytes) -> Document:
+        """Return a document from whoever has it; a large one takes a second to read."""
+        return await self._compute.run(whole, await find_document(source, epoch, content))
 
     async def _check_one(self, desk: Desk, document: Document, previous: Document | None) -> None:
         """Compute one document again; keep that it was right. Raises ``CORRUPT``."""

@@ -153,7 +153,7 @@ def test_a_chain_that_forgets_is_settled_on_again(folder: Path) -> None:
         world.fund()
         kept = written_state(world)
         world.start_verifiers()
-        (one,) = documents(world.coordinator, 1)
+        (one,) = documents(world.coordinator, 1, nodes=2)
         world.publish(one)
         world.wait(lambda: world.states().get(1) == "claimed")
         world.chain.kill()
@@ -162,6 +162,7 @@ def test_a_chain_that_forgets_is_settled_on_again(folder: Path) -> None:
         world.chain.start()
         leaves = leaves_of(one)
         good = {leaf.account: leaf.released_micro for leaf in leaves}
+        assert len(leaves) == 1, "one account is claimed for by itself"
         assert paid(world, leaves) != good
         world.wait(lambda: world.states().get(1) != "claimed")
         world.wait(lambda: world.states().get(1) == "claimed")
