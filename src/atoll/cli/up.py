@@ -46,6 +46,12 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     help="PostgreSQL database for the metadata, instead of SQLite in the folder.",
 )
 @click.option("--workers", type=click.IntRange(1, 64), help="Gateway processes.  [default: 2]")
+@click.option(
+    "--time-factor",
+    type=click.IntRange(1, 1_000_000_000),
+    metavar="N",
+    help="Let a second of storage cost as much as N, so that amounts can be seen.  [default: 1]",
+)
 @config_option
 @json_option
 def up(
@@ -55,6 +61,7 @@ def up(
     port: int | None,
     database: str | None,
     workers: int | None,
+    time_factor: int | None,
     config_file: Path | None,
     as_json: bool,
 ) -> None:
@@ -74,6 +81,7 @@ def up(
         "cloud.port": port,
         "cloud.workers": workers,
         "coordinator.database": database,
+        "coordinator.time_factor": time_factor,
     }
     folder = Path(tempfile.mkdtemp(prefix="atoll-")) if ephemeral else cloud_folder(data)
     try:
