@@ -68,6 +68,7 @@ from atoll.coordinator.upgrade.service import UpgradeService
 from atoll.core.errors import AtollError, Kind
 from atoll.core.identity import Identity
 from atoll.core.ports import Clock, Compute, Database, PieceTransport, Rng
+from atoll.economy.payments.accounts import BankAccount
 
 _PROVEN = (Standing.VETTED, Standing.TRUSTED)
 """Standings of nodes that have proven what they hold: their prices make the market."""
@@ -393,17 +394,17 @@ class Rooms:
         seal = Seal(world.secret(b"bank-accounts/1"), world.rng)
         till = Till(self.settlement) if self.settlement is not None else None
         invoices = config.customers.invoices
+
+        def debtor() -> BankAccount | None:
+            return invoices.account if invoices is not None else None
+
+        desk = PayoutDesk(
+            clock, world.rng, database, world.identity, self.registry, seal, till, debtor
+        )
         return [
             EarningsService(clock, database, self.registry, billing, seal),
-            PayoutDesk(clock, world.rng, database, world.identity, self.registry, seal, till),
-            PayoutBank(
-                clock,
-                database,
-                world.compute,
-                seal,
-                lambda: invoices.account if invoices is not None else None,
-                on_chain=till is not None,
-            ),
+            desk,
+            PayoutBank(clock, database, world.compute, seal, debtor, on_chain=till is not None),
         ]
 
     def _prove(self, world: World, config: CoordinatorConfig) -> AuditService:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import text
+from tests.fixtures.bank import OPERATOR
 from tests.integration.payouts.world import settlement_over
 from tests.unit.coordinator.billing.test_billing import COORDINATOR
 from tests.unit.coordinator.market.providers import Providers
@@ -59,7 +60,14 @@ async def main(seen_file: Path, seen: set[str], database_file: str, url: str) ->
     settlement = settlement_over(database, url)
     registry = Providers(database, StillClock()).registry
     desk = PayoutDesk(
-        SystemClock(), SystemRng(), database, COORDINATOR, registry, SEAL, Till(settlement)
+        SystemClock(),
+        SystemRng(),
+        database,
+        COORDINATOR,
+        registry,
+        SEAL,
+        Till(settlement),
+        lambda: OPERATOR,
     )
     while True:
         await desk.carry()

@@ -87,6 +87,7 @@ class World(LedgerWorld):
             self.providers.registry,
             SEAL,
             Till(self.settlement),
+            lambda: OPERATOR,
         )
 
     @override

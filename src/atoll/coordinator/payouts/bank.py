@@ -91,14 +91,7 @@ class PayoutBank(Part):
 
     async def _write(self, request: WritePayoutFile) -> Message:
         """Put what is ready into a file: durable before anybody has it, and to be had again."""
-        debtor = self._debtor()
-        if debtor is None:
-            raise AtollError(
-                Kind.PRECONDITION_FAILED,
-                "write a payout file",
-                "the operator's bank account is not set",
-                hint="set bank.holder and bank.iban in the coordinator's atoll.toml",
-            )
+        debtor = rules.required(self._debtor())
         now_ms = self._clock.now_ms()
         version = request.version or VERSIONS[0]
         if version not in VERSIONS:

@@ -8,6 +8,7 @@ between any two.
 
 import logging
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
@@ -62,6 +63,7 @@ from atoll.economy.chain.signer import recover_account
 from atoll.economy.ledger import store as ledger_store
 from atoll.economy.ledger.model import Account, AccountKind
 from atoll.economy.ledger.service import post_in
+from atoll.economy.payments.accounts import BankAccount
 from atoll.economy.payments.booking import entry_of_order
 
 log = logging.getLogger("atoll.coordinator.payouts")
@@ -82,8 +84,12 @@ class PayoutDesk(Part):
         registry: RegistryService,
         seal: Seal,
         till: Till | None,
+        debtor: Callable[[], BankAccount | None],
     ) -> None:
-        """``identity`` signs what is promised; ``till``: None where no chain is settled on."""
+        """``identity`` signs what is promised; ``till``: None where no chain is settled on.
+
+        ``debtor``: the operator's bank account, None while he has named none.
+        """
         self._clock = clock
         self._rng = rng
         self._database = database
@@ -91,6 +97,7 @@ class PayoutDesk(Part):
         self._registry = registry
         self._seal = seal
         self._till = till
+        self._debtor = debtor
         self.node_handlers = {
             SetPayout: self._set,
             GetPayoutTerms: self._terms,
@@ -197,7 +204,11 @@ class PayoutDesk(Part):
     # --- opening ----------------------------------------------------------------------------
 
     async def _open(self, request: OpenPayouts) -> Message:
-        """Ask for a payout to everybody who is owed a cent and can be paid."""
+        """Ask for a payout to everybody who is owed a cent and can be paid.
+
+        Raises ``PRECONDITION_FAILED`` where there is no account to pay from: nothing is taken then.
+        """
+        rules.required(self._debtor())
         await self._registry.fresh()
         views = sorted(
             (one for one in self._registry.nodes() if one.alias > request.after),
@@ -236,7 +247,8 @@ class PayoutDesk(Part):
         terms, due_pico, taken_cents, is_open = await self._database.read(load)
         if is_open or not rules.payable_cents(due_pico, None):
             return ""
-        if terms.bank is None or terms.problem:
+        debtor = rules.required(self._debtor())
+        if terms.bank is None or terms.problem or terms.bank.iban == debtor.iban:
             return "skipped"
         at_hand = None
         if self._till is not None:

@@ -195,6 +195,18 @@ def payable_cents(due_pico: int, at_hand_micro: int | None) -> int:
     return min(cents, CENTS_MAX)
 
 
+def required(debtor: BankAccount | None) -> BankAccount:
+    """Return the operator's bank account. Raises ``PRECONDITION_FAILED`` where he named none."""
+    if debtor is None:
+        raise AtollError(
+            Kind.PRECONDITION_FAILED,
+            "pay by bank",
+            "the operator's bank account is not set",
+            hint="set bank.holder and bank.iban in the coordinator's atoll.toml, start it again",
+        )
+    return debtor
+
+
 def at_hand_micro(arrived_micro: int, taken_cents: int, there_micro: int) -> int:
     """Return what of a node's earnings is at its account on the chain.
 

@@ -41,6 +41,7 @@ from atoll.core.messages.payouts import (
 )
 from atoll.economy.ledger.model import AccountKind
 from atoll.economy.payments import xml
+from atoll.economy.payments.accounts import BankAccount
 from atoll.economy.payments.amounts import PICO_PER_CENT, parse_cents
 from atoll.economy.payments.booking import bank_account, payable_account
 from atoll.economy.payments.earnings import csv_of
@@ -136,6 +137,20 @@ async def test_what_was_set_aside_survives_until_a_file_is_written(world: World)
     made = await world.file()
     assert made.number == 1, "no number was lost"
     assert made.payouts == 2
+
+
+async def test_nothing_is_taken_where_nothing_can_be_paid(world: World) -> None:
+    await world.earn()
+    owed = await due(world, 1)
+    world.debtor = None
+    with pytest.raises(AtollError) as refused:
+        await world.open()
+    assert refused.value.kind is Kind.PRECONDITION_FAILED
+    # An operator who provides, too: nothing goes from his account into his account.
+    world.debtor = BankAccount("Ada", ADA_IBAN)
+    opened = await world.open()
+    assert (opened.opened, opened.skipped) == (1, 2)
+    assert await due(world, 1) == owed
 
 
 async def test_what_comes_in_later_goes_into_the_next_file(world: World) -> None:

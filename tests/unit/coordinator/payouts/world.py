@@ -82,6 +82,7 @@ class World(BilledWorld):
             self.providers.registry,
             SEAL,
             None,
+            lambda: self.debtor,
         )
 
     def bank(self) -> PayoutBank:
