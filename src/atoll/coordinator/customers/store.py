@@ -34,6 +34,12 @@ _HELD = Statement("SELECT {columns} FROM customer WHERE account = :account FOR U
 _BETWEEN = Statement(
     "SELECT {columns} FROM customer WHERE account > :after AND account <= :last", _CUSTOMER
 )
+_START = Statement(
+    """INSERT INTO customer ({columns}) VALUES (:account, :budget_micro, :budget_stops,
+        :told_month, :told_percent, :standing, :since_ms, :until_ms, :refused, :reserved_micro,
+        :address, :sequence) ON CONFLICT (account) DO NOTHING""",
+    _CUSTOMER,
+)
 _PUT = Statement(
     """INSERT INTO customer ({columns}) VALUES (:account, :budget_micro, :budget_stops,
         :told_month, :told_percent, :standing, :since_ms, :until_ms, :refused, :reserved_micro,
@@ -213,7 +219,11 @@ def customer(connection: Connection, account: bytes) -> Customer:
 def hold_customer(connection: Connection, account: bytes) -> Customer:
     """Return what is known of a customer, locked until the transaction ends."""
     row = _HELD.first(connection, account=account)
-    return Customer(account) if row is None else _customer(row)
+    if row is None:
+        # A row that is not there cannot be locked: two who begin it would overwrite each other.
+        _START.run(connection, **_values(Customer(account)))
+        row = _HELD.first(connection, account=account)
+    return _customer(row)
 
 
 def customers_between(connection: Connection, after: bytes, last: bytes) -> dict[bytes, Customer]:
@@ -232,21 +242,24 @@ def balances_between(connection: Connection, after: bytes, last: bytes) -> dict[
 
 def put_customer(connection: Connection, one: Customer) -> None:
     """Write what is known of a customer."""
-    _PUT.run(
-        connection,
-        account=one.account,
-        budget_micro=one.budget_micro,
-        budget_stops=int(one.budget_stops),
-        told_month=one.told_month,
-        told_percent=one.told_percent,
-        standing=one.standing.value,
-        since_ms=one.since_ms,
-        until_ms=one.until_ms,
-        refused=one.refused,
-        reserved_micro=one.reserved_micro,
-        address=one.address,
-        sequence=one.sequence,
-    )
+    _PUT.run(connection, **_values(one))
+
+
+def _values(one: Customer) -> dict[str, object]:
+    return {
+        "account": one.account,
+        "budget_micro": one.budget_micro,
+        "budget_stops": int(one.budget_stops),
+        "told_month": one.told_month,
+        "told_percent": one.told_percent,
+        "standing": one.standing.value,
+        "since_ms": one.since_ms,
+        "until_ms": one.until_ms,
+        "refused": one.refused,
+        "reserved_micro": one.reserved_micro,
+        "address": one.address,
+        "sequence": one.sequence,
+    }
 
 
 def refused(connection: Connection) -> dict[bytes, str]:

@@ -255,3 +255,28 @@ async def test_where_nothing_is_charged_nothing_is_owed_and_nobody_is_refused(
     assert world.admission.guards == {}
     assert [step.name for step in world.loops.steps] == ["take epochs over"]
     await world.close()
+
+
+async def test_of_two_who_change_a_customer_neither_undoes_the_other(world: World) -> None:
+    import asyncio
+
+    from atoll.core.messages.customers import (
+        BillingAddress,
+        BillingAddressFacts,
+        GetBillingAddress,
+        SetBillingAddress,
+    )
+
+    address = SetBillingAddress(account=BEN, address=BillingAddress("Ben", ["Am Deich 3"]))
+    await asyncio.gather(
+        world.ask(address, Done),
+        world.ask(SetBudget(account=BEN, budget_eur="7"), Done),
+        world.customers.judge(),
+    )
+    kept = await world.ask(GetBillingAddress(account=BEN), BillingAddressFacts)
+    assert kept.address.name == "Ben"
+    assert (await world.bill(BEN)).budget_eur == "7.00"
+    stranger = b"z" * 16
+    with pytest.raises(AtollError) as caught:
+        await world.ask(SetBudget(account=stranger, budget_eur="7"), Done)
+    assert caught.value.kind is Kind.NOT_FOUND
