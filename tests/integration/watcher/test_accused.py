@@ -30,7 +30,7 @@ def folder() -> Iterator[Path]:
 @pytest.fixture
 def chain(folder: Path) -> Iterator[SettledChain]:
     server = start_anvil(folder)
-    yield make_chain(server, folder)
+    yield make_chain(server, folder, 900)
     server.kill()
 
 

@@ -29,8 +29,10 @@ BOND = 100 * EURO_MICRO
 SHARE = BOND // 2
 FEE = EURO_MICRO
 FAULT_SUM, FAULT_ORDER, FAULT_FALLING, FAULT_WITHHELD = 1, 2, 3, 4
-ANSWER_S = 7
-"""A second more than the window to answer has on this chain."""
+TIME_DIVISOR = 900
+"""Of the windows: long enough for processes to start again on a busy machine."""
+PATIENCE_S, LATE_S, ANSWER_S = 25, 49, 25
+"""A second more than a quarter and half of the window to challenge, and than that to answer."""
 ACCOUNTS = 150
 """Three chunks."""
 
@@ -45,7 +47,7 @@ def folder() -> Iterator[Path]:
 @pytest.fixture(scope="module")
 def chain(folder: Path) -> Iterator[SettledChain]:
     server = start_anvil(folder)
-    yield make_chain(server, folder)
+    yield make_chain(server, folder, TIME_DIVISOR)
     server.kill()
 
 
@@ -96,10 +98,12 @@ def propose(
 def hold_back(
     chain: SettledChain, leaves: list[Leaf], tree: CheatTree | None = None, epoch: int = 0
 ) -> int:
-    """Propose a tree whose document nobody has."""
+    """Propose a tree whose document nobody has, and let the time pass in which it might come."""
     tree = tree or CheatTree(leaves)
     content = document_of(leaves, tree, epoch or chain.epoch + 1).content_hash
-    return chain.propose(tree, content, epoch)
+    attempt = chain.propose(tree, content, epoch)
+    chain.pass_time(PATIENCE_S)
+    return attempt
 
 
 def demanded(chain: SettledChain, attempt: int) -> list[int]:
@@ -262,6 +266,7 @@ def test_a_source_that_holds_the_line_does_not_save_a_wrong_root(
         one.start()
         try:
             attempt = hold_back(chain, honest(6))
+            chain.pass_time(LATE_S - PATIENCE_S)
             wait_for(lambda: len(demanded(chain, attempt)) == 3)
             chain.pass_time(ANSWER_S)
             said = wait_for(lambda: chain.struck(attempt))
@@ -279,6 +284,7 @@ def test_a_watcher_shows_what_a_proposer_who_is_away_does_not(
     attempt = propose(chain, mirror, honest(5))
     wait_for(lambda: f"attempt {attempt}: honest" in watcher.log())
     chain.send(chain.proposer, "EpochDistributor", "demand", 1)
+    chain.pass_time(ANSWER_S // 2)
     wait_for(lambda: [one for one in chain.told("Answered") if one["attempt"] == attempt])
     assert chain.balance_micro(watcher.account()) == before + FEE
     chain.finalise()
