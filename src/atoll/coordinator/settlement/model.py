@@ -14,6 +14,8 @@ CLAIM_LEAVES_MAX: Final = 256
 """Leaves of one batched claim (the contract's subtree of level 8)."""
 CLAIMS_AT_ONCE_MAX: Final = 32
 """Claims of an epoch that wait for the chain at a time."""
+SIGNATURES_KEPT_EPOCHS: Final = 1_000
+"""Signatures under roots of so many epochs before a claimed one are kept."""
 EVENTS_PAGE: Final = 500
 """Events of the chain taken over in one transaction of the database."""
 

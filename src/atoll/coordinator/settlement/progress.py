@@ -19,6 +19,7 @@ from atoll.coordinator.settlement.documents import Documents
 from atoll.coordinator.settlement.model import (
     CLAIMS_AT_ONCE_MAX,
     EPOCHS_AT_ONCE_MAX,
+    SIGNATURES_KEPT_EPOCHS,
     Cursor,
     SettlementRow,
     State,
@@ -336,6 +337,8 @@ class Progress:
             for one in earlier:
                 if one.epoch < row.epoch:
                     store.move(connection, one, replace(one, state=State.CLAIMED))
+            oldest = row.epoch - SIGNATURES_KEPT_EPOCHS
+            store.prune(connection, int(StatementKind.ROOT), oldest)
 
         await self._database.write(write)
         self._documents.forget()

@@ -87,6 +87,12 @@ _SIGNED_BY = Statement("""
     SELECT kind, subject, epoch, stated FROM settlement_signature WHERE account = :account
     AND received_ms >= :since_ms""")
 _OLDEST_ASKED = Statement("SELECT min(made_ms) FROM settlement_statement WHERE is_open = 1")
+_PRUNE_STATEMENTS = Statement(
+    "DELETE FROM settlement_statement WHERE kind = :kind AND epoch < :epoch"
+)
+_PRUNE_SIGNATURES = Statement(
+    "DELETE FROM settlement_signature WHERE kind = :kind AND epoch < :epoch"
+)
 _MEET = Statement("""
     INSERT INTO settlement_verifier (verifier_key, account, seen_ms)
     VALUES (:key, :account, :now_ms)
@@ -268,6 +274,12 @@ def close(connection: Connection, wanted: WantedStatement) -> bool:
 def close_kind(connection: Connection, kind: int) -> int:
     """Want no more signatures of any statement of a kind."""
     return _CLOSE_KIND.run(connection, kind=kind)
+
+
+def prune(connection: Connection, kind: int, epoch: int) -> int:
+    """Forget statements of a kind on epochs below one, and their signatures; return how many."""
+    _PRUNE_SIGNATURES.run(connection, kind=kind, epoch=epoch)
+    return _PRUNE_STATEMENTS.run(connection, kind=kind, epoch=epoch)
 
 
 def _statement(row: Any) -> WantedStatement:

@@ -89,6 +89,12 @@ async def test_signatures_are_kept_once_and_by_account(database: SqlDatabase) ->
     await database.write(partial(store.ask, wanted=WANTED, now_ms=50))
     assert await database.read(partial(store.asked, limit=9)) == [WANTED]
     assert await database.read(partial(store.signed_by, account=ACCOUNT)) == signed
+    verdict = replace(WANTED, kind=2)
+    await database.write(partial(store.ask, wanted=verdict, now_ms=60))
+    assert await database.write(partial(store.prune, kind=1, epoch=7)) == 0
+    assert await database.write(partial(store.prune, kind=1, epoch=8)) == 1
+    assert await database.read(partial(store.asked, limit=9)) == [verdict]
+    assert await database.read(partial(store.signed_by, account=ACCOUNT)) == set()
 
 
 async def test_claims_add_up(database: SqlDatabase) -> None:
