@@ -2,12 +2,14 @@
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from atoll.coordinator.funding import rules, store, transitions
 from atoll.coordinator.funding.model import (
     ALLOWANCE,
+    ATTEMPTS_SEEN_MAX,
     FAUCET_MICRO_MAX,
     FLOAT_MICRO,
     OPEN_MOVES_MAX,
@@ -208,10 +210,10 @@ class Acts:
     async def _refused(self, move: Move, status: IntentStatus) -> bool:
         """Try again what the contract refused, unless it will never take it."""
         self.waits_for = f"{move.act.value}: {status.problem or 'the contract undid it'}"
-        other = await self._other_way(move)
-        if other is not None:
-            swap = partial(transitions.swap, move=move, act=other)
-            return await self._database.write(swap)
+        if await self._was_done(move):
+            return await self._database.write(partial(transitions.finish, serial=move.serial))
+        if move.act in (Act.RECLAIM, Act.REFUND) and await self._give_otherwise(move):
+            return True
         if await self._is_hopeless(move):
             log.warning("%s %d is given up: %s", move.act.value, move.serial, status.problem)
             return await self._database.write(partial(transitions.drop, move=move))
@@ -220,15 +222,24 @@ class Acts:
         log.info("%s %d is tried again: %s", move.act.value, move.serial, status.problem)
         return await self._database.write(partial(store.try_again, one=move))
 
-    async def _other_way(self, move: Move) -> Act | None:
-        """Return how customers get back what was drawn, if not as it was tried."""
-        if move.act not in (Act.RECLAIM, Act.REFUND):
-            return None
+    async def _was_done(self, move: Move) -> bool:
+        """Say whether an earlier attempt stands: a chain that forgot may take it after all."""
+        earlier = [replace(move, attempt=attempt).key for attempt in range(move.attempt)]
+        found = await self._link.outbox.statuses(earlier[-ATTEMPTS_SEEN_MAX:])
+        return any(one is not None and one.state is IntentState.FINAL for one in found)
+
+    async def _give_otherwise(self, move: Move) -> bool:
+        """Give back in the way that the pot's state allows; say whether that changed anything."""
         _, _, _, _, state = await self.pot(move.epoch)
+        if state == POT_RELEASED:
+            taken = int(await self._views.ask(TREASURY, "take_of", move.epoch))
+            keep = partial(transitions.keep_released, move=move, take_micro=taken)
+            return await self._database.write(keep)
         is_open = state == POT_OPEN and not await self.is_closed(move.epoch)
         if is_open == (move.act is Act.REFUND):
-            return None
-        return Act.REFUND if is_open else Act.RECLAIM
+            return False
+        other = Act.REFUND if is_open else Act.RECLAIM
+        return await self._database.write(partial(transitions.swap, move=move, act=other))
 
     async def _is_hopeless(self, move: Move) -> bool:
         if move.act is Act.INSURE:

@@ -28,6 +28,8 @@ OPEN_MOVES_MAX = DEPOSITS_MAX + WITHDRAWALS_MAX + POT_CUSTOMERS_MAX // CUSTOMERS
 """Acts under way at once, all together."""
 RETRY_MS = 30_000
 """What the contract undid is not tried again before: each attempt costs gas."""
+ATTEMPTS_SEEN_MAX = 64
+"""Earlier attempts that are looked at before another one."""
 REVIEWED_MAX = 1_000
 """Failed intents that a review looks at: a chain that branched may undo what was done."""
 REVIEW_PAUSE_S = 10.0

@@ -137,6 +137,28 @@ def swap(connection: Connection, move: Move, act: Act) -> bool:
     return dropped
 
 
+def keep_released(connection: Connection, move: Move, take_micro: int) -> bool:
+    """Note that a pot was released after all, of which customers were to get something back.
+
+    A chain that forgot a rejection takes the release that had come too late. What was drawn again
+    since then lowers later draws.
+    """
+    now = store.progress(connection)
+    if not store.drop_move(connection, move):
+        return False
+    pot = store.pot(connection, move.epoch)
+    if pot is None or pot.state is PotState.RELEASED:
+        return True
+    if pot.state is PotState.GIVEN_BACK:
+        for one in store.moves_of(connection, pot.epoch, Act.DRAW):
+            if one.state is MoveState.DONE:
+                for customer, amount in zip(one.body.customers, one.body.sums_micro, strict=True):
+                    store.add(connection, customer, drawn_micro=amount)
+    store.put_pot(connection, replace(pot, state=PotState.RELEASED, take_micro=take_micro))
+    store.save_progress(connection, replace(now, take_micro=now.take_micro + take_micro))
+    return True
+
+
 def drop(connection: Connection, move: Move) -> bool:
     """Note that an act never happens, and what follows."""
     now = store.progress(connection)

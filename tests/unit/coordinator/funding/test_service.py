@@ -218,3 +218,40 @@ async def test_a_payee_of_insurance_elsewhere_leaves_the_bucket_alone(
     accounts = {one.account.kind for one in postings}
     assert accounts == {AccountKind.STABLE.value, AccountKind.OPERATOR.value}
     assert await database.read(store.newest_pot) is None
+
+
+async def test_a_release_that_came_after_all_is_drawn_once(
+    funding: FundingService, database: SqlDatabase
+) -> None:
+    write, read = database.write, database.read
+    await credit(funding)
+    await charge(database, 1, 4 * MICRO)
+    await write(partial(follow.follow_ledger, owner=OWNER, secret=SECRET))
+    await write(transitions.begin_due)
+    await write(partial(transitions.finish, serial=1))
+    await write(partial(follow.follow_document, needs=EpochNeeds(1, 4, 0, MICRO, 0, 0)))
+    await write(partial(transitions.draw, cap_micro=100))
+    await write(partial(transitions.finish, serial=2))
+    await write(partial(transitions.drawn, epoch=1))
+    assert await write(partial(transitions.give_back, epoch=1))
+    reclaim = await read(partial(store.move, serial=3))
+    assert (reclaim.act, reclaim.body.sums_micro) == (Act.RECLAIM, [4])
+    assert await write(partial(transitions.swap, move=reclaim, act=Act.REFUND))
+    assert not await write(partial(transitions.swap, move=reclaim, act=Act.REFUND))
+    refund = await read(partial(store.move, serial=4))
+    assert (refund.act, refund.body) == (Act.REFUND, reclaim.body)
+    assert not await write(partial(transitions.given_back, epoch=1)), "it is on its way"
+    await write(partial(transitions.finish, serial=4))
+    assert await write(partial(transitions.given_back, epoch=1))
+    assert (await read(partial(store.customer, name=CUSTOMER))).drawn_micro == 0
+    # The chain forgets the rejection and the refund, and takes the release.
+    assert await write(partial(transitions.undo_all, keys=[refund.key])) == 1
+    again = await read(partial(store.move, serial=4))
+    keep = partial(transitions.keep_released, move=again, take_micro=1)
+    assert await write(keep)
+    assert not await write(keep)
+    assert (await read(partial(store.customer, name=CUSTOMER))).drawn_micro == 4
+    pot = await read(store.newest_pot)
+    assert pot is not None
+    assert (pot.state, pot.take_micro) == (PotState.RELEASED, 1)
+    assert (await read(store.progress_now)).take_micro == 1
