@@ -24,8 +24,10 @@ from atoll.core.messages.settlement import (
     StatementList,
 )
 from atoll.core.ports import Clock, Compute, Disk, PieceTransport
+from atoll.economy.chain.model import EMBEDDED_CHAIN_ID
 from atoll.economy.chain.signer import Signer
 from atoll.economy.settlement.document import NO_DOCUMENT, Content, Document, Index, read_index
+from atoll.economy.settlement.model import REAL_TIME
 from atoll.economy.settlement.recompute import recompute
 from atoll.economy.settlement.slots import slots_of
 from atoll.economy.settlement.source import DoorSource, find_document, find_index, whole
@@ -220,11 +222,11 @@ class EpochSigner:
             asked.stated,
         ):
             raise _refusal(Kind.CORRUPT, "what is to be signed is not what is shown")
-        index = await self._check(desk, root.epoch, root.content)
+        index = await self._check(desk, court.chain_id, root.epoch, root.content)
         if index.root != root.root:
             raise _refusal(Kind.CORRUPT, "the document has another root")
 
-    async def _check(self, desk: Desk, epoch: int, content: bytes) -> Index:
+    async def _check(self, desk: Desk, chain_id: int, epoch: int, content: bytes) -> Index:
         """Check a document and all before it that were not; return its index."""
         source = [DoorSource(self._transport, desk.address)]
         known = self.record.checked(desk.key, epoch)
@@ -237,7 +239,7 @@ class EpochSigner:
         document = await self._reload(source, last) if last else None
         for number, name in way:
             previous, document = document, await self._read(source, number, name)
-            await self._check_one(desk, document, previous)
+            await self._check_one(desk, chain_id, document, previous)
             self._last = document
         assert document is not None, "a way has an end"
         return document.index
@@ -270,11 +272,15 @@ class EpochSigner:
         """Return a document from whoever has it; a large one takes a second to read."""
         return await self._compute.run(whole, await find_document(source, epoch, content))
 
-    async def _check_one(self, desk: Desk, document: Document, previous: Document | None) -> None:
+    async def _check_one(
+        self, desk: Desk, chain_id: int, document: Document, previous: Document | None
+    ) -> None:
         """Compute one document again; keep that it was right. Raises ``CORRUPT``."""
         index = document.index
         if index.coordinator_key != desk.key:
             raise _refusal(Kind.CORRUPT, "the document is another coordinator's")
+        if document.content.inputs.time_factor != REAL_TIME and chain_id != EMBEDDED_CHAIN_ID:
+            raise _refusal(Kind.CORRUPT, f"epoch {index.epoch} charges time that did not pass")
         differences = await self._compute.run(recompute, document, previous)
         if differences:
             told = "; ".join(str(one) for one in differences[:SHOWN_MAX])

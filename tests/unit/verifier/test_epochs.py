@@ -99,7 +99,8 @@ class Coordinator:
         question: Any = decode(body, GetStatements | PostSignature)
         if isinstance(question, GetStatements):
             assert question.account == SIGNER.address
-            chain, court, distributor = COURT.chain_id, self.court.address, self.court.distributor
+            court, distributor = self.court.address, self.court.distributor
+            chain = self.court.chain_id
             found = StatementList(chain, court, distributor, True, self.asked, 500)
             return Reply(200, {}, encode(found))
         self.before_answer()
@@ -426,6 +427,22 @@ def test_what_is_withheld_is_signed_once_it_is_shown(
 def proof_line(published: Published, *, met: bool = True) -> Any:
     content = document.read(published.index, published.chunks).content
     return next(one for one in content.inputs.proofs if one.slots_missed == 0 and not one.failed)
+
+
+def test_time_counts_as_it_passes_where_money_is_meant(
+    verifier: Verifier, coordinator: Coordinator
+) -> None:
+    """On a public chain no epoch is signed that charges more time than passed, nor one after it."""
+    coordinator.court = Court(8453, COURT.address, COURT.distributor)
+    epochs = life(8)
+    factors = [document.read(one.index, one.chunks).content.inputs.time_factor for one in epochs]
+    real = next(place for place, factor in enumerate(factors) if factor > 1)
+    for one in epochs:
+        coordinator.show(one)
+        coordinator.ask(one)
+    assert verifier.step() == real
+    assert [one.epoch for one in coordinator.signed] == list(range(1, real + 1))
+    assert "time that did not pass" in verifier.signer.refusals[0]
 
 
 def test_failures_that_it_saw_must_stand_in_the_document(
