@@ -245,6 +245,7 @@ async def test_a_chain_that_forgot_all_is_told_again(
     server.kill()
     (folder / "state.json").unlink(missing_ok=True)
     server.start()
+    await world.pass_time(0)
     await world.epoch(plain(life.next()), life.tariff, CREDITED)
     await world.settle()
     assert await world.funding.funded(2)
