@@ -71,6 +71,8 @@ class SettlementRow:
     """When its window to challenge ends, by the chain's clock."""
     proposed_transaction: bytes = b""
     final_transaction: bytes = b""
+    claimed_micro: int = 0
+    """What was sent by claims from this epoch's root."""
     problem: str = ""
     """What keeps it from going on, in words; empty for nothing."""
 

@@ -367,8 +367,7 @@ class Progress:
                     count = len(
                         store.signatures(connection, one.kind, one.subject, one.epoch, one.stated)
                     )
-                claimed = store.claimed_in_micro(connection, epoch)
-                found[epoch] = _facts(row, count, self._quorum, claimed)
+                found[epoch] = _facts(row, count, self._quorum)
             return found
 
         return await self._database.read(read)
@@ -398,7 +397,7 @@ def _said(wanted: Wanted) -> str:
     return wanted.problem
 
 
-def _facts(row: SettlementRow, signatures: int, quorum: int, claimed_micro: int) -> SettlementFacts:
+def _facts(row: SettlementRow, signatures: int, quorum: int) -> SettlementFacts:
     def shown(hash_: bytes) -> str:
         return "0x" + hash_.hex() if hash_ else ""
 
@@ -410,6 +409,6 @@ def _facts(row: SettlementRow, signatures: int, quorum: int, claimed_micro: int)
         ends_s=row.ends_s,
         proposed_transaction=shown(row.proposed_transaction),
         final_transaction=shown(row.final_transaction),
-        claimed_micro=claimed_micro,
+        claimed_micro=row.claimed_micro,
         problem=row.problem,
     )

@@ -17,7 +17,7 @@ from atoll.coordinator.sql import Statement
 PROBLEM_CHARACTERS_MAX: Final = 300
 _ROW: Final = (
     "epoch, state, content, root, leaf_count, released_micro, held_micro, attempt, rejections,"
-    " ends_s, proposed_transaction, final_transaction, problem"
+    " ends_s, proposed_transaction, final_transaction, claimed_micro, problem"
 )
 _STATEMENT: Final = "kind, subject, epoch, stated, body"
 _CLAIM: Final = "account, epoch, amount_micro, held_micro, transaction_hash, block_number"
@@ -39,8 +39,8 @@ _LAST_SETTLED = Statement(
 )
 _PUT = Statement(
     "INSERT INTO settlement_epoch ({columns}) VALUES (:epoch, :state, :content, :root, :leaf_count,"
-    " :released_micro, :held_micro, :attempt, :rejections, :ends_s, :proposed, :final, :problem)"
-    " ON CONFLICT (epoch) DO NOTHING",
+    " :released_micro, :held_micro, :attempt, :rejections, :ends_s, :proposed, :final, :claimed,"
+    " :problem) ON CONFLICT (epoch) DO NOTHING",
     _ROW,
 )
 _MOVE = Statement("""
@@ -119,7 +119,24 @@ _DROP_CLAIMS = Statement("DELETE FROM settlement_claim")
 _DROP_DEMANDS = Statement("DELETE FROM settlement_demand")
 _RESET = Statement("""
     UPDATE settlement_epoch SET state = 'published', attempt = 0, rejections = 0, ends_s = 0,
-    proposed_transaction = :nothing, final_transaction = :nothing, problem = ''
+    proposed_transaction = :nothing, final_transaction = :nothing, claimed_micro = 0, problem = ''
+    WHERE state <> 'empty'""")
+_ADD_TO_ACCOUNT = Statement("""
+    INSERT INTO settlement_account (account, claimed_micro) VALUES (:account, :amount)
+    ON CONFLICT (account) DO UPDATE SET
+    claimed_micro = settlement_account.claimed_micro + excluded.claimed_micro""")
+_ADD_TO_EPOCH = Statement(
+    "UPDATE settlement_epoch SET claimed_micro = claimed_micro + :amount WHERE epoch = :epoch"
+)
+_DROP_ACCOUNTS = Statement("DELETE FROM settlement_account")
+_CLAIMED = Statement("SELECT claimed_micro FROM settlement_account WHERE account = :account")
+_CLAIMED_ALL = Statement("SELECT coalesce(sum(claimed_micro), 0) FROM settlement_account")
+_CLAIMED_BY = Statement("SELECT account, claimed_micro FROM settlement_account")
+_CLAIMS = Statement("DELETE FROM settlement_claim")
+_DROP_DEMANDS = Statement("DELETE FROM settlement_demand")
+_RESET = Statement("""
+    UPDATE settlement_epoch SET state = 'published', attempt = 0, rejections = 0, ends_s = 0,
+    proposed_transaction = :nothing, final_transaction = :nothing, claimed_micro = 0, problem = ''
     WHERE state <> 'empty'""")
 _CLAIMED = Statement(
     "SELECT coalesce(sum(amount_micro), 0) FROM settlement_claim WHERE account = :account"
@@ -164,7 +181,8 @@ def _row(row: Any) -> SettlementRow:
         ends_s=int(row[9]),
         proposed_transaction=bytes(row[10]),
         final_transaction=bytes(row[11]),
-        problem=row[12],
+        claimed_micro=int(row[12]),
+        problem=row[13],
     )
 
 
@@ -213,6 +231,7 @@ def put(connection: Connection, row: SettlementRow) -> bool:
             ends_s=row.ends_s,
             proposed=row.proposed_transaction,
             final=row.final_transaction,
+            claimed=row.claimed_micro,
             problem=row.problem,
         )
     )
@@ -373,45 +392,43 @@ def advance(connection: Connection, chain: int, cursor: Cursor) -> None:
     )
 
 
-def put_claims(connection: Connection, claims: Iterable[tuple[int, Claim]]) -> None:
-    """Keep payments by the serials of their events; what is there stays."""
-    _PUT_CLAIM.many(
-        connection,
-        [
-            {
-                "serial": serial,
-                "account": claim.account,
-                "epoch": claim.epoch,
-                "amount": claim.amount_micro,
-                "held": claim.held_micro,
-                "hash": claim.transaction,
-                "number": claim.block_number,
-            }
-            for serial, claim in claims
-        ],
-    )
+def put_claims(connection: Connection, claims: Iterable[tuple[int, Claim]]) -> int:
+    """Keep payments by the serials of their events, and add them up; return how many are new."""
+    count = 0
+    for serial, claim in claims:
+        new = _PUT_CLAIM.run(
+            connection,
+            serial=serial,
+            account=claim.account,
+            epoch=claim.epoch,
+            amount=claim.amount_micro,
+            held=claim.held_micro,
+            hash=claim.transaction,
+            number=claim.block_number,
+        )
+        if new:
+            _ADD_TO_ACCOUNT.run(connection, account=claim.account, amount=claim.amount_micro)
+            _ADD_TO_EPOCH.run(connection, epoch=claim.epoch, amount=claim.amount_micro)
+        count += new
+    return count
 
 
 def take_back(connection: Connection) -> None:
     """Forget all that was taken over from the chain; signatures and documents stay."""
     _DROP_CLAIMS.run(connection)
+    _DROP_ACCOUNTS.run(connection)
     _DROP_DEMANDS.run(connection)
     _RESET.run(connection, nothing=b"")
 
 
 def claimed_micro(connection: Connection, account: bytes) -> int:
     """Return what an account was sent."""
-    return int(_CLAIMED.scalar(connection, account=account))
+    return int(_CLAIMED.scalar(connection, account=account) or 0)
 
 
 def claimed_all_micro(connection: Connection) -> int:
     """Return what all accounts were sent."""
     return int(_CLAIMED_ALL.scalar(connection))
-
-
-def claimed_in_micro(connection: Connection, epoch: int) -> int:
-    """Return what was sent by claims from one epoch's root."""
-    return int(_CLAIMED_IN.scalar(connection, epoch=epoch))
 
 
 def claimed_by_account(connection: Connection) -> dict[bytes, int]:

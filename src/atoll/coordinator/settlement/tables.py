@@ -5,7 +5,7 @@ from sqlalchemy import Column, Index, String, Table, Text
 from atoll.coordinator.sql import SCHEMA, Big, Bytes, Small
 
 # A published epoch on its way to accounts on the chain. ``attempt`` numbers the proposal that it is
-# signed for, or has; sums are cumulative.
+# signed for, or has; sums are cumulative, but ``claimed_micro``: what was sent from its root.
 SETTLEMENT_EPOCH = Table(
     "settlement_epoch",
     SCHEMA,
@@ -21,6 +21,7 @@ SETTLEMENT_EPOCH = Table(
     Column("ends_s", Big, nullable=False),
     Column("proposed_transaction", Bytes, nullable=False),
     Column("final_transaction", Bytes, nullable=False),
+    Column("claimed_micro", Big, nullable=False),
     Column("problem", Text, nullable=False),
     sqlite_with_rowid=False,
 )
@@ -69,12 +70,22 @@ SETTLEMENT_CLAIM = Table(
     "settlement_claim",
     SCHEMA,
     Column("serial", Big, primary_key=True, autoincrement=False),
-    Column("account", Bytes, nullable=False, index=True),
-    Column("epoch", Big, nullable=False, index=True),
+    Column("account", Bytes, nullable=False),
+    Column("epoch", Big, nullable=False),
     Column("amount_micro", Big, nullable=False),
     Column("held_micro", Big, nullable=False),
     Column("transaction_hash", Bytes, nullable=False),
     Column("block_number", Big, nullable=False),
+    Index(None, "account", "serial"),
+    sqlite_with_rowid=False,
+)
+
+# What each account was sent, all its payments together.
+SETTLEMENT_ACCOUNT = Table(
+    "settlement_account",
+    SCHEMA,
+    Column("account", Bytes, primary_key=True),
+    Column("claimed_micro", Big, nullable=False),
     sqlite_with_rowid=False,
 )
 

@@ -104,16 +104,22 @@ async def test_claims_add_up(database: SqlDatabase) -> None:
             [(ACCOUNT, 1, 1 << 40), (OTHER, 1, 7), (ACCOUNT, 2, 5), (OTHER, 2, 0)]
         )
     ]
-    for _ in range(2):
-        await database.write(partial(store.put_claims, claims=claims))
+    await database.write(partial(store.put, row=row(1)))
+    for new in (len(claims), 0):
+        assert await database.write(partial(store.put_claims, claims=claims)) == new
     read = database.read
     assert await read(partial(store.claimed_micro, account=ACCOUNT)) == (1 << 40) + 5
     assert await read(partial(store.claimed_micro, account=b"n" * 20)) == 0
-    assert await read(partial(store.claimed_in_micro, epoch=1)) == (1 << 40) + 7
+    found = await read(partial(store.one, epoch=1))
+    assert found is not None
+    assert found.claimed_micro == (1 << 40) + 7
     assert await read(store.claimed_all_micro) == (1 << 40) + 12
     assert await read(store.claimed_by_account) == {ACCOUNT: (1 << 40) + 5, OTHER: 7}
     newest = await read(partial(store.claims_of, account=ACCOUNT, limit=1))
     assert newest == [claims[2][1]]
+    await database.write(store.take_back)
+    assert await read(store.claimed_by_account) == {}
+    assert await read(partial(store.one, epoch=1)) == row(1)
 
 
 async def test_verifiers_demands_and_the_place_reached(database: SqlDatabase) -> None:

@@ -40,6 +40,7 @@ def upgrade() -> None:
         _number("ends_s"),
         _bytes("proposed_transaction"),
         _bytes("final_transaction"),
+        _number("claimed_micro"),
         sa.Column("problem", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("epoch", name=op.f("settlement_epoch_key")),
         sqlite_with_rowid=False,
@@ -100,8 +101,16 @@ def _chain_side() -> None:
         sa.PrimaryKeyConstraint("serial", name=op.f("settlement_claim_key")),
         sqlite_with_rowid=False,
     )
-    op.create_index(op.f("settlement_claim_by_account"), "settlement_claim", ["account"])
-    op.create_index(op.f("settlement_claim_by_epoch"), "settlement_claim", ["epoch"])
+    op.create_index(
+        op.f("settlement_claim_by_account_serial"), "settlement_claim", ["account", "serial"]
+    )
+    op.create_table(
+        "settlement_account",
+        _bytes("account"),
+        _number("claimed_micro"),
+        sa.PrimaryKeyConstraint("account", name=op.f("settlement_account_key")),
+        sqlite_with_rowid=False,
+    )
     op.create_table(
         "settlement_demand",
         _number("attempt"),
@@ -124,5 +133,6 @@ def _chain_side() -> None:
 
 def downgrade() -> None:
     """Drop the tables; what the chain settled stays settled."""
-    for table in ("cursor", "demand", "claim", "verifier", "signature", "statement", "epoch"):
-        op.drop_table(f"settlement_{table}")
+    kinds = ("cursor", "demand", "account", "claim", "verifier", "signature", "statement", "epoch")
+    for kind in kinds:
+        op.drop_table(f"settlement_{kind}")
