@@ -64,6 +64,7 @@ async def test_the_declared_tables_are_the_migrated_ones(database: SqlDatabase) 
     assert market_tables.MARKET_CLASS.metadata is SCHEMA is metering_tables.METER_LINE.metadata
     assert billing_tables.BILLING_EPOCH.metadata is SCHEMA is funding_tables.FUNDING_POT.metadata
     assert settlement_tables.SETTLEMENT_EPOCH.metadata is SCHEMA is payout_tables.PAYOUT.metadata
+    assert customer_tables.INVOICE.metadata is SCHEMA
     assert chain_tables.CHAIN_INTENT.metadata is MONEY is ledger_tables.ENTRY.metadata
 
     def differences(connection: Connection) -> list[object]:
