@@ -94,6 +94,8 @@ async def test_what_failed_and_what_was_refused_are_told_apart(database: SqlData
     await database.write(lambda c: store.refuse(c, CHAIN, 2, "x" * 1000))
     counts = await database.read(lambda c: store.counts(c, CHAIN))
     assert counts == {IntentState.FAILED: 1, IntentState.REFUSED: 1}
+    assert await database.read(lambda c: store.ended_badly(c, CHAIN, 9)) == ["b", "a"]
+    assert await database.read(lambda c: store.ended_badly(c, CHAIN, 1)) == ["b"]
     assert len((await known(database, "b")).problem) == store.PROBLEM_CHARACTERS_MAX
 
 
@@ -133,6 +135,25 @@ async def test_events_are_named_once_whatever_their_block(database: SqlDatabase)
     assert await database.read(lambda c: event_store.retracted(c, CHAIN, 10)) == []
     back = await database.read(lambda c: event_store.settled_after(c, CHAIN, 0, 10))
     assert [(e.serial, e.block_number) for e in back] == [(1, 5), (2, 5), (3, 5)]
+
+
+async def test_the_same_transaction_that_says_something_else_is_told_as_new(
+    database: SqlDatabase,
+) -> None:
+    first = [said(1, 1, 0), said(1, 1, 1)]
+    await database.write(lambda c: event_store.keep_events(c, CHAIN, first))
+    await database.write(lambda c: event_store.settle(c, CHAIN, 1))
+    await database.write(lambda c: event_store.roll_back(c, CHAIN, 0))
+    other = [replace(first[0], data=b"another figure", block_number=5), said(5, 1, 1)]
+    await database.write(lambda c: event_store.keep_events(c, CHAIN, other))
+    told = await database.read(lambda c: event_store.settled_after(c, CHAIN, 0, 10))
+    assert [(event.serial, event.ordinal) for event in told] == [(2, 1)]
+    await database.write(lambda c: event_store.settle(c, CHAIN, 5))
+    new = await database.read(lambda c: event_store.settled_after(c, CHAIN, 2, 10))
+    assert [(event.ordinal, event.data) for event in new] == [(0, b"another figure")]
+    name = (first[0].transaction, first[0].address, 0)
+    found = await database.read(lambda c: event_store.named(c, CHAIN, [name, (b"", b"", 0)]))
+    assert found == new
 
 
 async def test_so_many_ends_of_ranges_are_kept(database: SqlDatabase) -> None:
