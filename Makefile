@@ -48,7 +48,7 @@ system-chain: setup-dev # a chain for the tests: they fail in CI without one
 system-clients:
 	@scripts/system-packages rclone restic
 
-demo: setup ## the main job: a cloud, real files, dead nodes, repair
+demo: setup ## the main job: a cloud, real files, dead nodes, repair, everybody paid
 	@$(BIN)/atoll demo $(DEMO)
 
 check: setup-dev ## lint, types, import contracts (seconds)

@@ -130,7 +130,7 @@ def test_the_demo_holds() -> None:
     result = lines[-1]
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     assert result["held"]
-    assert len(result["checks"]) >= 15
+    assert len(result["checks"]) >= 14
     assert result["repair"]["pieces"] > 0
     settled = result["settled"]
     assert len(settled["balances"]) >= EARNERS
@@ -145,4 +145,10 @@ def test_the_demo_holds() -> None:
     order = ("repair_pico", "customers_pico", "reporter_pico", "insurance_pico")
     assert sum(slash[name] for name in order) == slash["taken_pico"] > 0
     assert slash["customers_pico"] > 0
-    assert 0 < result["fall"]["returned_pico"] <= result["fall"]["charged_pico"]
+    fall = result["fall"]
+    assert fall["failed"] > 0
+    # Perhaps nothing was charged for the node any more; else the customer has a part back.
+    assert fall["returned_pico"] <= fall["charged_pico"]
+    assert (fall["returned_pico"] > 0) == (fall["charged_pico"] > 0)
+    pays = [one["dropper_pico"] for one in result["epochs"]]
+    assert 2 * pays[-1] < max(pays)
