@@ -2,14 +2,17 @@
 
 import os
 from dataclasses import dataclass, replace
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sqlalchemy.engine import Connection
 from tests.unit.coordinator.market.providers import Providers, provider
 from tests.unit.coordinator.metadata.world import ACCOUNT, Metadata, StillClock, tiny
 
+from atoll.cli.receipt import lines_of
 from atoll.coordinator.market.rules import price_of
 from atoll.coordinator.metering.model import MeteringConfig
 from atoll.coordinator.metering.service import MeteringService
@@ -19,10 +22,18 @@ from atoll.coordinator.traffic.service import TrafficService
 from atoll.core.errors import AtollError, Kind
 from atoll.core.identity import Identity
 from atoll.core.ids import NodeId, OrderSerial, PayerTag, SegmentId
-from atoll.core.messages import SegmentRecord
+from atoll.core.messages import Answer, SegmentRecord
 from atoll.core.messages.metering import ExplainReceipt, Receipt
 from atoll.core.messages.traffic import CLAIMS_MAX, ClaimedReads, ClaimReads, ReadClaim
-from atoll.core.orders import LIMIT_BYTES, Action, OrderLimit, serial_of, sign_orders
+from atoll.core.orders import (
+    LIMIT_BYTES,
+    Action,
+    OrderLimit,
+    PieceReceipt,
+    serial_of,
+    sign_orders,
+    sign_receipt,
+)
 from atoll.core.receipts import (
     ReadReceipt,
     Tab,
@@ -31,6 +42,8 @@ from atoll.core.receipts import (
     sign_claim,
     sign_read_receipt,
 )
+from atoll.gateway.customer import receipt
+from atoll.gateway.customer.call import CustomerCall
 from atoll.runtime.database import SqlDatabase
 
 COORDINATOR = Identity(b"coordinator".ljust(32, b"."))
@@ -116,8 +129,8 @@ def claim_of(
     of = Tab(gateway.public_key, node.node_id, COORDINATOR.public_key, tab)
     entries = {serial_of(limit): count for limit, count in limits.items()}
     total = sum(entries.values())
-    receipt = replace(ReadReceipt(of, sequence, 5, total, len(entries), entries), **changes)
-    signed = sign_read_receipt(gateway, receipt)
+    read = replace(ReadReceipt(of, sequence, 5, total, len(entries), entries), **changes)
+    signed = sign_read_receipt(gateway, read)
     return ReadClaim(receipt=signed, signature=sign_claim(node, signed), limits=list(limits))
 
 
@@ -195,8 +208,8 @@ async def test_a_lying_node_gets_nothing(world: World) -> None:
     assert (await world.claim(honest)).byte_counts == [700]
 
 
-def replace_receipt(claim: ReadClaim, receipt: bytes) -> ReadClaim:
-    return ReadClaim(receipt=receipt, signature=sign_claim(NODE, receipt), limits=claim.limits)
+def replace_receipt(claim: ReadClaim, body: bytes) -> ReadClaim:
+    return ReadClaim(receipt=body, signature=sign_claim(NODE, body), limits=claim.limits)
 
 
 async def test_a_receipt_of_another_node_or_without_its_own_signature_is_refused(
@@ -349,3 +362,65 @@ def test_every_order_is_looked_up(issued: list[int]) -> None:
     spans = rules.windows_of(orders)
     assert all(any(first <= one <= last for first, last in spans) for one in issued)
     assert all(last - first < 2_000 for first, last in spans)
+
+
+async def test_what_is_explained_can_be_read_and_only_by_whose_it_is(world: World) -> None:
+    segment = await world.begin()
+    await world.meters.read()
+    await world.claim(claim_of({world.limit(segment): 700}))
+    world.clock.time_ms += 10_000
+    await world.meters.close(1)
+    (line,) = (await world.meters.metered(1)).egress
+
+    class Control:
+        async def ask(self, request: ExplainReceipt, answer: type[Answer]) -> Any:
+            return await world.meters.handlers[ExplainReceipt](request)
+
+    async def ask(account: bytes) -> receipt.ReceiptShown:
+        call = SimpleNamespace(
+            read=lambda kind: kind(evidence=line.evidence.hex()),
+            services=SimpleNamespace(control=Control()),
+            caller=SimpleNamespace(account=account),
+        )
+        return await receipt.explain(cast(CustomerCall, call))
+
+    shown = lines_of(await ask(ACCOUNT))
+    assert any("700 B" in row and "both signatures hold" in row for row in shown)
+    with pytest.raises(AtollError) as refused:
+        await ask(b"o" * 16)
+    assert refused.value.kind is Kind.NOT_FOUND
+
+
+async def test_repair_is_explained_by_who_signed_for_the_pieces(world: World) -> None:
+    await world.begin()
+    await world.meters.read()
+    piece = PieceReceipt(
+        NodeId(provider(3).node_id), SegmentId(b"s" * 16), 1, b"r" * 32, OrderSerial(b"o" * 16), 5
+    )
+    good = sign_receipt(provider(3), piece)
+    forged = good[:-1] + bytes([good[-1] ^ 1])
+
+    def note(connection: Connection) -> None:
+        world.meters.note_repair(connection, b"t" * 16, 1, [1], {1: 2}, 4_096, [good, forged])
+
+    await world.database.write(note)
+    world.clock.time_ms += 10_000
+    await world.meters.close(1)
+    (line,) = (await world.meters.metered(1)).repairs
+    found = await world.meters.handlers[ExplainReceipt](ExplainReceipt(evidence=line.evidence))
+    assert isinstance(found, Receipt)
+    assert (found.kind, found.piece_bytes, found.account) == ("repair", 4_096, b"")
+    assert (found.node_id, found.failed) == (provider(1).node_id, provider(2).node_id)
+
+    class Control:
+        async def ask(self, request: ExplainReceipt, answer: type[Answer]) -> Any:
+            return found
+
+    call = SimpleNamespace(
+        read=lambda kind: kind(evidence=line.evidence.hex()),
+        services=SimpleNamespace(control=Control()),
+        caller=SimpleNamespace(account=b"anybody"),
+    )
+    shown = await receipt.explain(cast(CustomerCall, call))
+    assert shown.new_holders == [provider(3).node_id.hex()], "forged ones are left out"
+    assert any("signed for by" in row for row in lines_of(shown))
