@@ -1,8 +1,9 @@
-"""Runs a coordinator that kills itself after the next new thing settlement made durable.
+"""Runs coordinators, one after the other, that kill themselves after each new durable thing.
 
-``dying_coordinator.py SEEN WORDS…``: ``SEEN`` is a file with the names of things after which it
+``dying_coordinator.py SEEN WORDS…``: ``SEEN`` is a file with the names of things after which one
 died before; the words are those of ``atoll``. What is made durable goes through ``write`` of the
-database; after each the tables of settlement and its intents are looked at from outside.
+database; after each the tables of settlement and its intents are looked at from outside. Each life
+is a process of its own, forked from one that has imported everything and does nothing else.
 """
 
 import os
@@ -10,9 +11,13 @@ import re
 import signal
 import sqlite3
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
+import web3  # noqa: F401 - takes a second, once for all lives
+
+from atoll.cli import wire  # noqa: F401 - so do our own rooms
 from atoll.cli.main import main
 from atoll.coordinator.settlement import service
 from atoll.economy.chain.model import IntentState
@@ -61,9 +66,20 @@ def arm(seen_file: Path, database: Path) -> None:
     SqlDatabase.write = dying_write  # type: ignore[method-assign]
 
 
+def live(seen_file: Path, data: Path, words: list[str]) -> int:
+    """One life; return the signal that ended it, or 0."""
+    child = os.fork()
+    if child == 0:
+        arm(seen_file, data / "metadata.db")
+        sys.argv = ["atoll", *words]
+        main()
+        os._exit(0)
+    return os.WTERMSIG(os.waitpid(child, 0)[1])
+
+
 if __name__ == "__main__":
-    seen_name, *words = sys.argv[1:]
-    data = Path(words[words.index("--data") + 1])
-    arm(Path(seen_name), data / "metadata.db")
-    sys.argv = ["atoll", *words]
-    main()
+    seen_name, *given = sys.argv[1:]
+    folder = Path(given[given.index("--data") + 1])
+    while live(Path(seen_name), folder, given) == signal.SIGKILL:
+        with Path(f"{seen_name}.deaths").open("a") as deaths:
+            deaths.write(f"{time.time()}\n")

@@ -63,7 +63,7 @@ TIME_DIVISOR = 3_600
 """A proposal can be challenged for 24 seconds, leaves must be shown within 6."""
 EPOCH_MS = 60_000
 SECRET = b"p" * 32
-PATIENCE_S = 120.0
+PATIENCE_S = 240.0
 FUNDS_MICRO = 900_000 * 10**6
 FUNDER = Signer.derived(b"f" * 32, "funder")
 DYING = Path(__file__).parent / "dying_coordinator.py"
@@ -185,8 +185,8 @@ class Settling:
     def start_coordinator(self) -> None:
         self._start("coordinator", [sys.executable, "-m", "atoll", *self._words()])
 
-    def start_dying_coordinator(self) -> None:
-        """One that dies after the next new thing that settlement makes durable."""
+    def start_dying_coordinators(self) -> None:
+        """One after the other dies after the next new thing that settlement makes durable."""
         seen = str(self.folder / "seen")
         self._start("coordinator", [sys.executable, str(DYING), seen, *self._words()])
 
@@ -202,28 +202,19 @@ class Settling:
     def _start(self, name: str, command: list[str]) -> None:
         with (self.folder / f"{name}.log").open("ab") as log:
             self._processes[name] = subprocess.Popen(
-                command, stdout=log, stderr=log, env=self._environment()
+                command, stdout=log, stderr=log, env=self._environment(), start_new_session=True
             )
 
     def kill(self, name: str) -> None:
         process = self._processes.pop(name)
         with suppress(ProcessLookupError):
-            process.send_signal(signal.SIGKILL)
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait(timeout=30)
 
-    def wait_death(self, name: str, until: Callable[[], bool]) -> bool:
-        """Wait until a process dies of itself; False where ``until`` came true before."""
-        process = self._processes[name]
-
-        def ended() -> bool:
-            return process.poll() is not None or until()
-
-        wait_for(ended, lambda: self.log(name))
-        if process.poll() is None:
-            return False
-        assert process.returncode == -signal.SIGKILL, self.log(name)
-        del self._processes[name]
-        return True
+    def deaths(self) -> int:
+        """How often a dying coordinator died."""
+        path = self.folder / "seen.deaths"
+        return len(path.read_text().splitlines()) if path.exists() else 0
 
     def wait(self, condition: Callable[[], bool]) -> None:
         """Wait for something; fail at once where a process has ended that should not."""
