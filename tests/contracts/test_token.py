@@ -191,8 +191,11 @@ class TokenMachine(Machine):
             self.balances[owner] -= amount
             self.burnt += amount
 
-    @rule(owner=actors, spender=actors, amount=amounts)
-    def burn_from(self, owner: str, spender: str, amount: int) -> None:
+    @rule(owner=actors, spender=actors, amount=amounts, asked=st.booleans())
+    def burn_from(self, owner: str, spender: str, amount: int, asked: bool) -> None:
+        if asked:
+            # Chance alone seldom draws an approval and what it is for.
+            self.approve(owner=owner, spender=spender, amount=amount)
         allowed = self._spend(owner, spender, amount)
         self.attempt(
             "burn_from",
