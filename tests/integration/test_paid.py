@@ -199,6 +199,6 @@ def check_cash_out(operator: Person, provider: Person, folder: Path) -> int:
     (folder / "told.xml").write_bytes(camt(Sheet((Row(transfers, "BANK-2", debit=True),), "S-2")))
     taken = operator.asks("payout", "import", str(folder / "told.xml"))
     assert [one["bank_state"] for one in taken["changed"]] == ["paid"] * len(payments)
-    (node,) = provider.asks("earnings")["nodes"]
-    assert node["paid_pico"] == cents * PICO_PER_CENT
+    paid_pico = cents * PICO_PER_CENT
+    provider.until(lambda one: one["nodes"][0]["paid_pico"] == paid_pico, "earnings")
     return cents
