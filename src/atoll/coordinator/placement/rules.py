@@ -386,6 +386,32 @@ def choose(
     return best
 
 
+def step_aside(
+    pool: Pool,
+    staying: Sequence[Candidate],
+    refused: Iterable[int] = (),
+    part_time_max: int | None = None,
+) -> tuple[Candidate, Candidate] | None:
+    """Return a holder and the node to move its piece to, so that one more piece finds a node.
+
+    Where no node is independent of all that stay, one may still be that stands in the way of a
+    single holder, which can go elsewhere: an augmenting path of length two. None where there is no
+    such pair, and for pools beyond ``POOL_SCAN_MAX``, in which nodes are not that scarce.
+    """
+    if len(pool.nodes) > POOL_SCAN_MAX:
+        return None
+    gone, whole = set(refused), len(staying) + 1
+    for holder in staying:
+        rest = [node for node in staying if node is not holder]
+        domains = Domains(rest, gone, part_time_max, relayed_max(whole))
+        for node in filter(domains.admit, pool.nodes):
+            both = Domains([*rest, node], gone, part_time_max, relayed_max(whole))
+            other = next(filter(both.admit, pool.nodes), None)
+            if other is not None:
+                return holder, other
+    return None
+
+
 def _region_cap(count: int, regions: int) -> int:
     return max(math.ceil(count * REGION_SHARE_MAX), math.ceil(count / regions))
 

@@ -31,7 +31,7 @@ from atoll.coordinator.metadata.store.segments import (
     segment_by_serial,
 )
 from atoll.coordinator.placement.model import Candidate, NodeState
-from atoll.coordinator.placement.rules import Domains, choose, part_time_max
+from atoll.coordinator.placement.rules import Domains, choose, part_time_max, step_aside
 from atoll.coordinator.placement.service import OrderItem, PlacementService
 from atoll.coordinator.repair import store
 from atoll.coordinator.repair.rules import (
@@ -222,13 +222,12 @@ class SegmentRepairer:
                 return Outcome.SOURCES
             moving = []
         leaving = set(moving)
-        planned = self._targets(
-            segment,
-            health,
-            wanted or [piece.index for piece in moving],
-            [piece for piece in health.kept if piece not in leaving],
-            run.refused,
-        )
+        staying = [piece for piece in health.kept if piece not in leaving]
+        indexes = wanted or [piece.index for piece in moving]
+        planned = self._targets(segment, health, indexes, staying, run.refused)
+        if not planned:
+            planned = self._aside(segment, health, staying, had, run.refused)
+            wanted = []
         if not planned:
             return Outcome.NO_ROOM if not run.refused else Outcome.TARGETS
         now_ms = self._clock.now_ms()
@@ -269,6 +268,32 @@ class SegmentRepairer:
         return [
             StoredPiece(index=index, alias=node.alias)
             for index, node in zip(indexes, chosen, strict=False)
+        ]
+
+    def _aside(
+        self,
+        segment: StoredSegment,
+        health: Health,
+        staying: Sequence[StoredPiece],
+        had: Collection[int],
+        refused: Collection[int],
+    ) -> list[StoredPiece]:
+        """Choose a piece that makes room by moving elsewhere, where none finds a node as it is."""
+        nodes = self._placement.nodes()
+        policy = self._placement.policy_id(segment.bucket)
+        found = step_aside(
+            self._placement.pool_of_scheme(segment.plain_bytes, health.scheme, policy),
+            [nodes[piece.alias] for piece in staying],
+            {piece.alias for piece in segment.pieces} | set(refused),
+            part_time_max(health.scheme),
+        )
+        if found is None:
+            return []
+        holder, node = found
+        return [
+            StoredPiece(index=piece.index, alias=node.alias)
+            for piece in staying
+            if piece.alias == holder.alias and piece.index in had
         ]
 
     async def _adopt(self, segment: StoredSegment, health: Health, run: _Run) -> int:
