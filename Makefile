@@ -59,7 +59,7 @@ check: setup-dev ## lint, types, import contracts (seconds)
 	@$(BIN)/codespell README.md ARCHITECTURE.md docs src tests bench
 	@$(BIN)/deptry . 2>&1 | tail -n 20
 
-test: setup-dev system system-chain ## all tests (under 20 minutes on two cores)
+test: setup-dev system system-chain ## all tests (under 30 minutes on two cores)
 	@$(BIN)/pytest -q -n $(JOBS) --dist loadgroup $(TESTS)
 
 contracts: setup-dev ## the settlement contracts: long tests, mutants [CONTRACTS="Token Escrow"]
