@@ -9,7 +9,7 @@ SEEDS ?= 2000
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test contracts contracts-build recover check setup setup-dev system system-chain sim sim-soak drill-churn bench epochs clients soak fmt docs clean
+.PHONY: help demo test test-long contracts contracts-build recover check setup setup-dev system system-chain sim sim-soak drill-churn bench epochs clients soak fmt docs clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -61,6 +61,9 @@ check: setup-dev ## lint, types, import contracts (seconds)
 
 test: setup-dev system system-chain ## all tests (under 30 minutes on two cores)
 	@$(BIN)/pytest -q -n $(JOBS) --dist loadgroup $(TESTS)
+
+test-long: setup-dev system system-chain ## what takes minutes: money's processes killed at every step, watched clouds
+	@$(BIN)/pytest -q -n $(JOBS) --dist loadgroup -m long $(TESTS)
 
 contracts: setup-dev ## the settlement contracts: long tests, mutants [CONTRACTS="Token Escrow"]
 	@$(BIN)/python -m atoll.economy.contracts.build --check

@@ -170,8 +170,11 @@ class TokenMachine(Machine):
         self.balances[owner] -= amount
         return True
 
-    @rule(owner=actors, spender=actors, taker=actors, amount=amounts)
-    def transfer_from(self, owner: str, spender: str, taker: str, amount: int) -> None:
+    @rule(owner=actors, spender=actors, taker=actors, amount=amounts, asked=st.booleans())
+    def transfer_from(self, owner: str, spender: str, taker: str, amount: int, asked: bool) -> None:
+        if asked:
+            # Chance alone seldom draws an approval and what it is for.
+            self.approve(owner=owner, spender=spender, amount=amount)
         allowed = self._spend(owner, spender, amount)
         self.attempt(
             "transfer_from",
@@ -194,7 +197,6 @@ class TokenMachine(Machine):
     @rule(owner=actors, spender=actors, amount=amounts, asked=st.booleans())
     def burn_from(self, owner: str, spender: str, amount: int, asked: bool) -> None:
         if asked:
-            # Chance alone seldom draws an approval and what it is for.
             self.approve(owner=owner, spender=spender, amount=amount)
         allowed = self._spend(owner, spender, amount)
         self.attempt(

@@ -63,7 +63,7 @@ def all_confirmed(cloud: LocalCloud, place: str) -> bool:
 
 def stolen_pieces(cloud: LocalCloud) -> list[tuple[bytes, int, int, int]]:
     """Every piece the database knows, as (segment, serial, index, alias)."""
-    (path,) = folder(cloud).rglob("*.db")
+    (path,) = (path for path in folder(cloud).rglob("*.db") if "watcher" not in str(path))
     with sqlite3.connect(f"file:{path}?mode=ro", uri=True) as database:
         rows = database.execute("SELECT segment, serial, pieces FROM segment").fetchall()
     return [

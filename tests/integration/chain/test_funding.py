@@ -411,6 +411,7 @@ class Chaos:
             await by_another(self.world, "guardian", "Escrow", "reject", pot.epoch)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [3, 11])
 async def test_chaos_ends_with_every_sum_equal(
@@ -441,6 +442,7 @@ async def test_chaos_ends_with_every_sum_equal(
     assert found.withdrawn_micro * PICO_PER_MICRO == chaos.withdrawn
 
 
+@pytest.mark.long
 @pytest.mark.slow
 async def test_killed_between_any_two_steps(
     world: FundingWorld, server: LocalChain, folder: Path

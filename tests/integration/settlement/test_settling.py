@@ -71,6 +71,7 @@ def paid(world: Settling, leaves: tuple[LeafRow, ...]) -> dict[bytes, int]:
     }
 
 
+@pytest.mark.long
 def test_an_epoch_reaches_its_accounts_though_the_coordinator_dies_at_every_step(
     folder: Path,
 ) -> None:
@@ -109,6 +110,7 @@ def test_an_epoch_reaches_its_accounts_though_the_coordinator_dies_at_every_step
         assert deaths >= DEATHS_MIN
 
 
+@pytest.mark.long
 def test_who_is_silent_when_leaves_are_asked_for_loses_the_bond_and_proposes_again(
     folder: Path,
 ) -> None:
@@ -143,6 +145,7 @@ def written_state(world: Settling) -> bytes:
     return state.read_bytes()
 
 
+@pytest.mark.long
 def test_a_chain_that_forgets_is_settled_on_again(folder: Path) -> None:
     """What it forgot is sent again; what came too early by then is made anew."""
     with Settling(folder, time_divisor=14_400) as world:

@@ -38,6 +38,7 @@ def standing(chain: SettledChain) -> list[bool]:
     return [bool(chain.view("SlashCourt", "standing", one.address)) for one in chain.verifiers]
 
 
+@pytest.mark.long
 def test_who_signed_a_wrong_root_stands_no_more(
     chain: SettledChain, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

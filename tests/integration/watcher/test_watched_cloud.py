@@ -54,6 +54,7 @@ def final_epoch(folder: Path) -> int:
     return max(final, default=0)
 
 
+@pytest.mark.long
 def test_honest_epochs_stand_and_anybody_can_check_them(tmp_path: Path) -> None:
     require_anvil()
     environment = {
