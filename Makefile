@@ -7,6 +7,8 @@ BIN := $(VENV)/bin
 SEED ?= 1
 SEEDS ?= 2000
 JOBS ?= 2
+# Tests that wait for clouds leave the processors half idle.
+TEST_JOBS ?= 3
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-long contracts contracts-build recover check setup setup-dev system system-chain sim sim-soak drill-churn bench epochs clients soak fmt docs clean
@@ -60,7 +62,7 @@ check: setup-dev ## lint, types, import contracts (seconds)
 	@$(BIN)/deptry . 2>&1 | tail -n 20
 
 test: setup-dev system system-chain ## all tests (under 30 minutes on two cores)
-	@$(BIN)/pytest -q -n $(JOBS) --dist loadgroup $(TESTS)
+	@$(BIN)/pytest -q -n $(TEST_JOBS) --dist loadgroup $(TESTS)
 
 test-long: setup-dev system system-chain ## what takes minutes: money's processes killed at every step, watched clouds
 	@$(BIN)/pytest -q -n $(JOBS) --dist loadgroup -m long $(TESTS)
@@ -89,7 +91,7 @@ epochs: setup-dev ## 1,000 epochs x 1,000 nodes of random life: conservation to 
 	@$(BIN)/python -m bench.epochs $(EPOCHS)
 
 recover: setup-dev ## 2,000 objects back from nodes alone, thrice: all else gone, refusing, rebuilt
-	@ATOLL_RECOVER_OBJECTS=$(or $(OBJECTS),2000) $(BIN)/pytest -q tests/integration/cli/test_recover.py $(TESTS)
+	@ATOLL_RECOVER_OBJECTS=$(or $(OBJECTS),2000) $(BIN)/pytest -q -m "long or not long" tests/integration/cli/test_recover.py $(TESTS)
 
 clients: setup-dev system-clients ## real clients: aws-cli, rclone, boto3, restic
 	@$(BIN)/pytest -q tests/clients $(TESTS)

@@ -107,6 +107,7 @@ def test_every_node_proves_and_the_proof_needs_no_server(cloud: LocalCloud, tmp_
     assert facts["object_pieces_on_proven_nodes"] == facts["object_pieces"] > 0
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_proofs_go_on_without_one_of_three_verifiers(cloud: LocalCloud) -> None:
     wait_for(lambda: all_pass(cloud))

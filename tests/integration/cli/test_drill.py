@@ -17,6 +17,7 @@ def drill(*words: str) -> tuple[int, list[dict[str, object]]]:
     return done.returncode, [json.loads(line) for line in done.stdout.splitlines()]
 
 
+@pytest.mark.long
 def test_a_fifth_of_the_nodes_dies_and_everything_is_whole_again(tmp_path: Path) -> None:
     page = tmp_path / "report.md"
     status, events = drill(

@@ -336,6 +336,7 @@ def headers_come_back_through_s3(two: Two, nodes: Path) -> None:
         assert told == back, key
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_bucket_that_moves_is_the_same_at_its_new_place(two: Two, tmp_path: Path) -> None:
     old, new = two.old, two.new

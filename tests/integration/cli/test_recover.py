@@ -281,6 +281,7 @@ def wait_for_port(port: int) -> None:
         time.sleep(0.1)
 
 
+@pytest.mark.long
 @pytest.mark.xdist_group("heavy")
 def test_a_new_coordinator_is_rebuilt_from_nodes(former: tuple[LocalCloud, Path, Path]) -> None:
     cloud, place, phrase = former

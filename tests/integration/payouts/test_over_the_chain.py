@@ -153,6 +153,7 @@ async def test_a_permit_of_another_key_moves_nothing(world: World) -> None:
     assert await world.there(key_of(1).address) == MICRO
 
 
+@pytest.mark.long
 async def test_a_coordinator_killed_at_any_step_pays_once(world: World, folder: Path) -> None:
     owed = await world.due(1)
     arrived = owed // 10**6
