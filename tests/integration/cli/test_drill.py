@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 
 def drill(*words: str) -> tuple[int, list[dict[str, object]]]:
     done = subprocess.run(
