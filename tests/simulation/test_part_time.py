@@ -166,6 +166,7 @@ def aliases(world: World) -> dict[int, int]:
     return {node.number: by_id[node.identity.node_id] for node in world.nodes}
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_evenings_only_for_four_weeks_without_penalty_loss_or_needless_repair(
     coarse: None,
