@@ -7,8 +7,6 @@ BIN := $(VENV)/bin
 SEED ?= 1
 SEEDS ?= 2000
 JOBS ?= 2
-# Tests that wait for clouds leave the processors half idle.
-TEST_JOBS ?= 3
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-long contracts contracts-build recover check setup setup-dev system system-chain sim sim-soak drill-churn bench epochs clients soak fmt docs clean
@@ -62,7 +60,7 @@ check: setup-dev ## lint, types, import contracts (seconds)
 	@$(BIN)/deptry . 2>&1 | tail -n 20
 
 test: setup-dev system system-chain ## all tests (under 30 minutes on two cores)
-	@$(BIN)/pytest -q -n $(TEST_JOBS) --dist loadgroup $(TESTS)
+	@$(BIN)/pytest -q -n $(JOBS) --dist loadgroup $(TESTS)
 
 test-long: setup-dev system system-chain ## what takes minutes: money's processes killed at every step, watched clouds
 	@$(BIN)/pytest -q -n $(JOBS) --dist loadgroup -m long $(TESTS)
